@@ -1,0 +1,50 @@
+//! The labels, annotations, condition types and finalizers that are contracts between parts, each written once.
+
+/// Labels on objects.
+pub mod label {
+    /// On pods and ReplicaSets of a Deployment: the hash of the pod template.
+    pub const POD_TEMPLATE_HASH: &str = "pod-template-hash";
+    /// On pods and ReplicaSets of a Rollout, and in the selectors of its Services: the hash of the pod template.
+    pub const ROLLOUT_POD_TEMPLATE_HASH: &str = "rollouts-pod-template-hash";
+    /// On an EndpointSlice: the Service it belongs to.
+    pub const SERVICE_NAME: &str = "kubernetes.io/service-name";
+    /// On an EndpointSlice: who writes it.
+    pub const SLICE_MANAGED_BY: &str = "endpointslice.kubernetes.io/managed-by";
+    /// On an EndpointSlice: the revision of all its endpoints; absent or empty when the pods carry no revision.
+    pub const REVISION: &str = "serin.dev/revision";
+}
+
+/// Annotations on objects.
+pub mod annotation {
+    /// On a Deployment and its ReplicaSets: the number of the revision, from 1.
+    pub const DEPLOYMENT_REVISION: &str = "deployment.kubernetes.io/revision";
+    /// On a ReplicaSet of a Deployment: the replicas its Deployment wants in all.
+    pub const DEPLOYMENT_DESIRED_REPLICAS: &str = "deployment.kubernetes.io/desired-replicas";
+    /// On a workload and its ReplicaSets: why this revision was made, in the words of its author.
+    pub const CHANGE_CAUSE: &str = "kubernetes.io/change-cause";
+    /// On a pod template: when a restart was asked for (kubectl's key).
+    pub const RESTARTED_AT: &str = "kubectl.kubernetes.io/restartedAt";
+    /// On a Rollout and its ReplicaSets: the number of the revision, from 1.
+    pub const ROLLOUT_REVISION: &str = "rollout.argoproj.io/revision";
+    /// On a ReplicaSet of a Rollout: the replicas its Rollout wants in all.
+    pub const ROLLOUT_DESIRED_REPLICAS: &str = "rollout.argoproj.io/desired-replicas";
+    /// On a ReplicaSet of a Rollout: the RFC 3339 time after which it may be scaled to 0.
+    pub const SCALE_DOWN_DEADLINE: &str = "scale-down-deadline";
+    /// On Services and routes that a Rollout changes: the name of that Rollout.
+    pub const MANAGED_BY_ROLLOUTS: &str = "argo-rollouts.argoproj.io/managed-by-rollouts";
+    /// On an EndpointSlice: the `metadata.generation` of the Service whose selector it follows.
+    pub const SERVICE_GENERATION: &str = "serin.dev/service-generation";
+}
+
+/// Condition types of our own.
+pub mod condition {
+    /// On a Pod, by the gateway: no request is in flight to it and none will come.
+    pub const DRAINED: &str = "serin.dev/Drained";
+    /// On a Service, by the gateway: its endpoints as of `observedGeneration` are what the gateway serves.
+    pub const SERVED: &str = "serin.dev/Served";
+}
+
+/// The field manager of all writes by our controllers.
+pub const FIELD_MANAGER: &str = "serin";
+/// The name under which the gateway writes the status of routes, and the class of Ingresses and Gateways it takes.
+pub const GATEWAY_CONTROLLER: &str = "serin.dev/gateway";
