@@ -8,13 +8,18 @@
 
 pub mod analysis;
 pub mod conditions;
+pub mod defaults;
 pub mod experiment;
 pub mod gateway_api;
 pub mod keys;
+pub mod kinds;
+pub mod manifest;
 pub mod problem;
 pub mod rollout;
+pub mod schema;
 pub mod traffic;
 pub mod units;
+pub mod validate;
 pub mod waiting;
 
 pub use problem::{FieldPath, Problem, Severity};

@@ -1,0 +1,248 @@
+//! The rows of the table of kinds.
+
+use k8s_openapi::api::{apps::v1 as apps, coordination::v1 as coordination, core::v1 as core};
+use k8s_openapi::api::{discovery::v1 as discovery, networking::v1 as networking};
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+
+use super::{Column, Kind, Subresources, columns};
+use crate::{analysis, experiment, gateway_api, rollout};
+
+const PLAIN: Subresources = Subresources {
+    status: false,
+    scale: false,
+};
+const STATUS: Subresources = Subresources {
+    status: true,
+    scale: false,
+};
+const SCALED: Subresources = Subresources {
+    status: true,
+    scale: true,
+};
+
+/// Group, version, kind, plural, singular.
+type Names = [&'static str; 5];
+
+const fn kind<T: JsonSchema>(
+    [group, version, kind, plural, singular]: Names,
+    short_names: &'static [&'static str],
+    subresources: Subresources,
+    columns: &'static [Column],
+) -> Kind {
+    Kind {
+        group,
+        version,
+        kind,
+        plural,
+        singular,
+        short_names,
+        categories: &[],
+        namespaced: true,
+        subresources,
+        columns,
+        schema: schema::<T>,
+    }
+}
+
+fn schema<T: JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
+    generator.subschema_for::<T>()
+}
+
+impl Kind {
+    const fn of_the_cluster(self) -> Self {
+        Self {
+            namespaced: false,
+            ..self
+        }
+    }
+
+    const fn in_all(self) -> Self {
+        Self {
+            categories: &["all"],
+            ..self
+        }
+    }
+}
+
+const ARGO: &str = "argoproj.io";
+const NETWORKING: &str = "networking.k8s.io";
+
+pub(super) static KINDS: &[Kind] = &[
+    kind::<core::Namespace>(
+        ["", "v1", "Namespace", "namespaces", "namespace"],
+        &["ns"],
+        STATUS,
+        columns::NAMESPACE,
+    )
+    .of_the_cluster(),
+    kind::<core::Node>(
+        ["", "v1", "Node", "nodes", "node"],
+        &["no"],
+        STATUS,
+        columns::NODE,
+    )
+    .of_the_cluster(),
+    kind::<core::Pod>(
+        ["", "v1", "Pod", "pods", "pod"],
+        &["po"],
+        STATUS,
+        columns::POD,
+    )
+    .in_all(),
+    kind::<core::Service>(
+        ["", "v1", "Service", "services", "service"],
+        &["svc"],
+        STATUS,
+        columns::SERVICE,
+    )
+    .in_all(),
+    kind::<core::Endpoints>(
+        ["", "v1", "Endpoints", "endpoints", "endpoints"],
+        &["ep"],
+        PLAIN,
+        columns::ENDPOINTS,
+    ),
+    kind::<core::ConfigMap>(
+        ["", "v1", "ConfigMap", "configmaps", "configmap"],
+        &["cm"],
+        PLAIN,
+        columns::CONFIG_MAP,
+    ),
+    kind::<core::Secret>(
+        ["", "v1", "Secret", "secrets", "secret"],
+        &[],
+        PLAIN,
+        columns::SECRET,
+    ),
+    kind::<core::Event>(
+        ["", "v1", "Event", "events", "event"],
+        &["ev"],
+        PLAIN,
+        columns::EVENT,
+    ),
+    kind::<core::ServiceAccount>(
+        [
+            "",
+            "v1",
+            "ServiceAccount",
+            "serviceaccounts",
+            "serviceaccount",
+        ],
+        &["sa"],
+        PLAIN,
+        columns::SERVICE_ACCOUNT,
+    ),
+    kind::<apps::Deployment>(
+        ["apps", "v1", "Deployment", "deployments", "deployment"],
+        &["deploy"],
+        SCALED,
+        columns::DEPLOYMENT,
+    )
+    .in_all(),
+    kind::<apps::ReplicaSet>(
+        ["apps", "v1", "ReplicaSet", "replicasets", "replicaset"],
+        &["rs"],
+        SCALED,
+        columns::REPLICA_SET,
+    )
+    .in_all(),
+    kind::<discovery::EndpointSlice>(
+        [
+            "discovery.k8s.io",
+            "v1",
+            "EndpointSlice",
+            "endpointslices",
+            "endpointslice",
+        ],
+        &[],
+        PLAIN,
+        columns::ENDPOINT_SLICE,
+    ),
+    kind::<networking::Ingress>(
+        [NETWORKING, "v1", "Ingress", "ingresses", "ingress"],
+        &["ing"],
+        STATUS,
+        columns::INGRESS,
+    ),
+    kind::<networking::IngressClass>(
+        [
+            NETWORKING,
+            "v1",
+            "IngressClass",
+            "ingressclasses",
+            "ingressclass",
+        ],
+        &[],
+        PLAIN,
+        columns::INGRESS_CLASS,
+    )
+    .of_the_cluster(),
+    kind::<coordination::Lease>(
+        ["coordination.k8s.io", "v1", "Lease", "leases", "lease"],
+        &[],
+        PLAIN,
+        columns::LEASE,
+    ),
+    kind::<gateway_api::HTTPRoute>(
+        [
+            "gateway.networking.k8s.io",
+            "v1",
+            "HTTPRoute",
+            "httproutes",
+            "httproute",
+        ],
+        &[],
+        STATUS,
+        columns::HTTP_ROUTE,
+    ),
+    kind::<rollout::Rollout>(
+        [ARGO, "v1alpha1", "Rollout", "rollouts", "rollout"],
+        &["ro"],
+        SCALED,
+        columns::ROLLOUT,
+    )
+    .in_all(),
+    kind::<analysis::AnalysisTemplate>(
+        [
+            ARGO,
+            "v1alpha1",
+            "AnalysisTemplate",
+            "analysistemplates",
+            "analysistemplate",
+        ],
+        &["at"],
+        PLAIN,
+        columns::ANALYSIS_TEMPLATE,
+    ),
+    kind::<analysis::ClusterAnalysisTemplate>(
+        [
+            ARGO,
+            "v1alpha1",
+            "ClusterAnalysisTemplate",
+            "clusteranalysistemplates",
+            "clusteranalysistemplate",
+        ],
+        &["cat"],
+        PLAIN,
+        columns::ANALYSIS_TEMPLATE,
+    )
+    .of_the_cluster(),
+    kind::<analysis::AnalysisRun>(
+        [
+            ARGO,
+            "v1alpha1",
+            "AnalysisRun",
+            "analysisruns",
+            "analysisrun",
+        ],
+        &["ar"],
+        STATUS,
+        columns::ANALYSIS_RUN,
+    ),
+    kind::<experiment::Experiment>(
+        [ARGO, "v1alpha1", "Experiment", "experiments", "experiment"],
+        &["exp"],
+        STATUS,
+        columns::ANALYSIS_RUN,
+    ),
+];
