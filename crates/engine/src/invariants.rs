@@ -1,0 +1,333 @@
+//! The catalog of what must never happen. It is checked in the simulator at every step, in property tests, and in production
+//! before a plan is carried out: a plan that breaks one is refused and reported, never applied.
+
+use std::fmt;
+
+use serin_api::rollout::{Desired, RolloutSpec, Step, Strategy, lower};
+use serin_api::units::{RevisionHash, Rounding, Weight};
+use serin_api::waiting::WaitingOn;
+
+use crate::rollout::{Action, Observed, Plan};
+
+/// A plan that must not be carried out, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Violation {
+    /// Requests would go to a revision that has nobody to answer them.
+    TrafficToNobody {
+        /// Which; empty when the Service selects no revision.
+        revision: String,
+    },
+    /// A share would grow beyond the instances that are there for it.
+    TooFewForShare {
+        /// The share.
+        share: Weight,
+        /// Available instances.
+        available: u32,
+    },
+    /// Instances would go while requests may still reach them.
+    GoneBeforeItsTraffic {
+        /// Which.
+        revision: RevisionHash,
+    },
+    /// The stable revision would shrink while the new one is on trial.
+    StableShrinks {
+        /// Instances that it would have.
+        to: u32,
+        /// Instances that it must have.
+        floor: u32,
+    },
+    /// More instances than the strategy allows.
+    TooMany {
+        /// Instances that there would be.
+        wanted: u32,
+        /// Instances that there may be.
+        ceiling: u32,
+    },
+    /// Fewer available instances than the strategy promises.
+    TooFew {
+        /// Available instances that would be left.
+        available: u32,
+        /// Available instances that are promised.
+        floor: u32,
+    },
+    /// A release that is taken back would wait for a person, for time or for a measurement.
+    RollbackWaits {
+        /// For what.
+        waiting_on: String,
+    },
+    /// A revision that is in use would be forgotten.
+    ForgotInUse {
+        /// Which.
+        revision: RevisionHash,
+    },
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TrafficToNobody { revision } => write!(
+                f,
+                "requests would go to {revision:?}, which has no available instance"
+            ),
+            Self::TooFewForShare { share, available } => write!(
+                f,
+                "{share} of the requests would go to {available} available instances"
+            ),
+            Self::GoneBeforeItsTraffic { revision } => write!(
+                f,
+                "{revision} would be scaled to 0 while requests may reach it"
+            ),
+            Self::StableShrinks { to, floor } => write!(
+                f,
+                "the stable revision would have {to} instances, not {floor}"
+            ),
+            Self::TooMany { wanted, ceiling } => write!(
+                f,
+                "there would be {wanted} instances; {ceiling} are allowed"
+            ),
+            Self::TooFew { available, floor } => write!(
+                f,
+                "{available} instances would be available; {floor} are promised"
+            ),
+            Self::RollbackWaits { waiting_on } => {
+                write!(f, "the way back would wait for {waiting_on}")
+            }
+            Self::ForgotInUse { revision } => {
+                write!(f, "{revision} is in use and would be forgotten")
+            }
+        }
+    }
+}
+
+/// Every invariant that a plan would break; empty for a sound plan.
+#[must_use]
+pub fn check(spec: &RolloutSpec, observed: &Observed, plan: &Plan) -> Vec<Violation> {
+    let Some(desired) = lower(spec).desired else {
+        return Vec::new();
+    };
+    let view = View {
+        desired: &desired,
+        observed,
+        plan,
+    };
+    let mut broken = Vec::new();
+    for action in &plan.actions {
+        broken.extend(view.traffic_has_a_taker(action));
+        broken.extend(view.share_has_its_instances(action));
+        broken.extend(view.leaves_after_its_traffic(action));
+        broken.extend(view.stable_keeps_its_size(action));
+        broken.extend(view.keeps_what_is_in_use(action));
+    }
+    broken.extend(view.stays_within_bounds());
+    broken.extend(view.rollback_does_not_wait());
+    broken
+}
+
+struct View<'a> {
+    desired: &'a Desired,
+    observed: &'a Observed,
+    plan: &'a Plan,
+}
+
+impl View<'_> {
+    fn traffic_has_a_taker(&self, action: &Action) -> Option<Violation> {
+        if self.desired.replicas == 0 {
+            return None;
+        }
+        match (action, &self.desired.strategy) {
+            (Action::Split { canary: weight, .. }, Strategy::Canary(canary)) => {
+                let on_canary = (*weight > Weight::ZERO)
+                    .then(|| self.nobody_behind(canary.canary_service.as_ref()))
+                    .flatten();
+                // On the way back a stable revision without instances is only chosen when the planner has seen none better.
+                on_canary.or_else(|| {
+                    (*weight < Weight::FULL)
+                        .then(|| self.nobody_behind(canary.stable_service.as_ref()))
+                        .flatten()
+                })
+            }
+            (Action::Select { service, revision }, strategy) => {
+                let users = match strategy {
+                    Strategy::Canary(canary) => canary.stable_service.as_ref(),
+                    Strategy::BlueGreen(blue_green) => Some(&blue_green.active_service),
+                };
+                let nobody = users == Some(service) && self.observed.available(revision) == 0;
+                nobody.then(|| Violation::TrafficToNobody {
+                    revision: revision.as_str().to_owned(),
+                })
+            }
+            _ => None,
+        }
+    }
+
+    /// A share only grows over available instances, unless a step sets their number apart from it.
+    fn share_has_its_instances(&self, action: &Action) -> Option<Violation> {
+        let (
+            Action::Split {
+                route,
+                canary: share,
+            },
+            Strategy::Canary(canary),
+        ) = (action, &self.desired.strategy)
+        else {
+            return None;
+        };
+        let apart = canary
+            .steps
+            .iter()
+            .any(|step| matches!(step, Step::SetCanaryScale(_)));
+        let grows = self
+            .observed
+            .routes
+            .get(route)
+            .and_then(|r| r.canary)
+            .is_some_and(|now| now < *share);
+        let revision = self
+            .observed
+            .services
+            .get(canary.canary_service.as_ref()?)?
+            .revision
+            .as_ref()?;
+        let available = self.observed.available(revision);
+        let short = grows && !apart && available < share.of_replicas(self.desired.replicas);
+        short.then_some(Violation::TooFewForShare {
+            share: *share,
+            available,
+        })
+    }
+
+    /// The revision behind a Service when it has no available instance while others have.
+    fn nobody_behind(&self, service: Option<&String>) -> Option<Violation> {
+        let revision = service
+            .and_then(|s| self.observed.services.get(s))
+            .and_then(|s| s.revision.clone())?;
+        let others = self
+            .observed
+            .revisions
+            .iter()
+            .any(|r| r.hash != revision && r.available > 0);
+        let nobody = self.observed.available(&revision) == 0 && others;
+        nobody.then(|| Violation::TrafficToNobody {
+            revision: revision.as_str().to_owned(),
+        })
+    }
+
+    fn leaves_after_its_traffic(&self, action: &Action) -> Option<Violation> {
+        let Action::Scale { revision, to: 0 } = action else {
+            return None;
+        };
+        if self.desired.replicas == 0 {
+            return None;
+        }
+        let selected = |service: Option<&String>| {
+            let seen = service.and_then(|s| self.observed.services.get(s));
+            seen.is_some_and(|s| s.revision.as_ref() == Some(revision))
+        };
+        let reachable = match &self.desired.strategy {
+            Strategy::Canary(canary) if canary.routes.is_empty() => false,
+            Strategy::Canary(canary) => {
+                let mut routes = canary
+                    .routes
+                    .iter()
+                    .filter_map(|r| self.observed.routes.get(r));
+                let share = routes.any(|r| r.canary != Some(Weight::ZERO) || !r.acknowledged);
+                selected(canary.stable_service.as_ref())
+                    || (share && selected(canary.canary_service.as_ref()))
+            }
+            Strategy::BlueGreen(blue_green) => selected(Some(&blue_green.active_service)),
+        };
+        reachable.then(|| Violation::GoneBeforeItsTraffic {
+            revision: revision.clone(),
+        })
+    }
+
+    fn stable_keeps_its_size(&self, action: &Action) -> Option<Violation> {
+        let Action::Scale { revision, to } = action else {
+            return None;
+        };
+        if matches!(&self.desired.strategy, Strategy::Canary(canary) if canary.routes.is_empty()) {
+            return None;
+        }
+        let floor = self.desired.replicas;
+        let is_stable = self.plan.status.stable_rs.as_deref() == Some(revision.as_str());
+        (is_stable && *to < floor).then_some(Violation::StableShrinks { to: *to, floor })
+    }
+
+    fn keeps_what_is_in_use(&self, action: &Action) -> Option<Violation> {
+        let Action::DeleteRevision { revision } = action else {
+            return None;
+        };
+        let status = &self.plan.status;
+        let named = [
+            status.stable_rs.as_deref(),
+            status.current_pod_hash.as_deref(),
+        ]
+        .contains(&Some(revision.as_str()));
+        let alive = self
+            .observed
+            .revision(revision)
+            .is_some_and(|r| r.replicas > 0 || r.desired > 0);
+        (named || alive).then(|| Violation::ForgotInUse {
+            revision: revision.clone(),
+        })
+    }
+
+    /// Without routes the numbers of instances are the split, and surge and unavailability bound them.
+    fn stays_within_bounds(&self) -> Vec<Violation> {
+        let Strategy::Canary(canary) = &self.desired.strategy else {
+            return Vec::new();
+        };
+        if !canary.routes.is_empty() {
+            return Vec::new();
+        }
+        let replicas = self.desired.replicas;
+        let surge = canary.max_surge.resolve(replicas, Rounding::Up);
+        let mut unavailable = canary.max_unavailable.resolve(replicas, Rounding::Down);
+        if surge == 0 && unavailable == 0 {
+            unavailable = 1;
+        }
+        let (mut before, mut after, mut available_before, mut available_after) = (0, 0, 0, 0);
+        for revision in &self.observed.revisions {
+            let to = self.plan.actions.iter().find_map(|action| match action {
+                Action::Scale {
+                    revision: which,
+                    to,
+                } if *which == revision.hash => Some(*to),
+                _ => None,
+            });
+            let to = to.unwrap_or(revision.desired);
+            before += revision.desired;
+            after += to;
+            available_before += revision.available.min(revision.desired);
+            available_after += revision.available.min(to);
+        }
+        let (ceiling, floor) = (replicas + surge, replicas.saturating_sub(unavailable));
+        let mut broken = Vec::new();
+        if after > ceiling.max(before) {
+            broken.push(Violation::TooMany {
+                wanted: after,
+                ceiling,
+            });
+        }
+        if available_after < floor.min(available_before) {
+            broken.push(Violation::TooFew {
+                available: available_after,
+                floor,
+            });
+        }
+        broken
+    }
+
+    fn rollback_does_not_wait(&self) -> Option<Violation> {
+        let patient = matches!(
+            self.plan.waiting_on,
+            WaitingOn::Pause { .. }
+                | WaitingOn::Analysis { .. }
+                | WaitingOn::Decision { .. }
+                | WaitingOn::Paused
+        );
+        (self.plan.status.abort && patient).then(|| Violation::RollbackWaits {
+            waiting_on: self.plan.waiting_on.to_string(),
+        })
+    }
+}

@@ -1,0 +1,295 @@
+//! Canary without routes: the numbers of instances behind one Service make the split.
+
+use serin_api::rollout::{Canary, PauseReason, Step};
+use serin_api::units::{RevisionHash, Rounding, Weight};
+use serin_api::waiting::WaitingOn;
+
+use super::Action;
+use super::analyses::Outcome;
+use super::observed::{Revision, Role};
+use super::planner::Planner;
+
+/// The instances that each side is to have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Sides {
+    canary: u32,
+    stable: u32,
+}
+
+impl Planner<'_> {
+    pub(super) fn by_replicas(&mut self, canary: &Canary) {
+        let replicas = self.desired.replicas;
+        match self.stable().filter(|stable| *stable != self.current) {
+            None => {
+                let settled = self.move_toward(
+                    canary,
+                    Sides {
+                        canary: replicas,
+                        stable: 0,
+                    },
+                );
+                self.point_services(canary);
+                if settled && self.stable().is_none() {
+                    self.promote(jiff::SignedDuration::ZERO);
+                }
+            }
+            Some(_) => {
+                if !self.next.abort {
+                    self.update_by_replicas(canary);
+                }
+                // Not an else: what has just been found bad is taken back in the same pass.
+                if self.next.abort {
+                    self.abort_by_replicas(canary);
+                }
+            }
+        }
+    }
+
+    fn update_by_replicas(&mut self, canary: &Canary) {
+        let index = self.step_index();
+        if let Some(background) = &canary.background
+            && !self.analyse_in_background(background, index)
+        {
+            return;
+        }
+        let sides = self.sides_at(canary, index);
+        let settled = !self.desired.paused && self.move_toward(canary, sides);
+        self.point_services(canary);
+        if self.held() {
+            return;
+        }
+        let over = match canary.steps.get(index) {
+            Some(Step::SetWeight(_) | Step::SetCanaryScale(_)) => settled,
+            Some(Step::Pause(duration)) => self.pause(PauseReason::CanaryPauseStep, *duration),
+            Some(Step::Analysis(analysis)) => {
+                self.analyse(Role::Step(index), analysis) == Outcome::Passed
+            }
+            None => {
+                if settled {
+                    self.promote(jiff::SignedDuration::ZERO);
+                }
+                return;
+            }
+        };
+        if over {
+            self.advance(index);
+        }
+    }
+
+    fn abort_by_replicas(&mut self, canary: &Canary) {
+        let back = Sides {
+            canary: 0,
+            stable: self.desired.replicas,
+        };
+        self.point_services(canary);
+        if self.move_toward(canary, back) {
+            let why = self
+                .next
+                .message
+                .clone()
+                .unwrap_or_else(|| "it was taken back".to_owned());
+            self.wait(WaitingOn::NewRevision { why });
+        }
+    }
+
+    fn sides_at(&self, canary: &Canary, index: usize) -> Sides {
+        let replicas = self.desired.replicas;
+        let (weight, instances) = self.targets_at(index);
+        let scaled = canary
+            .steps
+            .iter()
+            .take(index + 1)
+            .rev()
+            .find_map(|step| match step {
+                Step::SetCanaryScale(scale) => Some(!matches!(
+                    scale,
+                    serin_api::rollout::CanaryScale::MatchTraffic
+                )),
+                _ => None,
+            });
+        if index < canary.steps.len() && scaled == Some(true) {
+            return Sides {
+                canary: instances,
+                stable: replicas,
+            };
+        }
+        nearest(
+            weight,
+            replicas,
+            canary.max_surge.resolve(replicas, Rounding::Up),
+        )
+    }
+
+    /// Without routes, a Service follows its revision as soon as that has an instance to answer.
+    fn point_services(&mut self, canary: &Canary) {
+        let stable = self.stable().unwrap_or_else(|| self.current.clone());
+        let canary_side = if self.next.abort {
+            stable.clone()
+        } else {
+            self.current.clone()
+        };
+        for (service, revision) in [
+            (&canary.stable_service, &stable),
+            (&canary.canary_service, &canary_side),
+        ] {
+            if let Some(name) = service
+                && self.available(revision) > 0
+            {
+                self.select(name, revision);
+            }
+        }
+    }
+
+    /// Moves the instances of all revisions toward their numbers, never above `replicas + maxSurge` wanted nor below
+    /// `replicas - maxUnavailable` available. `true` when they are there.
+    fn move_toward(&mut self, canary: &Canary, sides: Sides) -> bool {
+        let replicas = self.desired.replicas;
+        let surge = canary.max_surge.resolve(replicas, Rounding::Up);
+        let mut unavailable = canary.max_unavailable.resolve(replicas, Rounding::Down);
+        if surge == 0 && unavailable == 0 {
+            unavailable = 1;
+        }
+        let goals = self.goals(sides);
+        let wanted: u32 = goals.iter().map(|(r, _)| r.desired.max(r.replicas)).sum();
+        let mut room = (replicas + surge).saturating_sub(wanted);
+        let available: u32 = goals.iter().map(|(r, _)| r.available.min(r.desired)).sum();
+        let mut spare = available.saturating_sub(replicas.saturating_sub(unavailable));
+        for (revision, goal) in &goals {
+            if revision.desired < *goal {
+                let add = room.min(goal - revision.desired);
+                room -= add;
+                self.scale(&revision.hash, revision.desired + add);
+            } else if revision.desired > *goal {
+                // Instances that are not available are missed by nobody.
+                let idle = revision.desired.saturating_sub(revision.available);
+                let drop = (revision.desired - goal).min(spare + idle);
+                spare -= drop.saturating_sub(idle).min(spare);
+                if drop > 0 {
+                    self.actions.push(Action::Scale {
+                        revision: revision.hash.clone(),
+                        to: revision.desired - drop,
+                    });
+                }
+            }
+        }
+        goals
+            .iter()
+            .all(|(revision, goal)| self.is_at(revision, *goal))
+    }
+
+    fn is_at(&mut self, revision: &Revision, goal: u32) -> bool {
+        if revision.available < goal {
+            self.wait(WaitingOn::Ready {
+                revision: revision.hash.clone(),
+                have: revision.available,
+                want: goal,
+            });
+            return false;
+        }
+        if revision.desired != goal || revision.replicas > goal {
+            self.wait(WaitingOn::Gone {
+                revision: revision.hash.clone(),
+                have: revision.replicas,
+                want: goal,
+            });
+            return false;
+        }
+        true
+    }
+
+    /// Each revision and its number: first those that are neither wanted nor stable, then the stable one, then the wanted one.
+    fn goals(&self, sides: Sides) -> Vec<(Revision, u32)> {
+        let stable = self.stable().filter(|s| *s != self.current);
+        let goal = |hash: &RevisionHash| {
+            if *hash == self.current {
+                sides.canary
+            } else if Some(hash) == stable.as_ref() {
+                sides.stable
+            } else {
+                0
+            }
+        };
+        let mut goals: Vec<_> = self
+            .observed
+            .revisions
+            .iter()
+            .map(|r| (r.clone(), goal(&r.hash)))
+            .collect();
+        goals.sort_by_key(|(r, _)| {
+            (
+                r.hash == self.current,
+                Some(&r.hash) == stable.as_ref(),
+                r.number,
+            )
+        });
+        goals
+    }
+}
+
+/// The numbers of instances whose split is nearest to a weight: in all `replicas`, or one more where `surge` allows it. A tie
+/// rounds the canary up. Between 1 % and 99 %, and with more than one instance, no side is empty.
+fn nearest(weight: Weight, replicas: u32, surge: u32) -> Sides {
+    if replicas == 0 || weight == Weight::ZERO {
+        return Sides {
+            canary: 0,
+            stable: replicas,
+        };
+    }
+    if weight == Weight::FULL {
+        return Sides {
+            canary: replicas,
+            stable: 0,
+        };
+    }
+    let totals = if surge > 0 {
+        replicas..=replicas + 1
+    } else {
+        replicas..=replicas
+    };
+    let candidates = totals.filter(|total| *total > 0).flat_map(|total| {
+        let lowest = u32::from(total > 1);
+        let highest = if total > 1 { total - 1 } else { total };
+        (lowest..=highest).map(move |canary| (canary, total))
+    });
+    // |canary/total - weight/100|, compared without fractions; fewer instances win a tie, then the larger canary.
+    let distance = |canary: u32, total: u32| {
+        let (canary, total) = (i128::from(canary) * 100, i128::from(total));
+        (canary - i128::from(weight.percent()) * total).unsigned_abs() * 1_000_000
+            / total.unsigned_abs()
+    };
+    let best = candidates
+        .min_by_key(|(canary, total)| (distance(*canary, *total), *total, u32::MAX - canary));
+    best.map_or(
+        Sides {
+            canary: 0,
+            stable: replicas,
+        },
+        |(canary, total)| Sides {
+            canary,
+            stable: total - canary,
+        },
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_nearest_split() {
+        let split = |replicas, weight, surge| {
+            let sides = nearest(Weight::new(weight).unwrap(), replicas, surge);
+            (sides.canary, sides.stable)
+        };
+        assert_eq!(split(3, 50, 0), (2, 1));
+        assert_eq!(split(3, 50, 1), (2, 2));
+        assert_eq!(split(10, 24, 1), (3, 8).min((3, 8)));
+        assert_eq!(split(10, 5, 0), (1, 9));
+        assert_eq!(split(10, 99, 0), (9, 1));
+        assert_eq!(split(1, 50, 0), (1, 0));
+        assert_eq!(split(1, 50, 1), (1, 1));
+        assert_eq!(split(5, 0, 1), (0, 5));
+        assert_eq!(split(5, 100, 1), (5, 0));
+        assert_eq!(split(0, 50, 1), (0, 0));
+    }
+}

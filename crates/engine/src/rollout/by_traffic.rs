@@ -1,0 +1,306 @@
+//! Canary with routes: the data plane splits the requests, and says when it does.
+//!
+//! The stable revision keeps all its instances until the new one has all users. At the end the stable Service moves to the
+//! new revision while the canary Service still carries every request, and only when that is served do the routes go back to
+//! the stable Service: at no moment does a request depend on two changes being seen in the same order.
+
+use serin_api::rollout::{Canary, PauseReason, Step, TrafficWeights, WeightDestination};
+use serin_api::units::{RevisionHash, Weight};
+use serin_api::waiting::WaitingOn;
+
+use super::Action;
+use super::analyses::Outcome;
+use super::observed::Role;
+use super::planner::Planner;
+
+/// The split as it is seen over all routes.
+#[derive(Clone, Copy)]
+struct Split {
+    /// The largest share of the canary on any route.
+    most: Weight,
+    /// Whether every route is served as it is.
+    served: bool,
+}
+
+impl Planner<'_> {
+    pub(super) fn by_traffic(&mut self, canary: &Canary) {
+        match self.stable() {
+            None => self.first_by_traffic(canary),
+            Some(stable) if stable == self.current => self.settled_by_traffic(canary),
+            Some(stable) => {
+                if !self.next.abort {
+                    self.update_by_traffic(canary, &stable);
+                }
+                // Not an else: what has just been found bad is taken back in the same pass.
+                if self.next.abort {
+                    self.abort_by_traffic(canary, &stable);
+                }
+            }
+        }
+        self.tell_weights(canary);
+    }
+
+    /// The first revision: there is nobody to protect yet, so there are no steps.
+    fn first_by_traffic(&mut self, canary: &Canary) {
+        let current = self.current.clone();
+        self.scale(&current, self.desired.replicas);
+        if !self.await_available(&current, self.desired.replicas) {
+            return;
+        }
+        let served = [
+            self.select_opt(&canary.stable_service, &current),
+            self.select_opt(&canary.canary_service, &current),
+        ];
+        if self.set_weight(canary, Weight::ZERO) && served == [true, true] {
+            self.reclaim_others(canary, &[&current]);
+            self.promote(jiff::SignedDuration::ZERO);
+        }
+    }
+
+    /// The users are on the revision that is wanted, or are to be again: all goes to it, with no steps.
+    fn settled_by_traffic(&mut self, canary: &Canary) {
+        let current = self.current.clone();
+        self.scale(&current, self.desired.replicas);
+        if self.available(&current) == 0 && self.desired.replicas > 0 {
+            // Whoever has the requests keeps them.
+            self.await_available(&current, 1);
+            return;
+        }
+        let stable_served = self.select_opt(&canary.stable_service, &current);
+        let all_back = self.set_weight(canary, Weight::ZERO) && stable_served;
+        if all_back {
+            self.select_opt(&canary.canary_service, &current);
+            self.reclaim_others(canary, &[&current]);
+        }
+        self.await_available(&current, self.desired.replicas);
+    }
+
+    fn update_by_traffic(&mut self, canary: &Canary, stable: &RevisionHash) {
+        let current = self.current.clone();
+        let index = self.step_index();
+        let (weight, instances) = self.targets_at(index);
+        self.scale(stable, self.desired.replicas);
+        self.scale_canary(canary, instances);
+        self.reclaim_others(canary, &[&current, stable]);
+        if let Some(background) = &canary.background
+            && !self.analyse_in_background(background, index)
+        {
+            return;
+        }
+        if !self.is_selected(canary.canary_service.as_ref(), &current)
+            && !self.retarget_canary(canary, &current)
+        {
+            return;
+        }
+        if index >= canary.steps.len() {
+            self.finish_by_traffic(canary, &current);
+        } else {
+            let settled = self.follow_weight(canary, &current, weight, instances);
+            self.step_by_traffic(canary, index, settled);
+        }
+    }
+
+    /// The canary Service is on another revision: first nobody may be sent there, then it moves.
+    fn retarget_canary(&mut self, canary: &Canary, current: &RevisionHash) -> bool {
+        if !self.set_weight(canary, Weight::ZERO) {
+            return false;
+        }
+        self.select_opt(&canary.canary_service, current)
+    }
+
+    /// Moves the share once the canary has all instances for it; until then the share stays. `true` when all is as it should be.
+    fn follow_weight(
+        &mut self,
+        canary: &Canary,
+        current: &RevisionHash,
+        weight: Weight,
+        instances: u32,
+    ) -> bool {
+        let have = self.available(current);
+        if have == 0 && weight > Weight::ZERO {
+            self.set_weight(canary, Weight::ZERO);
+            self.await_available(current, instances.max(1));
+            return false;
+        }
+        if !self.await_available(current, instances) || self.desired.paused {
+            return false;
+        }
+        self.select_opt(&canary.canary_service, current) && self.set_weight(canary, weight)
+    }
+
+    fn step_by_traffic(&mut self, canary: &Canary, index: usize, settled: bool) {
+        if self.held() {
+            return;
+        }
+        let over = match canary.steps.get(index) {
+            Some(Step::SetWeight(_) | Step::SetCanaryScale(_)) => settled,
+            Some(Step::Pause(duration)) => self.pause(PauseReason::CanaryPauseStep, *duration),
+            Some(Step::Analysis(analysis)) => {
+                self.analyse(Role::Step(index), analysis) == Outcome::Passed
+            }
+            None => return,
+        };
+        if over {
+            self.advance(index);
+        }
+    }
+
+    /// After the last step: all requests to the canary, the stable Service behind them, the routes back to it.
+    fn finish_by_traffic(&mut self, canary: &Canary, current: &RevisionHash) {
+        if self.held() {
+            return;
+        }
+        if self.is_selected(canary.stable_service.as_ref(), current) {
+            if self.select_opt(&canary.stable_service, current)
+                && self.set_weight(canary, Weight::ZERO)
+            {
+                self.promote(canary.scale_down_delay);
+            }
+        } else if self.await_available(current, self.desired.replicas)
+            && self.select_opt(&canary.canary_service, current)
+            && self.set_weight(canary, Weight::FULL)
+        {
+            self.select_opt(&canary.stable_service, current);
+        }
+    }
+
+    fn abort_by_traffic(&mut self, canary: &Canary, stable: &RevisionHash) {
+        self.scale(stable, self.desired.replicas);
+        if self.available(stable) == 0 && self.desired.replicas > 0 {
+            // Bad answers beat none: the canary keeps the requests until there is somebody to take them.
+            self.await_available(stable, 1);
+            return;
+        }
+        let services = [
+            self.select_opt(&canary.stable_service, stable),
+            self.select_opt(&canary.canary_service, stable),
+        ];
+        if self.set_weight(canary, Weight::ZERO) && services == [true, true] {
+            self.retire_aborted(canary.abort_scale_down_delay);
+            self.reclaim_others(canary, &[&self.current.clone(), stable]);
+        }
+        self.await_available(stable, self.desired.replicas);
+    }
+
+    /// The canary grows at once, and shrinks only after its share has.
+    fn scale_canary(&mut self, canary: &Canary, instances: u32) {
+        let split = self.split(canary);
+        let current = self.current.clone();
+        let on_canary = self.is_selected(canary.canary_service.as_ref(), &current);
+        let has = self.revision().map_or(0, |r| r.desired);
+        let needed = if !on_canary {
+            0
+        } else if split.served {
+            split.most.of_replicas(self.desired.replicas)
+        } else {
+            has
+        };
+        self.scale(&current, instances.max(needed.min(has)));
+    }
+
+    /// Scales revisions other than these to 0, once no Service that can be reached points at them.
+    fn reclaim_others(&mut self, canary: &Canary, in_use: &[&RevisionHash]) {
+        let split = self.split(canary);
+        for revision in self
+            .observed
+            .revisions
+            .iter()
+            .filter(|r| !in_use.contains(&&r.hash))
+        {
+            let as_stable = self.is_selected(canary.stable_service.as_ref(), &revision.hash);
+            let as_canary = self.is_selected(canary.canary_service.as_ref(), &revision.hash);
+            let nobody =
+                split.served && split.most == Weight::ZERO && self.all_services_served(canary);
+            let reachable =
+                as_stable || (as_canary && !nobody) || !self.all_services_served(canary);
+            if !reachable {
+                self.reclaim(revision);
+            } else if revision.desired > 0 {
+                self.wait(WaitingOn::Gone {
+                    revision: revision.hash.clone(),
+                    have: revision.replicas,
+                    want: 0,
+                });
+            }
+        }
+    }
+
+    fn all_services_served(&self, canary: &Canary) -> bool {
+        let named = [&canary.stable_service, &canary.canary_service];
+        named.into_iter().flatten().all(|name| {
+            self.observed
+                .services
+                .get(name)
+                .is_none_or(|s| s.acknowledged)
+        })
+    }
+
+    fn select_opt(&mut self, service: &Option<String>, revision: &RevisionHash) -> bool {
+        service
+            .as_ref()
+            .is_none_or(|name| self.select(name, revision))
+    }
+
+    fn split(&self, canary: &Canary) -> Split {
+        let seen = canary
+            .routes
+            .iter()
+            .filter_map(|r| self.observed.routes.get(r));
+        let most = seen
+            .clone()
+            .filter_map(|r| r.canary)
+            .max()
+            .unwrap_or_default();
+        Split {
+            most,
+            served: seen.clone().all(|r| r.acknowledged),
+        }
+    }
+
+    /// Sets the share on every route and waits until it is served. `true` when it is.
+    fn set_weight(&mut self, canary: &Canary, weight: Weight) -> bool {
+        let mut served = true;
+        for route in &canary.routes {
+            let Some(seen) = self.observed.routes.get(route) else {
+                continue;
+            };
+            if seen.canary != Some(weight) {
+                self.actions.push(Action::Split {
+                    route: route.clone(),
+                    canary: weight,
+                });
+            } else if seen.acknowledged {
+                continue;
+            }
+            served = false;
+            self.wait(WaitingOn::Acknowledgement {
+                kind: route.kind().into(),
+                name: route.name().into(),
+            });
+        }
+        served
+    }
+
+    fn tell_weights(&mut self, canary: &Canary) {
+        let set = self.actions.iter().rev().find_map(|action| match action {
+            Action::Split { canary, .. } => Some(*canary),
+            _ => None,
+        });
+        let split = self.split(canary);
+        let weight = set.unwrap_or(split.most);
+        let destination =
+            |weight: Weight, service: &Option<String>, revision: Option<RevisionHash>| {
+                WeightDestination {
+                    weight: i32::from(weight.percent()),
+                    service_name: service.clone(),
+                    pod_template_hash: revision.map(|r| r.as_str().to_owned()),
+                }
+            };
+        self.next.canary.weights = Some(TrafficWeights {
+            canary: destination(weight, &canary.canary_service, Some(self.current.clone())),
+            stable: destination(weight.complement(), &canary.stable_service, self.stable()),
+            additional: Vec::new(),
+            verified: Some(set.is_none() && split.served),
+        });
+    }
+}

@@ -1,0 +1,104 @@
+//! What is done beside the release: restarts that were asked for, and forgetting what is old.
+
+use serin_api::conditions::time;
+use serin_api::rollout::{Canary, Strategy};
+use serin_api::units::Rounding;
+
+use super::Action;
+use super::planner::Planner;
+
+impl Planner<'_> {
+    /// Replaces pods that are older than `restartAt`, no more at a time than may be missing.
+    pub(super) fn restart_old_pods(&mut self) {
+        let Some(at) = self.desired.restart_at.filter(|at| *at <= self.now) else {
+            return;
+        };
+        if self
+            .next
+            .restarted_at
+            .as_ref()
+            .is_some_and(|done| done.0 == at)
+        {
+            return;
+        }
+        let replicas = self.desired.replicas;
+        let may_miss = match &self.desired.strategy {
+            Strategy::Canary(Canary {
+                max_unavailable, ..
+            }) => max_unavailable.resolve(replicas, Rounding::Down),
+            Strategy::BlueGreen(_) => 0,
+        };
+        let available: u32 = self.observed.revisions.iter().map(|r| r.available).sum();
+        let wanted: u32 = self.observed.revisions.iter().map(|r| r.desired).sum();
+        let missing = wanted.saturating_sub(available);
+        let room = may_miss.max(1).saturating_sub(missing);
+        let mut old: Vec<_> = self
+            .observed
+            .pods
+            .iter()
+            .filter(|p| p.created < at)
+            .collect();
+        if old.is_empty() {
+            self.next.restarted_at = Some(time(at));
+            return;
+        }
+        old.retain(|p| !p.terminating);
+        old.sort_by(|a, b| (a.created, &a.name).cmp(&(b.created, &b.name)));
+        let picked = old
+            .into_iter()
+            .take(usize::try_from(room).unwrap_or(usize::MAX));
+        let restarts: Vec<_> = picked
+            .map(|p| Action::Restart {
+                pod: p.name.clone(),
+                uid: p.uid.clone(),
+            })
+            .collect();
+        self.actions.extend(restarts);
+    }
+
+    /// Forgets old revisions without instances and old finished analyses, beyond what is to be kept.
+    pub(super) fn clean_up(&mut self) {
+        self.stop_idle_runs();
+        let stable = self.stable();
+        let mut old: Vec<_> = self
+            .observed
+            .revisions
+            .iter()
+            .filter(|r| r.hash != self.current && Some(&r.hash) != stable.as_ref())
+            .collect();
+        old.retain(|r| r.desired == 0 && r.replicas == 0);
+        old.sort_by_key(|r| std::cmp::Reverse(r.number));
+        let surplus = old.into_iter().skip(self.desired.revision_history_limit);
+        let deletes: Vec<_> = surplus
+            .map(|r| Action::DeleteRevision {
+                revision: r.hash.clone(),
+            })
+            .collect();
+        self.actions.extend(deletes);
+        self.forget_runs();
+    }
+
+    fn forget_runs(&mut self) {
+        use serin_api::analysis::AnalysisPhase::Successful;
+        let mut finished: Vec<_> = self
+            .observed
+            .runs
+            .iter()
+            .filter(|r| r.phase.is_completed() && r.revision != self.current)
+            .collect();
+        finished.sort_by(|a, b| (b.created, &b.name).cmp(&(a.created, &a.name)));
+        let (good, bad): (Vec<_>, Vec<_>) =
+            finished.into_iter().partition(|r| r.phase == Successful);
+        let (keep_good, keep_bad) = self.desired.analysis_history;
+        let surplus = good
+            .into_iter()
+            .skip(keep_good)
+            .chain(bad.into_iter().skip(keep_bad));
+        let deletes: Vec<_> = surplus
+            .map(|r| Action::DeleteRun {
+                name: r.name.clone(),
+            })
+            .collect();
+        self.actions.extend(deletes);
+    }
+}

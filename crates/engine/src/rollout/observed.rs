@@ -1,0 +1,143 @@
+//! What is seen of a Rollout and of everything it names, at one moment.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::PodTemplateSpec;
+use serde_json::Value;
+use serin_api::analysis::AnalysisPhase;
+use serin_api::rollout::{RolloutStatus, Route};
+use serin_api::units::{RevisionHash, Weight};
+
+use crate::analysis::TemplateSource;
+
+/// What is seen. It may be behind the truth; a decision on an old view is corrected by the next.
+#[derive(Clone, Debug, Default)]
+pub struct Observed {
+    /// The name of the Rollout.
+    pub name: String,
+    /// The generation of its spec.
+    pub generation: i64,
+    /// The Rollout as JSON, for arguments of analyses that name a field.
+    pub object: Value,
+    /// Its status as it was last written, with what clients have set in it.
+    pub status: RolloutStatus,
+    /// Its ReplicaSets.
+    pub revisions: Vec<Revision>,
+    /// The Services that the spec names and that exist.
+    pub services: BTreeMap<String, ServiceView>,
+    /// The routes that the spec names and that exist.
+    pub routes: BTreeMap<Route, RouteView>,
+    /// Its AnalysisRuns.
+    pub runs: Vec<RunView>,
+    /// The AnalysisTemplates that exist.
+    pub templates: TemplateSource,
+    /// Its pods; only needed when a restart is asked for.
+    pub pods: Vec<PodAge>,
+}
+
+/// One ReplicaSet of the Rollout.
+#[derive(Clone, Debug)]
+pub struct Revision {
+    /// The hash in its name and labels.
+    pub hash: RevisionHash,
+    /// Its number, from 1; 0 when it has none yet.
+    pub number: u64,
+    /// The instances it is to have.
+    pub desired: u32,
+    /// The instances it has, those that are not ready too.
+    pub replicas: u32,
+    /// Ready instances.
+    pub ready: u32,
+    /// Instances that have been ready long enough.
+    pub available: u32,
+    /// Its pod template.
+    pub template: Arc<PodTemplateSpec>,
+    /// Until when its instances are kept though nothing needs them.
+    pub keep_until: Option<Timestamp>,
+}
+
+/// A Service.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ServiceView {
+    /// The revision in its selector; `None` when it selects whatever has the other labels.
+    pub revision: Option<RevisionHash>,
+    /// Whether the data plane serves its selector as it is, or nobody is there to say so.
+    pub acknowledged: bool,
+}
+
+/// A route.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RouteView {
+    /// The share of the canary Service; `None` when the route does not name both Services.
+    pub canary: Option<Weight>,
+    /// Whether the data plane serves the route as it is, or nobody is there to say so.
+    pub acknowledged: bool,
+}
+
+/// What an analysis is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Role {
+    /// A step of a canary.
+    Step(usize),
+    /// The background of a canary.
+    Background,
+    /// Before a blue-green switch.
+    PrePromotion,
+    /// After it.
+    PostPromotion,
+}
+
+/// One AnalysisRun of the Rollout.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RunView {
+    /// Its name.
+    pub name: String,
+    /// What it is for.
+    pub role: Role,
+    /// The revision that it analyses.
+    pub revision: RevisionHash,
+    /// Where it stands.
+    pub phase: AnalysisPhase,
+    /// Why.
+    pub message: Option<String>,
+    /// When it was made.
+    pub created: Timestamp,
+    /// Whether it has been told to end.
+    pub terminating: bool,
+}
+
+/// One pod of the Rollout.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PodAge {
+    /// Its name.
+    pub name: String,
+    /// Its uid.
+    pub uid: String,
+    /// When it was made.
+    pub created: Timestamp,
+    /// Whether it is on its way out.
+    pub terminating: bool,
+}
+
+impl Observed {
+    /// The ReplicaSet of a revision.
+    pub fn revision(&self, hash: &RevisionHash) -> Option<&Revision> {
+        self.revisions.iter().find(|r| r.hash == *hash)
+    }
+
+    /// Available instances of a revision; 0 when there is no such revision.
+    pub fn available(&self, hash: &RevisionHash) -> u32 {
+        self.revision(hash).map_or(0, |r| r.available)
+    }
+
+    /// The revision that the users are on.
+    pub fn stable(&self) -> Option<RevisionHash> {
+        self.status
+            .stable_rs
+            .as_deref()
+            .filter(|s| !s.is_empty())
+            .map(RevisionHash::new)
+    }
+}

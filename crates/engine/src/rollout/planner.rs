@@ -1,0 +1,385 @@
+//! The value that a plan is made on: what is wanted, what is seen, and what has been decided so far.
+
+use jiff::{SignedDuration, Timestamp};
+use serin_api::conditions::time;
+use serin_api::rollout::{Canary, Desired, RolloutStatus, Step, Strategy};
+use serin_api::units::{RevisionHash, Weight};
+use serin_api::waiting::WaitingOn;
+
+use super::observed::{Observed, Revision};
+use super::{Action, Note};
+use crate::hash::{short, template_hash, templates_equal};
+
+pub(super) struct Planner<'a> {
+    pub(super) desired: &'a Desired,
+    pub(super) observed: &'a Observed,
+    pub(super) now: Timestamp,
+    /// The revision that is wanted.
+    pub(super) current: RevisionHash,
+    /// The status as it will be.
+    pub(super) next: RolloutStatus,
+    pub(super) actions: Vec<Action>,
+    pub(super) notes: Vec<Note>,
+    pub(super) waiting: WaitingOn,
+    pub(super) wake_at: Option<Timestamp>,
+}
+
+impl<'a> Planner<'a> {
+    pub(super) fn new(desired: &'a Desired, observed: &'a Observed, now: Timestamp) -> Self {
+        // A template that has been here before keeps its revision, whatever hashed it: a takeover restarts nothing.
+        let known = observed
+            .revisions
+            .iter()
+            .filter(|r| templates_equal(&r.template, &desired.template))
+            .max_by_key(|r| r.number);
+        let collisions = u32::try_from(observed.status.collision_count.unwrap_or(0)).unwrap_or(0);
+        let current = known.map_or_else(
+            || template_hash(&desired.template, collisions),
+            |r| r.hash.clone(),
+        );
+        Self {
+            desired,
+            observed,
+            now,
+            current,
+            next: observed.status.clone(),
+            actions: Vec::new(),
+            notes: Vec::new(),
+            waiting: WaitingOn::Nothing,
+            wake_at: None,
+        }
+    }
+
+    /// Takes in a new template or new steps, and the verbs that clients have put into the status.
+    pub(super) fn take_in_changes(&mut self) {
+        let steps = self.steps();
+        let steps_hash = short(&[&format!("{steps:?}")]);
+        let same_template = self.next.current_pod_hash.as_deref() == Some(self.current.as_str());
+        if !same_template || self.next.current_step_hash.as_ref() != Some(&steps_hash) {
+            self.next.current_pod_hash = Some(self.current.as_str().to_owned());
+            self.next.current_step_hash = Some(steps_hash);
+            self.begin_again();
+            self.next.promote_full = !same_template && self.is_kept_warm();
+        }
+        let settled = self.stable().is_none_or(|stable| stable == self.current);
+        if settled && self.next.abort {
+            // There is nothing to take back.
+            self.next.abort = false;
+            self.next.aborted_at = None;
+        }
+        match (self.next.abort, self.next.aborted_at.is_some()) {
+            (true, false) => self.abort("a person asked for it"),
+            (false, true) => {
+                self.begin_again();
+                self.note(
+                    false,
+                    "RolloutRetry",
+                    "the release begins again at its first step".to_owned(),
+                );
+            }
+            _ => {}
+        }
+        let last = i32::try_from(self.steps().len()).unwrap_or(i32::MAX);
+        let index = if settled {
+            last
+        } else {
+            self.next.current_step_index.unwrap_or(0).clamp(0, last)
+        };
+        self.next.current_step_index =
+            matches!(self.desired.strategy, Strategy::Canary(_)).then_some(index);
+    }
+
+    fn begin_again(&mut self) {
+        self.next.abort = false;
+        self.next.aborted_at = None;
+        self.next.promote_full = false;
+        self.next.current_step_index = Some(0);
+        self.next.pause_conditions = None;
+        self.next.controller_pause = false;
+        self.next.canary.current_step_analysis_run_status = None;
+        self.next.canary.current_background_analysis_run_status = None;
+        self.next.blue_green.pre_promotion_analysis_run_status = None;
+        self.next.blue_green.post_promotion_analysis_run_status = None;
+        self.next.blue_green.scale_up_preview_check_point = false;
+    }
+
+    /// Whether the revision that is wanted is the one that was there before a blue-green switch and is still complete: going
+    /// back to it is one switch, with no analysis and no pause.
+    fn is_kept_warm(&self) -> bool {
+        let blue_green = matches!(self.desired.strategy, Strategy::BlueGreen(_));
+        let warm = |r: &Revision| {
+            r.keep_until.is_some_and(|until| until > self.now)
+                && r.available >= self.desired.replicas
+        };
+        blue_green && self.revision().is_some_and(warm)
+    }
+
+    /// Makes the ReplicaSet of the revision that is wanted. `false` while there is none yet.
+    pub(super) fn make_revision(&mut self) -> bool {
+        let highest = self
+            .observed
+            .revisions
+            .iter()
+            .map(|r| r.number)
+            .max()
+            .unwrap_or(0);
+        let revision = self.current.clone();
+        match self.revision() {
+            None => {
+                self.note(
+                    false,
+                    "NewRevision",
+                    format!("revision {} is {revision}", highest + 1),
+                );
+                self.actions.push(Action::Create {
+                    revision: revision.clone(),
+                    number: highest + 1,
+                });
+                self.wait(WaitingOn::Ready {
+                    revision,
+                    have: 0,
+                    want: self.desired.replicas,
+                });
+                false
+            }
+            Some(known) if known.number < highest || known.number == 0 => {
+                self.actions.push(Action::Renumber {
+                    revision,
+                    number: highest + 1,
+                });
+                true
+            }
+            Some(_) => true,
+        }
+    }
+
+    pub(super) fn steps(&self) -> &'a [Step] {
+        match &self.desired.strategy {
+            Strategy::Canary(Canary { steps, .. }) => steps,
+            Strategy::BlueGreen(_) => &[],
+        }
+    }
+
+    /// The step that is carried out; as many as there are steps when all are done or skipped.
+    pub(super) fn step_index(&self) -> usize {
+        let all = self.steps().len();
+        if self.next.promote_full {
+            return all;
+        }
+        usize::try_from(self.next.current_step_index.unwrap_or(0))
+            .unwrap_or(0)
+            .min(all)
+    }
+
+    /// The share that the canary is to have at a step, and the instances for it.
+    pub(super) fn targets_at(&self, index: usize) -> (Weight, u32) {
+        use serin_api::rollout::CanaryScale;
+        let steps = self.steps();
+        let replicas = self.desired.replicas;
+        if index >= steps.len() {
+            return (Weight::FULL, replicas);
+        }
+        let mut weight = Weight::ZERO;
+        let mut scale = CanaryScale::MatchTraffic;
+        for step in steps.iter().take(index + 1) {
+            match step {
+                Step::SetWeight(to) => weight = *to,
+                Step::SetCanaryScale(to) => scale = *to,
+                Step::Pause(_) | Step::Analysis(_) => {}
+            }
+        }
+        let instances = match scale {
+            CanaryScale::Replicas(count) => count,
+            CanaryScale::Weight(share) => share.of_replicas(replicas),
+            CanaryScale::MatchTraffic => weight.of_replicas(replicas),
+        };
+        (weight, instances)
+    }
+
+    /// Goes on to the next step.
+    pub(super) fn advance(&mut self, index: usize) {
+        let steps = self.steps();
+        self.next.current_step_index = i32::try_from(index + 1).ok();
+        self.next.canary.current_step_analysis_run_status = None;
+        self.next.pause_conditions = None;
+        self.next.controller_pause = false;
+        let what = steps.get(index).map(step_name).unwrap_or_default();
+        self.note(
+            false,
+            "RolloutStepCompleted",
+            format!("step {}/{} ({what}) is done", index + 1, steps.len()),
+        );
+        self.wake(self.now);
+    }
+
+    /// The ReplicaSet of the revision that is wanted.
+    pub(super) fn revision(&self) -> Option<&'a Revision> {
+        self.observed.revision(&self.current)
+    }
+
+    /// The revision that the users are on, as decided so far.
+    pub(super) fn stable(&self) -> Option<RevisionHash> {
+        self.next
+            .stable_rs
+            .as_deref()
+            .filter(|s| !s.is_empty())
+            .map(RevisionHash::new)
+    }
+
+    /// Available instances of a revision.
+    pub(super) fn available(&self, revision: &RevisionHash) -> u32 {
+        self.observed.available(revision)
+    }
+
+    /// Sets the instances of a revision that is in use.
+    pub(super) fn scale(&mut self, revision: &RevisionHash, to: u32) {
+        let Some(seen) = self.observed.revision(revision) else {
+            return;
+        };
+        if seen.keep_until.is_some() && to > 0 {
+            self.actions.push(Action::KeepUntil {
+                revision: revision.clone(),
+                until: None,
+            });
+        }
+        if seen.desired != to {
+            self.actions.push(Action::Scale {
+                revision: revision.clone(),
+                to,
+            });
+        }
+    }
+
+    /// Waits until a revision has so many available instances. `true` when it has.
+    pub(super) fn await_available(&mut self, revision: &RevisionHash, want: u32) -> bool {
+        let have = self.available(revision);
+        if have >= want {
+            return true;
+        }
+        self.wait(WaitingOn::Ready {
+            revision: revision.clone(),
+            have,
+            want,
+        });
+        false
+    }
+
+    /// Points a Service at a revision that has available instances, and waits until that is served. `true` when it is.
+    pub(super) fn select(&mut self, service: &str, revision: &RevisionHash) -> bool {
+        let Some(seen) = self.observed.services.get(service) else {
+            return true;
+        };
+        if seen.revision.as_ref() != Some(revision) {
+            self.actions.push(Action::Select {
+                service: service.to_owned(),
+                revision: revision.clone(),
+            });
+        } else if seen.acknowledged {
+            return true;
+        }
+        self.wait(WaitingOn::Acknowledgement {
+            kind: "Service".into(),
+            name: service.to_owned(),
+        });
+        false
+    }
+
+    /// Whether a Service points at a revision, as it is served.
+    pub(super) fn is_selected(&self, service: Option<&String>, revision: &RevisionHash) -> bool {
+        let seen = service.and_then(|s| self.observed.services.get(s));
+        seen.is_some_and(|s| s.revision.as_ref() == Some(revision))
+    }
+
+    /// The users are on the revision that is wanted: from now on it is the stable one.
+    pub(super) fn promote(&mut self, keep_old_for: SignedDuration) {
+        if let Some(old) = self.stable().filter(|old| *old != self.current)
+            && !keep_old_for.is_zero()
+        {
+            let until = self.now + keep_old_for;
+            self.actions.push(Action::KeepUntil {
+                revision: old,
+                until: Some(until),
+            });
+        }
+        self.next.stable_rs = Some(self.current.as_str().to_owned());
+        self.next.current_step_index = self
+            .next
+            .current_step_index
+            .and(i32::try_from(self.steps().len()).ok());
+        self.next.promote_full = false;
+        self.next.pause_conditions = None;
+        self.next.controller_pause = false;
+        self.note(
+            false,
+            "RolloutCompleted",
+            format!("the users are on {}", self.current),
+        );
+        self.wake(self.now);
+    }
+
+    /// Scales a revision that nothing uses to 0, once its time is over.
+    pub(super) fn reclaim(&mut self, revision: &Revision) {
+        match revision.keep_until.filter(|until| *until > self.now) {
+            Some(until) if revision.desired > 0 => {
+                self.wake(until);
+                self.wait(WaitingOn::ScaleDown {
+                    revision: revision.hash.clone(),
+                    until,
+                });
+            }
+            _ if revision.desired > 0 => self.actions.push(Action::Scale {
+                revision: revision.hash.clone(),
+                to: 0,
+            }),
+            _ => {}
+        }
+    }
+
+    /// Says why nothing more happens; the first reason counts.
+    pub(super) fn wait(&mut self, reason: WaitingOn) {
+        if self.waiting == WaitingOn::Nothing {
+            self.waiting = reason;
+        }
+    }
+
+    /// Looks again at that time; the earliest counts.
+    pub(super) fn wake(&mut self, at: Timestamp) {
+        self.wake_at = Some(self.wake_at.map_or(at, |known| known.min(at)));
+    }
+
+    pub(super) fn note(&mut self, warning: bool, reason: &'static str, message: String) {
+        self.notes.push(Note {
+            warning,
+            reason,
+            message,
+        });
+    }
+
+    /// Takes the release back: from now on the stable revision is where all goes.
+    pub(super) fn abort(&mut self, why: &str) {
+        self.next.abort = true;
+        self.next.aborted_at = Some(time(self.now));
+        self.next.message = Some(format!("taken back: {why}"));
+        self.next.current_step_index = self.next.current_step_index.map(|_| 0);
+        self.next.promote_full = false;
+        self.next.pause_conditions = None;
+        self.next.controller_pause = false;
+        self.note(
+            true,
+            "RolloutAborted",
+            format!("{} is taken back: {why}", self.current),
+        );
+    }
+}
+
+fn step_name(step: &Step) -> String {
+    match step {
+        Step::SetWeight(weight) => format!("set weight {weight}"),
+        Step::Pause(None) => "pause".to_owned(),
+        Step::Pause(Some(duration)) => {
+            format!("pause {}", serin_api::units::human_duration(*duration))
+        }
+        Step::SetCanaryScale(_) => "set canary scale".to_owned(),
+        Step::Analysis(_) => "analysis".to_owned(),
+    }
+}

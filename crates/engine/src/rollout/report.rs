@@ -1,0 +1,290 @@
+//! The status that a plan ends with: counts, conditions, the phase in one word and why.
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use serin_api::conditions::{self, time, word};
+use serin_api::rollout::{RolloutCondition, RolloutPhase, RolloutStatus};
+use serin_api::waiting::WaitingOn;
+
+use super::observed::Observed;
+use super::planner::Planner;
+use super::{Note, Plan};
+
+const PROGRESSING: &str = "Progressing";
+const TIMED_OUT: &str = "ProgressDeadlineExceeded";
+
+/// The plan for a spec that cannot be carried out: nothing is touched, so the last good revision keeps serving.
+pub(super) fn invalid(observed: &Observed, problems: &[String], now: Timestamp) -> Plan {
+    let mut status = observed.status.clone();
+    let told = problems.join("; ");
+    let message = format!("The Rollout \"{}\" is invalid: {told}", observed.name);
+    let fresh = conditions::get(&status.conditions, "InvalidSpec")
+        .is_none_or(|c| c.status != "True" || c.message != message);
+    set(
+        &mut status,
+        now,
+        "InvalidSpec",
+        true,
+        "InvalidSpec",
+        &message,
+    );
+    status.observed_generation = Some(observed.generation.to_string());
+    status.phase = Some(RolloutPhase::Degraded);
+    status.message = Some(message.clone());
+    let waiting_on = WaitingOn::ValidSpec { problems: told };
+    status.waiting_on = Some(waiting_on.clone());
+    let note = Note {
+        warning: true,
+        reason: "InvalidSpec",
+        message,
+    };
+    Plan {
+        actions: Vec::new(),
+        status,
+        waiting_on,
+        wake_at: None,
+        notes: if fresh { vec![note] } else { Vec::new() },
+    }
+}
+
+impl Planner<'_> {
+    pub(super) fn finish(mut self) -> Plan {
+        self.count();
+        self.next.observed_generation = Some(self.observed.generation.to_string());
+        self.next.conditions.retain(|c| c.type_ != "InvalidSpec");
+        self.watch_progress();
+        self.tell_phase();
+        self.next.waiting_on = Some(self.waiting.clone());
+        Plan {
+            actions: self.actions,
+            status: self.next,
+            waiting_on: self.waiting,
+            wake_at: self.wake_at,
+            notes: self.notes,
+        }
+    }
+
+    fn count(&mut self) {
+        let all = &self.observed.revisions;
+        let sum =
+            |of: fn(&super::Revision) -> u32| i32::try_from(all.iter().map(of).sum::<u32>()).ok();
+        self.next.replicas = sum(|r| r.replicas);
+        self.next.ready_replicas = sum(|r| r.ready);
+        self.next.available_replicas = sum(|r| r.available);
+        self.next.updated_replicas = i32::try_from(self.revision().map_or(0, |r| r.replicas)).ok();
+        self.next.hpa_replicas = self.next.replicas;
+        self.next.selector = Some(selector_text(&self.desired.selector));
+    }
+
+    /// Keeps the `Progressing` condition: its `lastUpdateTime` is when something last got on. A release that only waits for
+    /// time, a person or a measurement is not late.
+    fn watch_progress(&mut self) {
+        let before = &self.observed.status;
+        let moved = before.updated_replicas != self.next.updated_replicas
+            || before.available_replicas != self.next.available_replicas
+            || before.current_step_index != self.next.current_step_index
+            || before.current_pod_hash != self.next.current_pod_hash
+            || before.canary.weights != self.next.canary.weights
+            || before.blue_green.active_selector != self.next.blue_green.active_selector
+            || before.abort != self.next.abort;
+        let since = conditions::get(&self.next.conditions, PROGRESSING)
+            .and_then(|c| c.last_update_time.clone())
+            .map(|t| t.0);
+        let patient = !matches!(
+            self.waiting,
+            WaitingOn::Ready { .. } | WaitingOn::Gone { .. } | WaitingOn::Acknowledgement { .. }
+        );
+        let since = since.filter(|_| !moved && !patient).unwrap_or(self.now);
+        let deadline = self
+            .desired
+            .progress_deadline
+            .map(|d| since + d)
+            .filter(|_| !patient);
+        if deadline.is_some_and(|deadline| deadline <= self.now) {
+            self.time_out();
+            return;
+        }
+        if let Some(deadline) = deadline {
+            self.wake(deadline);
+        }
+        let complete = self.waiting == WaitingOn::Nothing
+            || matches!(self.waiting, WaitingOn::ScaleDown { .. });
+        let (reason, message) = if self.next.abort {
+            (
+                "RolloutAborted",
+                self.next.message.clone().unwrap_or_default(),
+            )
+        } else if complete {
+            (
+                "NewReplicaSetAvailable",
+                format!("{} is complete", self.current),
+            )
+        } else {
+            ("ReplicaSetUpdated", format!("waits for {}", self.waiting))
+        };
+        let known = conditions::get(&self.next.conditions, PROGRESSING)
+            .filter(|c| c.reason == reason && c.status == word(!self.next.abort));
+        let keep = known
+            .filter(|_| !moved)
+            .and_then(|c| c.last_update_time.clone())
+            .filter(|_| patient || since != self.now);
+        let mut condition = condition(self.now, PROGRESSING, !self.next.abort, reason, &message);
+        condition.last_update_time = Some(keep.unwrap_or_else(|| time(since)));
+        conditions::set(&mut self.next.conditions, condition);
+    }
+
+    fn time_out(&mut self) {
+        let message = format!(
+            "{} did not get on in time: it waits for {}",
+            self.current, self.waiting
+        );
+        let known = conditions::get(&self.next.conditions, PROGRESSING)
+            .is_some_and(|c| c.reason == TIMED_OUT);
+        if !known {
+            self.note(true, TIMED_OUT, message.clone());
+            let updating = self.stable().is_some_and(|stable| stable != self.current);
+            if self.desired.progress_deadline_abort && updating && !self.next.abort {
+                self.abort(&message);
+                self.wake(self.now);
+            }
+        }
+        let since = conditions::get(&self.next.conditions, PROGRESSING)
+            .and_then(|c| c.last_update_time.clone());
+        let mut condition = condition(self.now, PROGRESSING, false, TIMED_OUT, &message);
+        condition.last_update_time = since;
+        conditions::set(&mut self.next.conditions, condition);
+    }
+
+    fn tell_phase(&mut self) {
+        let replicas = self.desired.replicas;
+        let enough = self
+            .observed
+            .revisions
+            .iter()
+            .map(|r| r.available)
+            .sum::<u32>()
+            >= replicas;
+        let on_current = self.stable().as_ref() == Some(&self.current);
+        let complete = on_current
+            && matches!(
+                self.waiting,
+                WaitingOn::Nothing | WaitingOn::ScaleDown { .. }
+            );
+        let timed_out = conditions::get(&self.next.conditions, PROGRESSING)
+            .is_some_and(|c| c.reason == TIMED_OUT);
+        let paused = self.next.controller_pause || matches!(self.waiting, WaitingOn::Paused);
+        let phase = if self.next.abort || (timed_out && !complete) {
+            RolloutPhase::Degraded
+        } else if paused {
+            RolloutPhase::Paused
+        } else if complete {
+            RolloutPhase::Healthy
+        } else {
+            RolloutPhase::Progressing
+        };
+        let now = self.now;
+        let status = &mut self.next;
+        set(
+            status,
+            now,
+            "Available",
+            enough,
+            "AvailableReason",
+            if enough {
+                "enough instances are available"
+            } else {
+                "too few instances are available"
+            },
+        );
+        set(
+            status,
+            now,
+            "Paused",
+            paused,
+            "RolloutPaused",
+            if paused { "paused" } else { "not paused" },
+        );
+        set(
+            status,
+            now,
+            "Completed",
+            complete,
+            "RolloutCompleted",
+            if complete {
+                "the users are on the wanted revision"
+            } else {
+                "under way"
+            },
+        );
+        set(
+            status,
+            now,
+            "Healthy",
+            phase == RolloutPhase::Healthy,
+            "RolloutHealthy",
+            if complete { "healthy" } else { "not healthy" },
+        );
+        status.phase = Some(phase);
+        // The reason of an abort stays until the next revision; everything else is derived anew.
+        if !status.abort {
+            status.message =
+                (self.waiting != WaitingOn::Nothing).then(|| format!("waits for {}", self.waiting));
+        }
+    }
+}
+
+fn condition(
+    now: Timestamp,
+    kind: &str,
+    truth: bool,
+    reason: &str,
+    message: &str,
+) -> RolloutCondition {
+    RolloutCondition {
+        type_: kind.to_owned(),
+        status: word(truth),
+        last_update_time: Some(time(now)),
+        last_transition_time: Some(time(now)),
+        reason: reason.to_owned(),
+        message: message.to_owned(),
+    }
+}
+
+/// Sets a condition, and keeps its times when nothing of it has changed.
+fn set(
+    status: &mut RolloutStatus,
+    now: Timestamp,
+    kind: &str,
+    truth: bool,
+    reason: &str,
+    message: &str,
+) {
+    let mut new = condition(now, kind, truth, reason, message);
+    if let Some(known) = conditions::get(&status.conditions, kind)
+        && known.status == new.status
+        && known.reason == new.reason
+        && known.message == new.message
+    {
+        new.last_update_time = known.last_update_time.clone();
+    }
+    conditions::set(&mut status.conditions, new);
+}
+
+/// A selector as an autoscaler reads it: `app=web,tier in (a,b)`.
+fn selector_text(selector: &LabelSelector) -> String {
+    let labels = selector
+        .match_labels
+        .iter()
+        .flatten()
+        .map(|(key, value)| format!("{key}={value}"));
+    let expressions = selector.match_expressions.iter().flatten().map(|e| {
+        let values = e.values.as_deref().unwrap_or_default().join(",");
+        match e.operator.as_str() {
+            "In" => format!("{} in ({values})", e.key),
+            "NotIn" => format!("{} notin ({values})", e.key),
+            "DoesNotExist" => format!("!{}", e.key),
+            _ => e.key.clone(),
+        }
+    });
+    labels.chain(expressions).collect::<Vec<_>>().join(",")
+}

@@ -1,0 +1,617 @@
+//! The world: what there is, what happens to it, and the rules that must hold in it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::core::v1::PodTemplateSpec;
+use serde_json::{Value, json};
+use serin_api::analysis::AnalysisPhase;
+use serin_api::rollout::{RolloutSpec, RolloutStatus, Route, lower};
+use serin_api::units::{RevisionHash, Weight};
+
+use super::dice::Dice;
+use crate::analysis::TemplateSource;
+use crate::invariants;
+use crate::rollout::{Action, Observed, Revision, Role, RouteView, RunView, ServiceView, plan};
+
+/// How a Rollout of the simulator is released.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scenario {
+    /// A canary with a route.
+    Traffic,
+    /// A canary by numbers of instances.
+    Replicas,
+    /// Blue-green.
+    BlueGreen,
+}
+
+/// A run that broke a rule.
+#[derive(Clone, Debug)]
+pub struct Failure {
+    /// What was broken.
+    pub what: String,
+    /// The last steps before it.
+    pub story: Vec<String>,
+}
+
+const REPLICAS: u32 = 4;
+/// Versions 1 to 3 are good, 4 never becomes ready, 5 answers badly.
+const VERSIONS: u64 = 5;
+const FAULTY_STEPS: usize = 120;
+const HEALING_STEPS: usize = 400;
+
+/// Runs one seed and tells its story.
+///
+/// # Errors
+/// The rule that was broken, with the story.
+pub fn run(scenario: Scenario, seed: u64) -> Result<Vec<String>, Failure> {
+    let mut world = World::new(scenario, seed);
+    for _ in 0..FAULTY_STEPS {
+        world.interfere();
+        world.step().map_err(|what| world.failure(what))?;
+    }
+    world.heal();
+    for _ in 0..HEALING_STEPS {
+        world.step().map_err(|what| world.failure(what))?;
+    }
+    world.at_rest().map_err(|what| world.failure(what))?;
+    Ok(world.story)
+}
+
+#[derive(Clone, Debug)]
+struct Pod {
+    ready_at: Option<Timestamp>,
+}
+
+#[derive(Clone, Debug)]
+struct Set {
+    number: u64,
+    version: u64,
+    template: Arc<PodTemplateSpec>,
+    desired: u32,
+    pods: Vec<Pod>,
+    keep_until: Option<Timestamp>,
+}
+
+/// Something that is set, and what the data plane serves of it.
+#[derive(Clone, Debug, PartialEq)]
+struct Served<T> {
+    set: T,
+    served: T,
+}
+
+impl<T: Clone + PartialEq> Served<T> {
+    fn acknowledged(&self) -> bool {
+        self.set == self.served
+    }
+}
+
+#[derive(Clone, Debug)]
+struct Run {
+    view: RunView,
+    ends_at: Timestamp,
+    outcome: AnalysisPhase,
+}
+
+struct World {
+    scenario: Scenario,
+    dice: Dice,
+    now: Timestamp,
+    /// The spec of each version, made once.
+    specs: Vec<RolloutSpec>,
+    templates: TemplateSource,
+    spec: RolloutSpec,
+    generation: i64,
+    status: RolloutStatus,
+    sets: BTreeMap<RevisionHash, Set>,
+    services: BTreeMap<String, Served<Option<RevisionHash>>>,
+    weight: Served<Weight>,
+    runs: Vec<Run>,
+    faults: bool,
+    /// What the controller last saw of the things that others change; it may be behind.
+    seen: Option<Observed>,
+    story: Vec<String>,
+}
+
+impl World {
+    fn new(scenario: Scenario, seed: u64) -> Self {
+        let services = match scenario {
+            Scenario::BlueGreen => ["active", "preview"],
+            _ => ["stable", "canary"],
+        };
+        let services = services
+            .into_iter()
+            .map(|name| {
+                (
+                    name.to_owned(),
+                    Served {
+                        set: None,
+                        served: None,
+                    },
+                )
+            })
+            .collect();
+        Self {
+            scenario,
+            dice: Dice::new(seed),
+            now: Timestamp::UNIX_EPOCH + SignedDuration::from_hours(24 * 365 * 56),
+            spec: spec(scenario, 1),
+            specs: (0..=VERSIONS)
+                .map(|version| spec(scenario, version))
+                .collect(),
+            templates: templates(),
+            generation: 1,
+            status: RolloutStatus::default(),
+            sets: BTreeMap::new(),
+            services,
+            weight: Served {
+                set: Weight::ZERO,
+                served: Weight::ZERO,
+            },
+            runs: Vec::new(),
+            faults: true,
+            seen: None,
+            story: Vec::new(),
+        }
+    }
+
+    fn failure(&self, what: String) -> Failure {
+        Failure {
+            what,
+            story: self.story.iter().rev().take(60).rev().cloned().collect(),
+        }
+    }
+
+    fn tell(&mut self, what: String) {
+        self.story
+            .push(format!("{} {what}", self.now.as_second() % 100_000));
+    }
+
+    /// People and faults: a new version, an old one, the verbs, an instance that dies.
+    fn interfere(&mut self) {
+        match self.dice.below(60) {
+            0 | 10 | 11 => self.deploy(),
+            1 => self.status.abort = true,
+            2 => self.status.abort = false,
+            3 => self.status.pause_conditions = None,
+            4 => self.status.promote_full = true,
+            5 => self.spec.paused = Some(!self.spec.paused.unwrap_or(false)),
+            6 => self.status.current_step_index = self.status.current_step_index.map(|i| i + 1),
+            7 | 8 => self.kill_one(),
+            9 => self.seen = None,
+            _ => return,
+        }
+        self.generation += 1;
+        let verbs = (
+            self.status.abort,
+            self.status.promote_full,
+            self.spec.paused,
+            self.status.current_step_index,
+        );
+        self.tell(format!(
+            "somebody acts: abort, full, paused, step = {verbs:?}"
+        ));
+    }
+
+    fn deploy(&mut self) {
+        let version = 1 + self.dice.below(VERSIONS);
+        let paused = self.spec.paused;
+        self.spec = self
+            .specs
+            .get(version as usize)
+            .cloned()
+            .unwrap_or_default();
+        self.spec.paused = paused;
+        self.tell(format!("somebody deploys version {version}"));
+    }
+
+    /// One instance dies, but never the last of its revision: with nobody left, no order of steps could serve.
+    fn kill_one(&mut self) {
+        let pick = self.dice.below(8) as usize;
+        let now = self.now;
+        let delay = SignedDuration::from_secs(2 + self.dice.below(5) as i64);
+        let crowd = self
+            .sets
+            .values_mut()
+            .filter(|s| s.ready(now) > 2)
+            .nth(pick);
+        if let Some(set) = crowd
+            && let Some(pod) = set
+                .pods
+                .iter_mut()
+                .find(|p| p.ready_at.is_some_and(|at| at <= now))
+        {
+            pod.ready_at = Some(now + delay);
+            self.tell("an instance dies".to_owned());
+        }
+    }
+
+    fn heal(&mut self) {
+        self.faults = false;
+        self.spec.paused = None;
+        self.seen = None;
+        self.tell("the world heals".to_owned());
+    }
+
+    /// A second passes: the world moves on, the controller looks, decides and acts.
+    fn step(&mut self) -> Result<(), String> {
+        self.now += SignedDuration::from_secs(1);
+        self.move_instances();
+        self.move_data_plane();
+        self.move_runs();
+        self.rules()?;
+        let passes = if self.faults { self.dice.below(3) } else { 1 };
+        for _ in 0..passes {
+            self.control()?;
+            self.rules()?;
+        }
+        if !self.faults && self.status.controller_pause {
+            // Once healed, a person is there to go on.
+            self.status.pause_conditions = None;
+        }
+        Ok(())
+    }
+
+    fn move_instances(&mut self) {
+        for set in self.sets.values_mut() {
+            let now = self.now;
+            set.pods
+                .sort_by_key(|p| p.ready_at.is_none_or(|at| at > now));
+            set.pods.truncate(set.desired as usize);
+            while set.pods.len() < set.desired as usize {
+                // Version 4 never becomes ready; the others take their time.
+                let delay = SignedDuration::from_secs(1 + self.dice.below(4) as i64);
+                set.pods.push(Pod {
+                    ready_at: (set.version != 4).then(|| now + delay),
+                });
+            }
+        }
+    }
+
+    fn move_data_plane(&mut self) {
+        for service in self.services.values_mut() {
+            if !self.faults || self.dice.one_in(2) {
+                service.served = service.set.clone();
+            }
+        }
+        if !self.faults || self.dice.one_in(2) {
+            self.weight.served = self.weight.set;
+        }
+    }
+
+    fn move_runs(&mut self) {
+        for run in self
+            .runs
+            .iter_mut()
+            .filter(|r| !r.view.phase.is_completed())
+        {
+            if run.view.terminating {
+                run.view.phase = AnalysisPhase::Successful;
+            } else if run.ends_at <= self.now {
+                run.view.phase = run.outcome;
+            }
+        }
+    }
+
+    fn observe(&self) -> Observed {
+        let revisions = self.sets.iter().map(|(hash, set)| Revision {
+            hash: hash.clone(),
+            number: set.number,
+            desired: set.desired,
+            replicas: set.pods.len() as u32,
+            ready: set.ready(self.now),
+            available: set.ready(self.now),
+            template: set.template.clone(),
+            keep_until: set.keep_until,
+        });
+        let services = self.services.iter().map(|(name, s)| {
+            let view = ServiceView {
+                revision: s.set.clone(),
+                acknowledged: s.acknowledged(),
+            };
+            (name.clone(), view)
+        });
+        let route = RouteView {
+            canary: Some(self.weight.set),
+            acknowledged: self.weight.acknowledged(),
+        };
+        Observed {
+            name: "web".into(),
+            generation: self.generation,
+            object: Value::Null,
+            status: self.status.clone(),
+            revisions: revisions.collect(),
+            services: services.collect(),
+            routes: BTreeMap::from([(Route::HttpRoute("web".into()), route)]),
+            runs: self.runs.iter().map(|r| r.view.clone()).collect(),
+            templates: self.templates.clone(),
+            pods: Vec::new(),
+        }
+    }
+
+    /// One pass of the controller, which may see the world as it was, and may be killed after any action.
+    fn control(&mut self) -> Result<(), String> {
+        let stale = self.faults && self.dice.one_in(3);
+        let observed = match self.seen.take().filter(|_| stale) {
+            Some(old) => Observed {
+                status: self.status.clone(),
+                generation: self.generation,
+                ..old
+            },
+            None => self.observe(),
+        };
+        let plan = plan(&self.spec, &observed, self.now);
+        if let Some(violation) = invariants::check(&self.spec, &observed, &plan).first() {
+            return Err(format!(
+                "the plan breaks an invariant: {violation}\n{plan:#?}"
+            ));
+        }
+        self.idempotent(&observed, &plan.actions)?;
+        let killed_after = if self.faults && self.dice.one_in(8) {
+            Some(self.dice.below(4) as usize)
+        } else {
+            None
+        };
+        for (i, action) in plan.actions.iter().enumerate() {
+            if killed_after == Some(i) {
+                self.tell(format!("killed before {action:?}"));
+                return Ok(());
+            }
+            self.tell(format!("{action:?}"));
+            self.apply(action);
+        }
+        if killed_after.is_some() {
+            self.tell("killed before the status".to_owned());
+            return Ok(());
+        }
+        if plan.status.current_step_index != self.status.current_step_index
+            || plan.status.phase != self.status.phase
+        {
+            self.tell(format!(
+                "step {:?}, {:?}, waits for {}",
+                plan.status.current_step_index, plan.status.phase, plan.waiting_on
+            ));
+        }
+        self.status = plan.status;
+        // Its own writes it has seen; what others do after this it may miss for a while.
+        self.seen = plan.actions.is_empty().then(|| self.observe());
+        Ok(())
+    }
+
+    /// Looking twice at the same world decides the same.
+    fn idempotent(&self, observed: &Observed, actions: &[Action]) -> Result<(), String> {
+        let again = plan(&self.spec, observed, self.now);
+        if again.actions == actions {
+            Ok(())
+        } else {
+            Err("the same view gave two plans".to_owned())
+        }
+    }
+
+    fn apply(&mut self, action: &Action) {
+        match action {
+            Action::Create { revision, number } => {
+                let version = version(&self.spec);
+                let template = Arc::new(self.spec.template.clone().unwrap_or_default());
+                let set = Set {
+                    number: *number,
+                    version,
+                    template,
+                    desired: 0,
+                    pods: Vec::new(),
+                    keep_until: None,
+                };
+                self.sets.entry(revision.clone()).or_insert(set);
+            }
+            Action::Renumber { revision, number } => self.on(revision, |s| s.number = *number),
+            Action::Scale { revision, to } => self.on(revision, |s| s.desired = *to),
+            Action::KeepUntil { revision, until } => self.on(revision, |s| s.keep_until = *until),
+            Action::Select { service, revision } => {
+                if let Some(service) = self.services.get_mut(service) {
+                    service.set = Some(revision.clone());
+                }
+            }
+            Action::Split { canary, .. } => self.weight.set = *canary,
+            Action::StartRun {
+                name,
+                role,
+                revision,
+                ..
+            } => self.start(name, *role, revision),
+            Action::StopRun { name } => self
+                .runs
+                .iter_mut()
+                .filter(|r| r.view.name == *name)
+                .for_each(|r| r.view.terminating = true),
+            Action::Restart { .. } => {}
+            Action::DeleteRevision { revision } => drop(self.sets.remove(revision)),
+            Action::DeleteRun { name } => self.runs.retain(|r| r.view.name != *name),
+        }
+    }
+
+    fn on(&mut self, revision: &RevisionHash, change: impl FnOnce(&mut Set)) {
+        if let Some(set) = self.sets.get_mut(revision) {
+            change(set);
+        }
+    }
+
+    fn start(&mut self, name: &str, role: Role, revision: &RevisionHash) {
+        if self.runs.iter().any(|r| r.view.name == name) {
+            return;
+        }
+        // Version 5 is bad; now and then the measurements cannot tell.
+        let bad = self.sets.get(revision).is_some_and(|s| s.version == 5);
+        let outcome = match self.dice.below(8) {
+            0 if self.faults => AnalysisPhase::Inconclusive,
+            1 if self.faults => AnalysisPhase::Error,
+            _ if bad => AnalysisPhase::Failed,
+            _ => AnalysisPhase::Successful,
+        };
+        let ends_at = self.now + SignedDuration::from_secs(1 + self.dice.below(6) as i64);
+        let view = RunView {
+            name: name.to_owned(),
+            role,
+            revision: revision.clone(),
+            phase: AnalysisPhase::Running,
+            message: None,
+            created: self.now,
+            terminating: false,
+        };
+        self.runs.push(Run {
+            view,
+            ends_at,
+            outcome,
+        });
+    }
+
+    /// What must hold of the world at every moment, whatever the controller believes.
+    fn rules(&self) -> Result<(), String> {
+        self.requests_have_a_taker()?;
+        let Some(stable) = self.status.stable_rs.as_deref().map(RevisionHash::new) else {
+            return Ok(());
+        };
+        let updating = self.status.current_pod_hash.as_deref() != Some(stable.as_str());
+        if updating && self.scenario != Scenario::Replicas {
+            let has = self.sets.get(&stable).map_or(0, |s| s.desired);
+            if has < REPLICAS {
+                return Err(format!(
+                    "the stable revision has {has} instances of {REPLICAS} while another is on trial"
+                ));
+            }
+        }
+        if self.scenario == Scenario::Replicas {
+            let all: u32 = self.sets.values().map(|s| s.desired).sum();
+            if all > REPLICAS + 1 {
+                return Err(format!(
+                    "{all} instances are wanted; {} are allowed",
+                    REPLICAS + 1
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whatever share the data plane sends somewhere, somebody is there to answer.
+    fn requests_have_a_taker(&self) -> Result<(), String> {
+        let share = |name: &str, weight: Weight| {
+            let revision = self.services.get(name).and_then(|s| s.served.clone());
+            (revision, weight)
+        };
+        let shares = match self.scenario {
+            Scenario::Traffic => vec![
+                share("canary", self.weight.served),
+                share("stable", self.weight.served.complement()),
+            ],
+            Scenario::BlueGreen => vec![share("active", Weight::FULL)],
+            Scenario::Replicas => Vec::new(),
+        };
+        for (revision, weight) in shares {
+            let Some(revision) = revision.filter(|_| weight > Weight::ZERO) else {
+                continue;
+            };
+            let ready = self.sets.get(&revision).map_or(0, |s| s.ready(self.now));
+            if ready == 0 {
+                return Err(format!(
+                    "{weight} of the requests go to {revision}, which has no ready instance"
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// After healing: the users are on what is wanted, or what was bad has been taken back, and nothing else is left over.
+    fn at_rest(&self) -> Result<(), String> {
+        let status = &self.status;
+        let stable = status.stable_rs.clone().map(RevisionHash::new);
+        let wanted = status.current_pod_hash.clone().map(RevisionHash::new);
+        let bad = [4, 5].contains(&version(&self.spec));
+        let done = stable.is_some() && stable == wanted;
+        // The very first version has nothing to fall back to.
+        let stuck = bad && version(&self.spec) == 4 && (stable.is_none() || !status.abort);
+        if !done && !status.abort && !stuck {
+            return Err(format!(
+                "not at rest: {:?} {:?} waits for {:?}",
+                status.phase, status.message, status.waiting_on
+            ));
+        }
+        if stuck {
+            return Ok(());
+        }
+        if self.scenario == Scenario::Traffic && self.weight.served != Weight::ZERO {
+            return Err(format!("at rest with {} on the canary", self.weight.served));
+        }
+        for (hash, set) in &self.sets {
+            let expected = if Some(hash) == stable.as_ref() {
+                REPLICAS
+            } else {
+                0
+            };
+            if set.desired != expected {
+                return Err(format!(
+                    "at rest with {} instances of {hash}, not {expected}",
+                    set.desired
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Set {
+    fn ready(&self, now: Timestamp) -> u32 {
+        self.pods
+            .iter()
+            .take(self.desired as usize)
+            .filter(|p| p.ready_at.is_some_and(|at| at <= now))
+            .count() as u32
+    }
+}
+
+fn version(spec: &RolloutSpec) -> u64 {
+    let labels = spec
+        .template
+        .as_ref()
+        .and_then(|t| t.metadata.as_ref())
+        .and_then(|m| m.labels.as_ref());
+    labels
+        .and_then(|l| l.get("version"))
+        .and_then(|v| v.parse().ok())
+        .unwrap_or(0)
+}
+
+fn spec(scenario: Scenario, version: u64) -> RolloutSpec {
+    let analysis = json!({"templates": [{"templateName": "t"}]});
+    let strategy = match scenario {
+        Scenario::Traffic => json!({"canary": {
+            "stableService": "stable", "canaryService": "canary", "scaleDownDelaySeconds": 5, "abortScaleDownDelaySeconds": 3,
+            "trafficRouting": {"plugins": {"argoproj-labs/gatewayAPI": {"httpRoute": "web"}}},
+            "steps": [{"setWeight": 25}, {"analysis": analysis}, {"pause": {"duration": 3}}, {"setWeight": 50}, {"pause": {}}, {"setWeight": 75}],
+        }}),
+        Scenario::Replicas => json!({"canary": {
+            "maxSurge": 1, "maxUnavailable": 1,
+            "steps": [{"setWeight": 25}, {"analysis": analysis}, {"setWeight": 50}, {"pause": {"duration": 3}}],
+        }}),
+        Scenario::BlueGreen => json!({"blueGreen": {
+            "activeService": "active", "previewService": "preview", "previewReplicaCount": 1, "scaleDownDelaySeconds": 5,
+            "abortScaleDownDelaySeconds": 3, "autoPromotionSeconds": 4, "prePromotionAnalysis": analysis, "postPromotionAnalysis": analysis,
+        }}),
+    };
+    let labels = json!({"app": "web", "version": version.to_string()});
+    let value = json!({
+        "replicas": REPLICAS, "selector": {"matchLabels": {"app": "web"}}, "strategy": strategy,
+        "template": {"metadata": {"labels": labels}, "spec": {"containers": [{"name": "web", "image": "web"}]}},
+    });
+    let spec: RolloutSpec = serde_json::from_value(value).unwrap_or_default();
+    debug_assert!(
+        lower(&spec).desired.is_some(),
+        "{:?}",
+        lower(&spec).problems
+    );
+    spec
+}
+
+fn templates() -> TemplateSource {
+    let template = serde_json::from_value(json!({"metrics": [{"name": "m"}]})).unwrap_or_default();
+    BTreeMap::from([((false, "t".to_owned()), template)])
+}
