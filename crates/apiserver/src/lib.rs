@@ -1,1 +1,46 @@
-//! x
+//! The embedded Kubernetes API: the part of a cluster's API server that kubectl and controllers need, on one machine.
+//!
+//! Responsible for: objects over HTTP as Kubernetes has them (get, list, watch, create, update, the four patches, delete,
+//! the status and scale of an object), discovery, OpenAPI and tables, and for keeping the objects durable.
+//!
+//! Absent on purpose: what any kind does. Kinds, their defaults and their rules are a table in `serin-api`; whoever makes
+//! a Deployment roll is a client of this API. This crate never knows a node, a gateway or a controller.
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! use serin_apiserver::{ApiServer, Store};
+//! let server = ApiServer::new(Store::open("state.db".as_ref())?);
+//! let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+//! serin_apiserver::serve(listener, server.guarded_router("secret"), std::future::pending()).await;
+//! # Ok(())
+//! # }
+//! ```
+
+mod accept;
+mod admit;
+mod body;
+mod collect;
+mod discovery;
+mod guard;
+mod lifecycle;
+mod listen;
+mod logs;
+mod meta;
+mod openapi;
+mod options;
+mod patch;
+mod render;
+mod review;
+mod selector;
+mod server;
+mod status;
+mod store;
+mod target;
+mod tree;
+mod verbs;
+
+pub use guard::kubeconfig;
+pub use listen::serve;
+pub use logs::{LogError, LogRequest, LogStream, PodLogs};
+pub use server::{ApiServer, router};
+pub use store::{DamagedRow, Store, StoreError};

@@ -1,0 +1,216 @@
+//! The collector: removes what has lost its owner, empties namespaces that end, lets owners go that wait for their
+//! dependents, and forgets old events.
+//!
+//! It looks at keys that changes have made suspect, each anew from the present state; looking twice is harmless.
+
+mod plan;
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use jiff::SignedDuration;
+use serde_json::Value;
+
+use self::plan::{Step, plan};
+use crate::admit::Context;
+use crate::meta;
+use crate::options::{DeleteOptions, FieldValidation};
+use crate::server::{ApiServer, Clock};
+use crate::status::Refusal;
+use crate::store::{Change, ChangeKind, Key, Record, Shared, WeakStore, prefix};
+use crate::target::Target;
+use crate::tree::Tree;
+use crate::verbs;
+
+/// After a write that failed.
+const RETRY: Duration = Duration::from_secs(5);
+/// Between two looks at old events.
+const TIDY: Duration = Duration::from_secs(600);
+/// How long an event is kept after it last happened.
+const EVENT_AGE: SignedDuration = SignedDuration::from_hours(1);
+
+/// Collects until the store is closed.
+pub(crate) async fn run(store: WeakStore, clock: Clock) {
+    let Some(open) = store.upgrade() else { return };
+    let mut committed = open.subscribe();
+    let mut cursor = open.shared().version();
+    let mut suspects = everything(open.shared());
+    drop(open);
+    loop {
+        let Some(open) = store.upgrade() else { return };
+        committed.borrow_and_update();
+        match open.shared().changes(cursor, "") {
+            Ok((changes, upto)) => {
+                cursor = upto;
+                changes
+                    .iter()
+                    .for_each(|c| suspect(open.shared(), c, &mut suspects));
+            }
+            Err(_) => {
+                cursor = open.shared().version();
+                suspects.extend(everything(open.shared()));
+            }
+        }
+        let server = ApiServer::new(open).with_clock_of(&clock);
+        suspects = look_at_all(&server, suspects).await;
+        forget_old_events(&server).await;
+        drop(server);
+        let pause = if suspects.is_empty() { TIDY } else { RETRY };
+        tokio::select! {
+            changed = committed.changed() => if changed.is_err() { return },
+            () = tokio::time::sleep(pause) => {}
+        }
+    }
+}
+
+/// Every key that may need something: after a start, and after a gap in the changes.
+fn everything(shared: &Shared) -> BTreeSet<Key> {
+    let records = shared.list("", None).records;
+    let suspicious = records
+        .iter()
+        .filter(|r| r.facts.deleting || !r.facts.owners.is_empty());
+    suspicious.map(|r| r.key.clone()).collect()
+}
+
+/// The keys that a change makes suspect.
+fn suspect(shared: &Shared, change: &Change, suspects: &mut BTreeSet<Key>) {
+    let record = &change.record;
+    // Owners that this object has now lost may have waited for just that.
+    let before = change.previous.iter().flat_map(|p| p.facts.owners.iter());
+    let lost = before
+        .filter(|uid| !record.facts.owners.contains(uid) || change.kind == ChangeKind::Deleted);
+    suspects.extend(lost.filter_map(|uid| shared.find_uid(uid)));
+    let namespace = Key::new("", "namespaces", "", record.key.namespace());
+    if change.kind == ChangeKind::Deleted {
+        suspects.extend(
+            shared
+                .dependents(&record.facts.uid)
+                .iter()
+                .map(|r| r.key.clone()),
+        );
+        suspects.insert(namespace);
+        return;
+    }
+    if record.facts.deleting || !record.facts.owners.is_empty() {
+        suspects.insert(record.key.clone());
+    }
+    if change.kind == ChangeKind::Added {
+        suspects.insert(namespace);
+    }
+}
+
+/// Looks at each key; those that failed come back.
+async fn look_at_all(server: &ApiServer, suspects: BTreeSet<Key>) -> BTreeSet<Key> {
+    let mut failed = BTreeSet::new();
+    for key in suspects {
+        let Some(record) = server.store.get(&key) else {
+            continue;
+        };
+        for step in plan(server.store.shared(), &record) {
+            match carry_out(server, &step).await {
+                Ok(()) => {}
+                // Somebody else was faster; the change that did it makes its key suspect again.
+                Err(refusal) if matches!(refusal.reason, "NotFound" | "Conflict") => {}
+                Err(refusal) => {
+                    tracing::warn!(%key, why = refusal.message, "the collector will try again");
+                    failed.insert(key.clone());
+                }
+            }
+        }
+    }
+    failed
+}
+
+async fn carry_out(server: &ApiServer, step: &Step) -> Result<(), Refusal> {
+    match step {
+        Step::Delete {
+            key,
+            uid,
+            propagation,
+        } => {
+            let options = DeleteOptions {
+                uid: Some(uid.to_string()),
+                propagation: *propagation,
+                ..DeleteOptions::default()
+            };
+            let target = Target::of_key(key).ok_or_else(Refusal::no_page)?;
+            verbs::delete_object(server, &target, &options)
+                .await
+                .map(drop)
+        }
+        Step::DropOwners { key, uids } => {
+            let forget = |object: &Value| Ok(without_owners(object, uids));
+            change(server, key, forget).await
+        }
+        Step::DropFinalizer { key, finalizer } => {
+            let drop_it = |object: &Value| {
+                let mut object = object.clone();
+                meta::drop_finalizer(&mut object, finalizer);
+                Ok(object)
+            };
+            change(server, key, drop_it).await
+        }
+        Step::EndNamespace { key } => {
+            let release = |object: &Value| {
+                let mut object = object.clone();
+                object.map("spec").remove("finalizers");
+                Ok(object)
+            };
+            change(server, key, release).await
+        }
+    }
+}
+
+async fn change(
+    server: &ApiServer,
+    key: &Key,
+    change: impl Fn(&Value) -> Result<Value, Refusal>,
+) -> Result<(), Refusal> {
+    let context = Context {
+        now: server.now(),
+        fields: FieldValidation::Ignore,
+        applied: false,
+    };
+    let target = Target::of_key(key).ok_or_else(Refusal::no_page)?;
+    verbs::modify(server, &target, context, false, change)
+        .await
+        .map(drop)
+}
+
+fn without_owners(object: &Value, uids: &[Box<str>]) -> Value {
+    let mut object = object.clone();
+    if let Some(Value::Array(owners)) = meta::of_mut(&mut object).get_mut("ownerReferences") {
+        owners.retain(|o| !uids.iter().any(|uid| o.at("/uid").as_str() == Some(uid)));
+    }
+    object
+}
+
+/// Removes events that have not happened again for a while.
+async fn forget_old_events(server: &ApiServer) {
+    let oldest = server.now() - EVENT_AGE;
+    let events = server
+        .store
+        .shared()
+        .list(&prefix("", "events", None), None)
+        .records;
+    let is_old = |record: &&std::sync::Arc<Record>| {
+        let event = record.value();
+        let times = [
+            event.at("/series/lastObservedTime"),
+            event.at("/lastTimestamp"),
+            event.at("/eventTime"),
+            event.at("/metadata/creationTimestamp"),
+        ];
+        let last = times
+            .iter()
+            .find_map(|t| t.as_str())
+            .and_then(|t| t.parse::<jiff::Timestamp>().ok());
+        last.is_some_and(|last| last < oldest)
+    };
+    for record in events.iter().filter(is_old) {
+        if let Some(target) = Target::of_key(&record.key) {
+            // One that could not be removed is removed the next time.
+            let _tried = verbs::delete_object(server, &target, &DeleteOptions::default()).await;
+        }
+    }
+}

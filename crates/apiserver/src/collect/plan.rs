@@ -1,0 +1,158 @@
+//! Decides what the collector does about one object: a pure function of the present state.
+
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use crate::lifecycle::{FOREGROUND, ORPHAN};
+use crate::meta;
+use crate::options::Propagation;
+use crate::store::{Key, Record, Shared};
+use crate::tree::Tree;
+
+/// One thing to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    /// Delete the object, if it still is this one.
+    Delete {
+        key: Key,
+        uid: Box<str>,
+        propagation: Option<Propagation>,
+    },
+    /// Take these owners out of the object.
+    DropOwners { key: Key, uids: Vec<Box<str>> },
+    /// Take this finalizer out of the object.
+    DropFinalizer { key: Key, finalizer: &'static str },
+    /// Let a namespace go that has nothing in it.
+    EndNamespace { key: Key },
+}
+
+/// What is to be done about `record` now; what it waits for makes its key suspect again.
+pub(super) fn plan(shared: &Shared, record: &Arc<Record>) -> Vec<Step> {
+    let is_namespace = record.key.group().is_empty() && record.key.plural() == "namespaces";
+    if record.facts.deleting && is_namespace {
+        return empty_namespace(shared, record);
+    }
+    if record.facts.deleting {
+        return release_dependents(shared, record);
+    }
+    if record.facts.owners.is_empty() {
+        return Vec::new();
+    }
+    check_owners(shared, record)
+}
+
+fn empty_namespace(shared: &Shared, namespace: &Record) -> Vec<Step> {
+    let all = shared.list("", None).records;
+    let content: Vec<_> = all
+        .iter()
+        .filter(|r| r.key.namespace() == namespace.key.name())
+        .collect();
+    if content.is_empty() {
+        return vec![Step::EndNamespace {
+            key: namespace.key.clone(),
+        }];
+    }
+    let left = content.into_iter().filter(|r| !r.facts.deleting);
+    left.map(|r| delete(r, None)).collect()
+}
+
+/// An owner that is being deleted may wait for its dependents, to go first or to forget it.
+fn release_dependents(shared: &Shared, owner: &Record) -> Vec<Step> {
+    let object = owner.value();
+    let finalizers = meta::finalizers(&object);
+    let dependents = shared.dependents(&owner.facts.uid);
+    let drop_finalizer = |finalizer| Step::DropFinalizer {
+        key: owner.key.clone(),
+        finalizer,
+    };
+    if finalizers.contains(&ORPHAN) {
+        if dependents.is_empty() {
+            return vec![drop_finalizer(ORPHAN)];
+        }
+        let uids = || vec![owner.facts.uid.clone()];
+        let forget = |r: &Arc<Record>| Step::DropOwners {
+            key: r.key.clone(),
+            uids: uids(),
+        };
+        return dependents.iter().map(forget).collect();
+    }
+    if finalizers.contains(&FOREGROUND) {
+        if !dependents.iter().any(|d| blocks(d, &owner.facts.uid)) {
+            return vec![drop_finalizer(FOREGROUND)];
+        }
+        let left = dependents.iter().filter(|r| !r.facts.deleting);
+        return left
+            .map(|r| delete(r, propagation_below(shared, r)))
+            .collect();
+    }
+    Vec::new()
+}
+
+/// Whether this dependent holds its owner until it is gone.
+fn blocks(dependent: &Record, owner: &str) -> bool {
+    let object = dependent.value();
+    let owners = object
+        .at("/metadata/ownerReferences")
+        .as_array()
+        .into_iter()
+        .flatten();
+    let reference = owners.filter(|o| o.at("/uid").as_str() == Some(owner));
+    reference
+        .filter_map(|o| o.at("/blockOwnerDeletion").as_bool())
+        .any(|blocks| blocks)
+}
+
+/// An object lives as long as one of its owners.
+fn check_owners(shared: &Shared, record: &Arc<Record>) -> Vec<Step> {
+    let (alive, gone): (Vec<&Box<str>>, Vec<_>) = record
+        .facts
+        .owners
+        .iter()
+        .partition(|uid| shared.find_uid(uid).is_some());
+    let waits = |uid: &str| {
+        let owner = shared.find_uid(uid).and_then(|key| shared.get(&key));
+        owner
+            .is_some_and(|o| o.facts.deleting && meta::finalizers(&o.value()).contains(&FOREGROUND))
+    };
+    let waiting = alive.iter().filter(|uid| waits(uid)).count();
+    if alive.is_empty() {
+        return vec![delete(record, propagation_of(&record.value()))];
+    }
+    if waiting == alive.len() {
+        return vec![delete(record, propagation_below(shared, record))];
+    }
+    if gone.is_empty() {
+        return Vec::new();
+    }
+    vec![Step::DropOwners {
+        key: record.key.clone(),
+        uids: gone.into_iter().cloned().collect(),
+    }]
+}
+
+/// What an earlier delete of the object asked for.
+fn propagation_of(object: &Value) -> Option<Propagation> {
+    let finalizers = meta::finalizers(object);
+    if finalizers.contains(&ORPHAN) {
+        Some(Propagation::Orphan)
+    } else if finalizers.contains(&FOREGROUND) {
+        Some(Propagation::Foreground)
+    } else {
+        Some(Propagation::Background)
+    }
+}
+
+/// Below an owner that waits, its dependents wait for theirs.
+fn propagation_below(shared: &Shared, record: &Record) -> Option<Propagation> {
+    let has_dependents = !shared.dependents(&record.facts.uid).is_empty();
+    has_dependents.then_some(Propagation::Foreground)
+}
+
+fn delete(record: &Record, propagation: Option<Propagation>) -> Step {
+    Step::Delete {
+        key: record.key.clone(),
+        uid: record.facts.uid.clone(),
+        propagation,
+    }
+}

@@ -1,0 +1,118 @@
+//! A listener for the router: bounded connections, deadlines, and an end that ends watches too.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::Request;
+use axum::response::Response;
+use futures::StreamExt;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tower::ServiceExt;
+
+/// Connections at one time; more wait in the listener's backlog.
+const CONNECTIONS: usize = 512;
+/// A client that does not finish the head of its request by then is hung up on.
+const HEAD_DEADLINE: Duration = Duration::from_secs(15);
+/// What an answer under way gets when the server is told to end.
+const GRACE: Duration = Duration::from_secs(5);
+/// After a failed accept, such as with no file descriptors left.
+const BREATH: Duration = Duration::from_millis(100);
+
+/// Marks an answer that goes on until somebody ends it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Endless;
+
+/// Serves `router` on `listener` until `shutdown` is ready; then watches and followed logs end at once, other answers get a
+/// few seconds, and it returns.
+pub async fn serve(
+    listener: TcpListener,
+    router: Router,
+    shutdown: impl Future<Output = ()> + Send,
+) {
+    let stop = CancellationToken::new();
+    let places = Arc::new(Semaphore::new(CONNECTIONS));
+    let tasks = TaskTracker::new();
+    tokio::pin!(shutdown);
+    loop {
+        let next = async {
+            // The semaphore is never closed, so there is always a place in the end.
+            let place = Arc::clone(&places).acquire_owned().await.ok();
+            (place, listener.accept().await)
+        };
+        let (place, accepted) = tokio::select! {
+            () = &mut shutdown => break,
+            next = next => next,
+        };
+        match accepted {
+            Ok((stream, _)) => {
+                let connection = connection(stream, router.clone(), stop.clone());
+                tasks.spawn(async move {
+                    connection.await;
+                    drop(place);
+                });
+            }
+            Err(error) => {
+                tracing::warn!(%error, "a connection could not be accepted");
+                tokio::time::sleep(BREATH).await;
+            }
+        }
+    }
+    drop(listener);
+    stop.cancel();
+    tasks.close();
+    if tokio::time::timeout(GRACE, tasks.wait()).await.is_err() {
+        tracing::warn!(
+            connections = tasks.len(),
+            "some clients did not finish; their connections are cut"
+        );
+    }
+}
+
+async fn connection(stream: TcpStream, router: Router, stop: CancellationToken) {
+    let _no_delay = stream.set_nodelay(true);
+    let ending = stop.clone();
+    let service =
+        hyper::service::service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
+            let (router, ending) = (router.clone(), ending.clone());
+            async move {
+                let request: Request = request.map(Body::new);
+                let response = router.oneshot(request).await?;
+                Ok::<_, Infallible>(end_with(response, ending))
+            }
+        });
+    let mut http = hyper::server::conn::http1::Builder::new();
+    http.timer(TokioTimer::new())
+        .header_read_timeout(HEAD_DEADLINE);
+    let served = http.serve_connection(TokioIo::new(stream), service);
+    tokio::pin!(served);
+    let outcome = tokio::select! {
+        outcome = served.as_mut() => outcome,
+        () = stop.cancelled() => {
+            served.as_mut().graceful_shutdown();
+            match tokio::time::timeout(GRACE, served).await {
+                Ok(outcome) => outcome,
+                Err(_) => return,
+            }
+        }
+    };
+    if let Err(error) = outcome {
+        tracing::debug!(%error, "a connection ended early");
+    }
+}
+
+/// Cuts an endless answer, at the end of a whole frame, once the server is told to end.
+fn end_with(response: Response, stop: CancellationToken) -> Response {
+    if response.extensions().get::<Endless>().is_none() {
+        return response;
+    }
+    response
+        .map(|body| Body::from_stream(body.into_data_stream().take_until(stop.cancelled_owned())))
+}

@@ -1,0 +1,117 @@
+//! The OpenAPI v3 documents, one for each group and version: what kubectl checks manifests against and explains from.
+//!
+//! The paths are only as many as clients look at: per kind a PATCH with its `fieldValidation`. Absent on purpose: the v2
+//! document, which answers 404, as clients fall back without it.
+
+use std::collections::HashMap;
+use std::sync::{LazyLock, Mutex, PoisonError};
+
+use axum::extract::Path;
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use http::StatusCode;
+use serde_json::{Map, Value, json};
+use serin_api::kinds::{self, Kind};
+
+use crate::render;
+use crate::status::Refusal;
+use crate::tree::Tree;
+
+/// `/openapi/v3`.
+pub(crate) async fn index() -> Response {
+    let paths: Map<String, Value> = group_versions()
+        .into_iter()
+        .map(|name| {
+            // The documents change with the program only.
+            let url = format!("/openapi/v3/{name}?hash={}", env!("CARGO_PKG_VERSION"));
+            (name, json!({"serverRelativeURL": url}))
+        })
+        .collect();
+    (
+        StatusCode::OK,
+        render::JSON,
+        json!({"paths": paths}).to_string(),
+    )
+        .into_response()
+}
+
+/// `/openapi/v3/apis/GROUP/VERSION` and `/openapi/v3/api/v1`.
+pub(crate) async fn document(Path(path): Path<String>) -> Response {
+    static MADE: LazyLock<Mutex<HashMap<String, Bytes>>> = LazyLock::new(Mutex::default);
+    if !group_versions().contains(&path) {
+        return Refusal::no_page().into_response();
+    }
+    let made = MADE
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .get(&path)
+        .cloned();
+    let body = made.unwrap_or_else(|| {
+        let body = Bytes::from(make(&path).to_string());
+        MADE.lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(path, body.clone());
+        body
+    });
+    (StatusCode::OK, render::JSON, body).into_response()
+}
+
+/// The names of the documents.
+fn group_versions() -> Vec<String> {
+    let mut names: Vec<String> = kinds::all().iter().map(name_of).collect();
+    names.sort();
+    names.dedup();
+    names
+}
+
+/// `api/v1` or `apis/apps/v1`.
+fn name_of(kind: &Kind) -> String {
+    let root = if kind.group.is_empty() { "api" } else { "apis" };
+    format!("{root}/{}", kind.api_version())
+}
+
+fn make(name: &str) -> Value {
+    let mut paths = Map::new();
+    let mut schemas = Map::new();
+    for kind in kinds::all().iter().filter(|k| name_of(k) == name) {
+        let namespace = if kind.namespaced {
+            "namespaces/{namespace}/"
+        } else {
+            ""
+        };
+        let schema = kind.schema_json();
+        let root = schema.at("/root").as_str().unwrap_or_default().to_owned();
+        let one = format!("/{name}/{namespace}{}/{{name}}", kind.plural);
+        let all = format!("/{name}/{namespace}{}", kind.plural);
+        paths.insert(
+            one,
+            json!({"patch": operation(kind, "patch", &root), "get": operation(kind, "get", &root)}),
+        );
+        paths.insert(
+            all,
+            json!({"post": operation(kind, "post", &root), "get": operation(kind, "list", &root)}),
+        );
+        if let Value::Object(definitions) = schema.at("/schemas") {
+            schemas.extend(definitions.clone());
+        }
+    }
+    json!({
+        "openapi": "3.0.0",
+        "info": {"title": "Serin", "version": env!("CARGO_PKG_VERSION")},
+        "paths": paths,
+        "components": {"schemas": schemas},
+    })
+}
+
+fn operation(kind: &Kind, action: &str, root: &str) -> Value {
+    let query = |name: &str, schema: Value| json!({"name": name, "in": "query", "schema": schema});
+    let text = json!({"type": "string", "uniqueItems": true});
+    let answer = json!({"$ref": format!("#/components/schemas/{root}")});
+    json!({
+        "operationId": format!("{action}{}{}", kind.group, kind.kind),
+        "parameters": [query("dryRun", text.clone()), query("fieldManager", text.clone()), query("fieldValidation", text)],
+        "responses": {"200": {"description": "OK", "content": {"application/json": {"schema": answer}}}},
+        "x-kubernetes-action": action,
+        "x-kubernetes-group-version-kind": {"group": kind.group, "version": kind.version, "kind": kind.kind},
+    })
+}

@@ -1,0 +1,289 @@
+//! The query parameters and the bodies that say how a request is done.
+
+use std::time::Duration;
+
+use axum::extract::Query;
+use http::Uri;
+use serde_json::Value;
+use serin_api::kinds::Kind;
+
+use crate::selector::{FieldSelector, LabelSelector, Selector};
+use crate::status::Refusal;
+use crate::tree::Tree;
+
+/// A watch without a timeout of its own ends after this, and its client starts the next.
+const WATCH_DEFAULT: Duration = Duration::from_secs(30 * 60);
+const WATCH_LONGEST: Duration = Duration::from_secs(60 * 60);
+
+/// The parameters behind the `?`.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Parameters(Vec<(String, String)>);
+
+impl Parameters {
+    pub(crate) fn parse(uri: &Uri) -> Result<Self, Refusal> {
+        let parsed = Query::<Vec<(String, String)>>::try_from_uri(uri);
+        parsed
+            .map(|q| Self(q.0))
+            .map_err(|e| Refusal::bad_request(e.body_text()))
+    }
+
+    /// The value of a parameter; `None` when absent or empty, which Kubernetes does not tell apart.
+    pub(crate) fn get(&self, name: &str) -> Option<&str> {
+        let found = self.0.iter().find(|(n, _)| n == name);
+        found.map(|(_, v)| v.as_str()).filter(|v| !v.is_empty())
+    }
+
+    /// Whether a switch is on: `1`, `true`, or there with no value.
+    pub(crate) fn is_on(&self, name: &str) -> bool {
+        let found = self.0.iter().find(|(n, _)| n == name);
+        found.is_some_and(|(_, v)| !matches!(v.as_str(), "0" | "false" | "False" | "FALSE" | "f"))
+    }
+
+    /// A whole number from 0.
+    pub(crate) fn number(&self, name: &str) -> Result<Option<u64>, Refusal> {
+        let number = |text: &str| {
+            text.parse().map_err(|_| {
+                Refusal::bad_request(format!(
+                    "{name}: Invalid value: {text:?}: must be a whole number from 0"
+                ))
+            })
+        };
+        self.get(name).map(number).transpose()
+    }
+}
+
+/// What a list or a watch is about.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct ListOptions {
+    pub(crate) selector: Selector,
+    /// 0: no limit.
+    pub(crate) limit: u64,
+    pub(crate) continue_: Option<Continue>,
+    /// `None` when absent.
+    pub(crate) version: Option<u64>,
+    pub(crate) exact: bool,
+    pub(crate) watch: bool,
+    pub(crate) bookmarks: bool,
+    pub(crate) initial_events: Option<bool>,
+    pub(crate) timeout: Duration,
+}
+
+impl ListOptions {
+    pub(crate) fn parse(parameters: &Parameters, kind: &Kind) -> Result<Self, Refusal> {
+        let text = |name| parameters.get(name).unwrap_or_default();
+        let labels = LabelSelector::parse(text("labelSelector")).map_err(Refusal::bad_request)?;
+        let fields = FieldSelector::parse(text("fieldSelector"), kind.group, kind.plural)
+            .map_err(Refusal::bad_request)?;
+        let exact = match parameters.get("resourceVersionMatch") {
+            None | Some("NotOlderThan") => false,
+            Some("Exact") => true,
+            Some(other) => {
+                let why = format!(
+                    "resourceVersionMatch: Unsupported value: {other:?}: supported values: \"Exact\", \"NotOlderThan\""
+                );
+                return Err(Refusal::bad_request(why));
+            }
+        };
+        let timeout = parameters
+            .number("timeoutSeconds")?
+            .map(Duration::from_secs);
+        let initial = parameters
+            .get("sendInitialEvents")
+            .map(|_| parameters.is_on("sendInitialEvents"));
+        Ok(Self {
+            selector: Selector { labels, fields },
+            limit: parameters.number("limit")?.unwrap_or(0),
+            continue_: parameters
+                .get("continue")
+                .map(Continue::parse)
+                .transpose()?,
+            version: parameters.number("resourceVersion")?,
+            exact,
+            watch: parameters.is_on("watch"),
+            bookmarks: parameters.is_on("allowWatchBookmarks"),
+            initial_events: initial,
+            timeout: timeout.map_or(WATCH_DEFAULT, |t| {
+                t.clamp(Duration::from_secs(1), WATCH_LONGEST)
+            }),
+        })
+    }
+}
+
+/// Where the next page of a list starts. All pages carry the version of the first: a watch from it repeats what changed
+/// while the pages were read, and misses nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Continue {
+    pub(crate) version: u64,
+    /// The key of the last object that was told.
+    pub(crate) after: String,
+}
+
+impl Continue {
+    pub(crate) fn parse(text: &str) -> Result<Self, Refusal> {
+        let parts = text
+            .strip_prefix("v1:")
+            .and_then(|rest| rest.split_once(':'));
+        let parsed =
+            parts.and_then(|(version, after)| Some((version.parse().ok()?, after.to_owned())));
+        let (version, after) =
+            parsed.ok_or_else(|| Refusal::bad_request("continue key is not valid"))?;
+        Ok(Self { version, after })
+    }
+
+    pub(crate) fn text(&self) -> String {
+        format!("v1:{}:{}", self.version, self.after)
+    }
+}
+
+/// What is done with fields that the kind does not have.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum FieldValidation {
+    Ignore,
+    #[default]
+    Warn,
+    Strict,
+}
+
+/// How a write is done.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct WriteOptions {
+    pub(crate) dry_run: bool,
+    pub(crate) fields: FieldValidation,
+    pub(crate) manager: Option<String>,
+    pub(crate) force: bool,
+}
+
+impl WriteOptions {
+    pub(crate) fn parse(parameters: &Parameters) -> Result<Self, Refusal> {
+        let fields = match parameters.get("fieldValidation") {
+            None | Some("Warn") => FieldValidation::Warn,
+            Some("Strict") => FieldValidation::Strict,
+            Some("Ignore") => FieldValidation::Ignore,
+            Some(other) => {
+                let why = format!(
+                    "fieldValidation: Unsupported value: {other:?}: supported values: \"Ignore\", \"Warn\", \"Strict\""
+                );
+                return Err(Refusal::bad_request(why));
+            }
+        };
+        Ok(Self {
+            dry_run: dry_run(parameters.get("dryRun"))?,
+            fields,
+            manager: parameters.get("fieldManager").map(str::to_owned),
+            force: parameters.is_on("force"),
+        })
+    }
+}
+
+fn dry_run(value: Option<&str>) -> Result<bool, Refusal> {
+    match value {
+        None => Ok(false),
+        Some("All") => Ok(true),
+        Some(other) => Err(Refusal::bad_request(format!(
+            "dryRun: Unsupported value: {other:?}: supported values: \"All\""
+        ))),
+    }
+}
+
+/// What becomes of the objects that a deleted one owns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Propagation {
+    /// They go after it.
+    Background,
+    /// They go before it.
+    Foreground,
+    /// They stay.
+    Orphan,
+}
+
+/// How a delete is done.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct DeleteOptions {
+    pub(crate) dry_run: bool,
+    /// Seconds; `None`: what the object says.
+    pub(crate) grace: Option<i64>,
+    pub(crate) propagation: Option<Propagation>,
+    pub(crate) uid: Option<String>,
+    pub(crate) version: Option<String>,
+}
+
+impl DeleteOptions {
+    /// From the body, where the query adds what the body leaves open.
+    pub(crate) fn parse(parameters: &Parameters, body: Option<&Value>) -> Result<Self, Refusal> {
+        let body = body.unwrap_or(&Value::Null);
+        let query_grace = parameters
+            .number("gracePeriodSeconds")?
+            .map(|n| i64::try_from(n).unwrap_or(i64::MAX));
+        let propagation = body
+            .at("/propagationPolicy")
+            .as_str()
+            .or_else(|| parameters.get("propagationPolicy"));
+        let propagation = match (propagation, body.at("/orphanDependents").as_bool()) {
+            (Some("Background"), _) | (None, Some(false)) => Some(Propagation::Background),
+            (Some("Foreground"), _) => Some(Propagation::Foreground),
+            (Some("Orphan"), _) | (None, Some(true)) => Some(Propagation::Orphan),
+            (None, None) => None,
+            (Some(other), _) => {
+                let why = format!(
+                    "propagationPolicy: Unsupported value: {other:?}: supported values: \"Background\", \"Foreground\", \"Orphan\""
+                );
+                return Err(Refusal::bad_request(why));
+            }
+        };
+        let conditions = body.at("/preconditions");
+        let text = |name: &str| conditions[name].as_str().map(str::to_owned);
+        Ok(Self {
+            dry_run: dry_run(
+                body.at("/dryRun/0")
+                    .as_str()
+                    .or_else(|| parameters.get("dryRun")),
+            )?,
+            grace: body.at("/gracePeriodSeconds").as_i64().or(query_grace),
+            propagation,
+            uid: text("uid"),
+            version: text("resourceVersion"),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn parameters(query: &str) -> Parameters {
+        Parameters::parse(&format!("/x?{query}").parse().unwrap()).unwrap()
+    }
+
+    #[test]
+    fn switches_and_numbers() {
+        let p = parameters("watch=true&a=0&b&limit=5&c=&bad=-1");
+        assert!(p.is_on("watch") && p.is_on("b") && !p.is_on("a") && !p.is_on("absent"));
+        assert_eq!(p.number("limit").unwrap(), Some(5));
+        assert_eq!(p.number("c").unwrap(), None);
+        assert!(p.number("bad").is_err());
+    }
+
+    #[test]
+    fn delete_options_of_body_and_query() {
+        let body = json!({"propagationPolicy": "Foreground", "preconditions": {"uid": "u"}, "dryRun": ["All"]});
+        let options =
+            DeleteOptions::parse(&parameters("gracePeriodSeconds=0"), Some(&body)).unwrap();
+        assert_eq!((options.grace, options.dry_run), (Some(0), true));
+        assert_eq!(
+            (options.propagation, options.uid.as_deref()),
+            (Some(Propagation::Foreground), Some("u"))
+        );
+        assert!(DeleteOptions::parse(&parameters("propagationPolicy=Later"), None).is_err());
+    }
+
+    #[test]
+    fn continue_keys_come_back() {
+        let key = Continue {
+            version: 7,
+            after: "apps/deployments/default/web".into(),
+        };
+        assert_eq!(Continue::parse(&key.text()).unwrap(), key);
+        assert!(Continue::parse("nonsense").is_err());
+    }
+}

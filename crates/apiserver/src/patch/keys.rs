@@ -1,0 +1,173 @@
+//! How lists merge: the one table of list paths with their merge keys, for strategic merge and for server-side apply.
+//!
+//! The types do not carry this, so it stands here. A list that is not in the table is replaced as a whole.
+
+use serin_api::kinds::Kind;
+
+/// How a list takes in another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Merge {
+    /// It is replaced.
+    Atomic,
+    /// Its values are a set.
+    Set,
+    /// Its elements are told apart by these fields.
+    By(&'static [&'static str]),
+}
+
+/// Which objects a row is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Scope {
+    Any,
+    /// A Pod, and the pod template of a workload.
+    Pod,
+    /// The kind of this plural.
+    Only(&'static str),
+}
+
+struct Row {
+    scope: Scope,
+    /// The fields on the way, without the places in lists between them.
+    path: &'static str,
+    strategic: Merge,
+    apply: Merge,
+}
+
+const fn row(scope: Scope, path: &'static str, merge: Merge) -> Row {
+    Row {
+        scope,
+        path,
+        strategic: merge,
+        apply: merge,
+    }
+}
+
+const fn by(path: &'static str, key: &'static [&'static str]) -> Row {
+    row(Scope::Pod, path, Merge::By(key))
+}
+
+/// Strategic merge knows one key for each list; server-side apply has the whole key.
+const fn ports(
+    scope: Scope,
+    path: &'static str,
+    strategic: &'static [&'static str],
+    apply: &'static [&'static str],
+) -> Row {
+    Row {
+        scope,
+        path,
+        strategic: Merge::By(strategic),
+        apply: Merge::By(apply),
+    }
+}
+
+const NAME: &[&str] = &["name"];
+const TYPE: &[&str] = &["type"];
+const IP: &[&str] = &["ip"];
+const MOUNT: &[&str] = &["mountPath"];
+const DEVICE: &[&str] = &["devicePath"];
+const CONTAINER_PORT: (&[&str], &[&str]) = (&["containerPort"], &["containerPort", "protocol"]);
+
+static TABLE: &[Row] = &[
+    row(Scope::Any, "metadata.finalizers", Merge::Set),
+    row(Scope::Any, "metadata.ownerReferences", Merge::By(&["uid"])),
+    row(Scope::Any, "status.conditions", Merge::By(TYPE)),
+    row(Scope::Pod, "metadata.finalizers", Merge::Set),
+    by("spec.containers", NAME),
+    by("spec.containers.env", NAME),
+    by("spec.containers.resources.claims", NAME),
+    by("spec.containers.volumeDevices", DEVICE),
+    by("spec.containers.volumeMounts", MOUNT),
+    ports(
+        Scope::Pod,
+        "spec.containers.ports",
+        CONTAINER_PORT.0,
+        CONTAINER_PORT.1,
+    ),
+    by("spec.initContainers", NAME),
+    by("spec.initContainers.env", NAME),
+    by("spec.initContainers.resources.claims", NAME),
+    by("spec.initContainers.volumeDevices", DEVICE),
+    by("spec.initContainers.volumeMounts", MOUNT),
+    ports(
+        Scope::Pod,
+        "spec.initContainers.ports",
+        CONTAINER_PORT.0,
+        CONTAINER_PORT.1,
+    ),
+    by("spec.ephemeralContainers", NAME),
+    by("spec.ephemeralContainers.env", NAME),
+    by("spec.ephemeralContainers.resources.claims", NAME),
+    by("spec.ephemeralContainers.volumeDevices", DEVICE),
+    by("spec.ephemeralContainers.volumeMounts", MOUNT),
+    ports(
+        Scope::Pod,
+        "spec.ephemeralContainers.ports",
+        CONTAINER_PORT.0,
+        CONTAINER_PORT.1,
+    ),
+    by("spec.volumes", NAME),
+    by("spec.imagePullSecrets", NAME),
+    by("spec.hostAliases", IP),
+    by("spec.schedulingGates", NAME),
+    by("spec.resourceClaims", NAME),
+    ports(
+        Scope::Pod,
+        "spec.topologySpreadConstraints",
+        &["topologyKey"],
+        &["topologyKey", "whenUnsatisfiable"],
+    ),
+    row(Scope::Only("pods"), "status.podIPs", Merge::By(IP)),
+    row(
+        Scope::Only("pods"),
+        "status.resourceClaimStatuses",
+        Merge::By(NAME),
+    ),
+    ports(
+        Scope::Only("services"),
+        "spec.ports",
+        &["port"],
+        &["port", "protocol"],
+    ),
+    row(Scope::Only("serviceaccounts"), "secrets", Merge::By(NAME)),
+    row(Scope::Only("nodes"), "status.addresses", Merge::By(TYPE)),
+    Row {
+        scope: Scope::Only("nodes"),
+        path: "spec.taints",
+        strategic: Merge::By(&["key"]),
+        apply: Merge::Atomic,
+    },
+    row(Scope::Only("nodes"), "spec.podCIDRs", Merge::Set),
+];
+
+/// How the list at `path` (field names only) of an object of this kind merges strategically.
+pub(super) fn strategic(kind: &Kind, path: &[String]) -> Merge {
+    find(kind, path).map_or(Merge::Atomic, |r| r.strategic)
+}
+
+/// How the list at `path` (field names only) of an object of this kind merges in server-side apply.
+pub(super) fn apply(kind: &Kind, path: &[String]) -> Merge {
+    find(kind, path).map_or(Merge::Atomic, |r| r.apply)
+}
+
+/// The value that a key field has when it is absent; only ports have one.
+pub(super) fn default_key(field: &str) -> Option<&'static str> {
+    (field == "protocol").then_some("TCP")
+}
+
+fn find(kind: &Kind, path: &[String]) -> Option<&'static Row> {
+    let (in_pod, short) = match path {
+        [spec, template, rest @ ..] if spec == "spec" && template == "template" => (true, rest),
+        _ => (kind.plural == "pods", path),
+    };
+    let is_template = short.len() < path.len();
+    let joined = short.join(".");
+    TABLE.iter().find(|row| {
+        let scope = match row.scope {
+            Scope::Any => !is_template,
+            Scope::Pod => in_pod,
+            Scope::Only(plural) => !is_template && kind.plural == plural,
+        };
+        scope && row.path == joined
+    })
+}

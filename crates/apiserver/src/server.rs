@@ -1,0 +1,174 @@
+//! The API server as a value: its store, its clock, and the router that answers for it.
+
+use std::sync::{Arc, Once};
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use http::{HeaderMap, Method};
+use jiff::Timestamp;
+use serde_json::json;
+
+use crate::logs::PodLogs;
+use crate::options::Parameters;
+use crate::status::Refusal;
+use crate::store::Store;
+use crate::target::Target;
+use crate::{body, collect, discovery, guard, openapi, review, verbs};
+
+/// Tells the time.
+pub(crate) type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
+
+/// A Kubernetes API server over a [`Store`]; clones share everything.
+///
+/// The first request starts the collector (owners, namespaces, old events) as a task of its runtime; it ends when the
+/// store is closed.
+#[derive(Clone)]
+pub struct ApiServer {
+    pub(crate) store: Store,
+    pub(crate) logs: Option<Arc<dyn PodLogs>>,
+    pub(crate) clock: Clock,
+    collector: Arc<Once>,
+}
+
+impl ApiServer {
+    /// A server of the objects in `store`, with the clock of the machine and without logs of pods.
+    pub fn new(store: Store) -> Self {
+        Self {
+            store,
+            logs: None,
+            clock: Arc::new(Timestamp::now),
+            collector: Arc::new(Once::new()),
+        }
+    }
+
+    /// Answers `/log` of pods from `logs`; without, it is answered as not implemented.
+    #[must_use]
+    pub fn with_logs(self, logs: Arc<dyn PodLogs>) -> Self {
+        Self {
+            logs: Some(logs),
+            ..self
+        }
+    }
+
+    /// Takes the time of all objects from `clock`: for tests with a time of their own.
+    #[must_use]
+    pub fn with_clock(self, clock: impl Fn() -> Timestamp + Send + Sync + 'static) -> Self {
+        Self {
+            clock: Arc::new(clock),
+            ..self
+        }
+    }
+
+    /// The whole API, for callers in this process: whoever holds it may do everything.
+    pub fn router(&self) -> Router {
+        let health = || async { "ok" };
+        Router::new()
+            .route("/healthz", get(health))
+            .route("/livez", get(health))
+            .route("/readyz", get(health))
+            .route("/version", get(version))
+            .route("/api", get(discovery::core))
+            .route("/apis", get(discovery::groups))
+            .route("/openapi/v3", get(openapi::index))
+            .route("/openapi/v3/{*path}", get(openapi::document))
+            .fallback(resources)
+            .with_state(self.clone())
+    }
+
+    /// The API for a listener: all but the health checks needs `Authorization: Bearer TOKEN`, and the request must name
+    /// this machine's loopback as its host.
+    pub fn guarded_router(&self, token: &str) -> Router {
+        guard::guard(self.router(), token)
+    }
+
+    /// With the very clock of another server.
+    pub(crate) fn with_clock_of(self, clock: &Clock) -> Self {
+        Self {
+            clock: Arc::clone(clock),
+            ..self
+        }
+    }
+
+    pub(crate) fn now(&self) -> Timestamp {
+        (self.clock)()
+    }
+
+    fn start_collector(&self) {
+        self.collector.call_once(|| {
+            tokio::spawn(collect::run(
+                self.store.downgrade(),
+                Arc::clone(&self.clock),
+            ));
+        });
+    }
+}
+
+/// As [`ApiServer::router`].
+pub fn router(server: &ApiServer) -> Router {
+    server.router()
+}
+
+async fn version() -> Response {
+    let version = json!({
+        "major": "1", "minor": "33", "gitVersion": concat!("v1.33.0+serin-", env!("CARGO_PKG_VERSION")),
+        "gitCommit": "", "gitTreeState": "clean", "buildDate": "1970-01-01T00:00:00Z", "goVersion": "",
+        "compiler": "rustc", "platform": format!("{}/{}", std::env::consts::OS, std::env::consts::ARCH),
+    });
+    axum::Json(version).into_response()
+}
+
+/// A request for objects, read as far as it is common to all verbs.
+pub(crate) struct Call {
+    pub(crate) method: Method,
+    pub(crate) target: Target,
+    pub(crate) parameters: Parameters,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: bytes::Bytes,
+}
+
+async fn resources(State(server): State<ApiServer>, request: Request) -> Response {
+    server.start_collector();
+    answer(server, request)
+        .await
+        .unwrap_or_else(IntoResponse::into_response)
+}
+
+async fn answer(server: ApiServer, request: Request<Body>) -> Result<Response, Refusal> {
+    let (parts, body) = request.into_parts();
+    let (group, version, rest) = split_path(parts.uri.path()).ok_or_else(Refusal::no_page)?;
+    if rest.is_empty() {
+        return match parts.method {
+            Method::GET if version.is_empty() => discovery::group(group),
+            Method::GET => discovery::resources(group, version),
+            method => Err(Refusal::method(&method)),
+        };
+    }
+    let body = body::read(body).await?;
+    if let Some(review) = review::answer(group, rest, &parts.method, &parts.headers, &body) {
+        return review;
+    }
+    let call = Call {
+        target: Target::parse(group, version, rest)?,
+        parameters: Parameters::parse(&parts.uri)?,
+        method: parts.method,
+        headers: parts.headers,
+        body,
+    };
+    verbs::answer(&server, call).await
+}
+
+/// Group, version and the rest of `/api/VERSION/…` or `/apis/GROUP/VERSION/…`; absent parts are empty.
+fn split_path(path: &str) -> Option<(&str, &str, &str)> {
+    let path = path.strip_suffix('/').unwrap_or(path);
+    if let Some(core) = path.strip_prefix("/api/") {
+        let (version, rest) = core.split_once('/').unwrap_or((core, ""));
+        return Some(("", version, rest));
+    }
+    let named = path.strip_prefix("/apis/")?;
+    let (group, rest) = named.split_once('/').unwrap_or((named, ""));
+    let (version, rest) = rest.split_once('/').unwrap_or((rest, ""));
+    Some((group, version, rest))
+}

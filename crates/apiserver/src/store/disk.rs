@@ -1,0 +1,303 @@
+//! The state file: one SQLite database, opened by one process at a time.
+//!
+//! Tables: `objects` has the present state, `log` the recent changes so that watches go on after a restart, `meta` the
+//! number of the last write.
+
+use std::fs::{self, OpenOptions};
+use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rusqlite::{Connection, OpenFlags, Row, params};
+
+use super::error::{DamagedRow, StoreError};
+use super::record::{Change, ChangeKind, Record};
+use super::state::RING_CHANGES;
+
+/// Marks the file as ours: `SERN`.
+const APPLICATION_ID: i64 = 0x5345_524e;
+/// The layout of the tables; one more for every change to it.
+const FORMAT: i64 = 1;
+/// The log is cut after this many writes beyond what is kept.
+const LOG_SLACK: u64 = 1024;
+const MAGIC: &[u8; 16] = b"SQLite format 3\0";
+
+const SCHEMA: &str = "
+    CREATE TABLE objects (key TEXT PRIMARY KEY, rv INTEGER NOT NULL, json BLOB NOT NULL) STRICT;
+    CREATE TABLE log (rv INTEGER PRIMARY KEY, key TEXT NOT NULL, type INTEGER NOT NULL, json BLOB NOT NULL) STRICT;
+    CREATE TABLE meta (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT;
+    INSERT INTO meta VALUES ('rv', 0);
+";
+
+/// What a state file held when it was opened.
+#[derive(Default)]
+pub(super) struct Loaded {
+    pub(super) rv: u64,
+    pub(super) records: Vec<Record>,
+    /// In order of versions; the state before each change is not known.
+    pub(super) log: Vec<Change>,
+    pub(super) damaged: Vec<DamagedRow>,
+}
+
+/// The open file.
+pub(super) struct Disk {
+    db: Connection,
+    /// The version up to which the log was cut.
+    cut: u64,
+}
+
+impl Disk {
+    pub(super) fn open(path: &Path) -> Result<(Self, Loaded), StoreError> {
+        if !path.try_exists().map_err(|e| StoreError::io(path, e))? {
+            create(path)?;
+        }
+        check_header(path)?;
+        let db = connect(path)?;
+        check_content(path, &db)?;
+        let loaded = load(&db).map_err(|e| StoreError::database(path, &e))?;
+        for row in &loaded.damaged {
+            tracing::error!(
+                key = row.key,
+                why = row.why,
+                "an object of the state file cannot be read and is not served"
+            );
+        }
+        Ok((Self { db, cut: 0 }, loaded))
+    }
+
+    /// Writes all changes in one transaction; when it answers they are on disk.
+    pub(super) fn persist(&mut self, changes: &[Arc<Change>]) -> Result<(), rusqlite::Error> {
+        let Some(rv) = changes.last().map(|c| c.record.rv) else {
+            return Ok(());
+        };
+        let keep_from = rv.saturating_sub(RING_CHANGES as u64);
+        let transaction = self.db.transaction()?;
+        for change in changes {
+            write_change(&transaction, change)?;
+        }
+        transaction
+            .prepare_cached("UPDATE meta SET value = ?1 WHERE name = 'rv'")?
+            .execute([number(rv)])?;
+        let cut = keep_from > self.cut + LOG_SLACK;
+        if cut {
+            transaction
+                .prepare_cached("DELETE FROM log WHERE rv <= ?1")?
+                .execute([number(keep_from)])?;
+        }
+        transaction.commit()?;
+        if cut {
+            self.cut = keep_from;
+        }
+        Ok(())
+    }
+
+    /// Lets the file grow to `pages` pages only, which is how tests fill a disk.
+    #[cfg(test)]
+    pub(super) fn limit_pages(&self, pages: u32) {
+        self.db
+            .pragma_update(None, "max_page_count", pages)
+            .unwrap();
+    }
+}
+
+fn write_change(db: &Connection, change: &Change) -> Result<(), rusqlite::Error> {
+    let record = &*change.record;
+    let (key, rv, json) = (record.key.as_str(), number(record.rv), &record.json[..]);
+    let kind: i64 = match change.kind {
+        ChangeKind::Added => 0,
+        ChangeKind::Modified => 1,
+        ChangeKind::Deleted => 2,
+    };
+    db.prepare_cached("INSERT INTO log VALUES (?1, ?2, ?3, ?4)")?
+        .execute(params![rv, key, kind, json])?;
+    if change.kind == ChangeKind::Deleted {
+        db.prepare_cached("DELETE FROM objects WHERE key = ?1")?
+            .execute([key])?;
+    } else {
+        db.prepare_cached("INSERT OR REPLACE INTO objects VALUES (?1, ?2, ?3)")?
+            .execute(params![key, rv, json])?;
+    }
+    Ok(())
+}
+
+/// SQLite integers are signed; versions count writes, so they fit.
+fn number(rv: u64) -> i64 {
+    i64::try_from(rv).unwrap_or(i64::MAX)
+}
+
+/// Makes the file beside its place and moves it there whole: a file found later that is empty or cut off is never one that
+/// was just being made.
+fn create(path: &Path) -> Result<(), StoreError> {
+    let io = |e| StoreError::io(path, e);
+    let fresh = beside(path, ".new");
+    for leftover in [
+        fresh.clone(),
+        beside(&fresh, "-journal"),
+        beside(path, "-wal"),
+        beside(path, "-shm"),
+    ] {
+        remove_if_there(&leftover).map_err(io)?;
+    }
+    OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&fresh)
+        .map_err(io)?;
+    let make = || {
+        let db = Connection::open(&fresh)?;
+        db.pragma_update(None, "synchronous", "FULL")?;
+        db.execute_batch(&format!(
+            "BEGIN; {SCHEMA} PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {FORMAT}; COMMIT;"
+        ))
+    };
+    make().map_err(|e| StoreError::database(path, &e))?;
+    fs::rename(&fresh, path).map_err(io)?;
+    let directory = path
+        .parent()
+        .filter(|p| !p.as_os_str().is_empty())
+        .unwrap_or(Path::new("."));
+    fs::File::open(directory)
+        .and_then(|d| d.sync_all())
+        .map_err(io)
+}
+
+fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}
+
+fn remove_if_there(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
+        _ => Ok(()),
+    }
+}
+
+/// SQLite takes an empty file for a new database; for us it is a lost one.
+fn check_header(path: &Path) -> Result<(), StoreError> {
+    let mut magic = Vec::new();
+    fs::File::open(path)
+        .and_then(|f| f.take(MAGIC.len() as u64).read_to_end(&mut magic))
+        .map_err(|e| StoreError::io(path, e))?;
+    if magic == MAGIC {
+        return Ok(());
+    }
+    if MAGIC.starts_with(&magic) {
+        return Err(StoreError::corrupt(
+            path,
+            format!("it ends after {} bytes", magic.len()),
+        ));
+    }
+    Err(StoreError::Foreign {
+        path: path.to_owned(),
+        why: "it is not an SQLite file".into(),
+    })
+}
+
+fn connect(path: &Path) -> Result<Connection, StoreError> {
+    let open = || {
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let db = Connection::open_with_flags(path, flags)?;
+        db.busy_timeout(std::time::Duration::ZERO)?;
+        db.pragma_update(None, "locking_mode", "EXCLUSIVE")?;
+        db.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(()))?;
+        db.pragma_update(None, "synchronous", "FULL")?;
+        db.pragma_update(None, "temp_store", "MEMORY")?;
+        db.pragma_update(None, "journal_size_limit", 4 << 20)?;
+        // Takes the lock now rather than at the first write.
+        db.execute_batch("BEGIN EXCLUSIVE; COMMIT;")?;
+        Ok(db)
+    };
+    open().map_err(|e| StoreError::database(path, &e))
+}
+
+fn check_content(path: &Path, db: &Connection) -> Result<(), StoreError> {
+    let database = |e| StoreError::database(path, &e);
+    let pragma = |name| {
+        db.pragma_query_value(None, name, |row| row.get::<_, i64>(0))
+            .map_err(database)
+    };
+    if pragma("application_id")? != APPLICATION_ID {
+        return Err(StoreError::Foreign {
+            path: path.to_owned(),
+            why: "it is an SQLite file of another program".into(),
+        });
+    }
+    let found = pragma("user_version")?;
+    if found > FORMAT {
+        return Err(StoreError::Newer {
+            path: path.to_owned(),
+            found,
+            known: FORMAT,
+        });
+    }
+    let verdict: String = db
+        .query_row("PRAGMA quick_check(1)", [], |row| row.get(0))
+        .map_err(database)?;
+    if verdict == "ok" {
+        Ok(())
+    } else {
+        Err(StoreError::corrupt(path, verdict))
+    }
+}
+
+fn load(db: &Connection) -> Result<Loaded, rusqlite::Error> {
+    let mut loaded = Loaded {
+        rv: db.query_row("SELECT value FROM meta WHERE name = 'rv'", [], version)?,
+        ..Loaded::default()
+    };
+    let mut objects = db.prepare("SELECT rv, key, json FROM objects ORDER BY key")?;
+    let mut rows = objects.query([])?;
+    while let Some(row) = rows.next()? {
+        match record(row) {
+            Ok(record) => loaded.records.push(record),
+            Err(why) => loaded.damaged.push(DamagedRow {
+                key: row
+                    .get(1)
+                    .unwrap_or_else(|_| "(a key that is not text)".into()),
+                why,
+            }),
+        }
+    }
+    let mut log = db.prepare("SELECT rv, key, json, type FROM log ORDER BY rv")?;
+    let mut rows = log.query([])?;
+    while let Some(row) = rows.next()? {
+        match logged(row) {
+            Ok(change) => loaded.log.push(change),
+            // The history ends at a gap: a watch from before it must list again.
+            Err(_) => loaded.log.clear(),
+        }
+    }
+    let objects = loaded.records.iter().map(|r| r.rv);
+    let latest = objects.chain(loaded.log.last().map(|c| c.record.rv)).max();
+    loaded.rv = loaded.rv.max(latest.unwrap_or(0));
+    Ok(loaded)
+}
+
+fn version(row: &Row<'_>) -> rusqlite::Result<u64> {
+    row.get::<_, i64>(0).map(i64::unsigned_abs)
+}
+
+fn record(row: &Row<'_>) -> Result<Record, String> {
+    let rv = version(row).map_err(|e| e.to_string())?;
+    let key: String = row.get(1).map_err(|e| e.to_string())?;
+    let json: Vec<u8> = row.get(2).map_err(|e| e.to_string())?;
+    Record::parse(&key, rv, json)
+}
+
+fn logged(row: &Row<'_>) -> Result<Change, String> {
+    let kind = match row.get::<_, i64>(3).map_err(|e| e.to_string())? {
+        0 => ChangeKind::Added,
+        1 => ChangeKind::Modified,
+        2 => ChangeKind::Deleted,
+        other => return Err(format!("no change has type {other}")),
+    };
+    Ok(Change {
+        kind,
+        record: Arc::new(record(row)?),
+        previous: None,
+    })
+}

@@ -1,0 +1,321 @@
+use std::fs;
+use std::io::{Seek, SeekFrom, Write as _};
+
+use serde_json::{Value, json};
+
+use super::*;
+
+fn key(name: &str) -> Key {
+    Key::new("", "configmaps", "default", name)
+}
+
+fn object(name: &str, text: &str) -> Value {
+    json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "namespace": "default", "uid": name},
+        "data": {"text": text}})
+}
+
+fn put(name: &str, expect: Expect, text: &str) -> Write {
+    Write {
+        key: key(name),
+        expect,
+        op: Op::Put(Draft::new(&object(name, text))),
+    }
+}
+
+fn remove(name: &str, rv: u64) -> Write {
+    Write {
+        key: key(name),
+        expect: Expect::Version(rv),
+        op: Op::Remove(Draft::new(&object(name, "last"))),
+    }
+}
+
+fn state_file() -> (tempfile::TempDir, std::path::PathBuf) {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("state.db");
+    (dir, path)
+}
+
+#[tokio::test]
+async fn writes_hold_their_expectation() {
+    for store in [Store::in_memory(), Store::open(&state_file().1).unwrap()] {
+        let first = store.write(put("a", Expect::Absent, "1")).await.unwrap();
+        assert_eq!(
+            store
+                .write(put("a", Expect::Absent, "2"))
+                .await
+                .unwrap_err(),
+            WriteError::Exists
+        );
+        let second = store
+            .write(put("a", Expect::Version(first.rv), "2"))
+            .await
+            .unwrap();
+        assert_eq!(second.rv, first.rv + 1);
+        assert_eq!(
+            store
+                .write(put("a", Expect::Version(first.rv), "3"))
+                .await
+                .unwrap_err(),
+            WriteError::Conflict
+        );
+        assert_eq!(store.get(&key("a")).unwrap().value()["data"]["text"], "2");
+        let gone = store.write(remove("a", second.rv)).await.unwrap();
+        assert_eq!(gone.rv, second.rv + 1);
+        assert!(store.get(&key("a")).is_none());
+        assert_eq!(
+            store.write(remove("a", gone.rv)).await.unwrap_err(),
+            WriteError::Missing
+        );
+    }
+}
+
+#[tokio::test]
+async fn concurrent_writes_share_commits_and_none_is_lost() {
+    let (_dir, path) = state_file();
+    let store = Store::open(&path).unwrap();
+    let writes = (0..100).map(|i| {
+        let store = store.clone();
+        async move {
+            store
+                .write(put(&format!("n{i}"), Expect::Absent, "x"))
+                .await
+                .unwrap()
+                .rv
+        }
+    });
+    let mut versions = futures::future::join_all(writes).await;
+    versions.sort_unstable();
+    versions.dedup();
+    assert_eq!(versions.len(), 100);
+    assert_eq!(store.shared().list("/configmaps/", None).records.len(), 100);
+}
+
+#[tokio::test]
+async fn what_was_answered_is_there_after_opening_again() {
+    let (_dir, path) = state_file();
+    let store = Store::open(&path).unwrap();
+    let a = store.write(put("a", Expect::Absent, "1")).await.unwrap();
+    let b = store.write(put("b", Expect::Absent, "1")).await.unwrap();
+    let a2 = store
+        .write(put("a", Expect::Version(a.rv), "2"))
+        .await
+        .unwrap();
+    store.write(remove("b", b.rv)).await.unwrap();
+    drop(store);
+
+    let store = Store::open(&path).unwrap();
+    assert_eq!(store.get(&key("a")).unwrap(), a2);
+    assert!(store.get(&key("b")).is_none());
+    assert!(store.damaged().is_empty());
+    let shared = store.shared();
+    // Watches go on where they were, and know what each object was before.
+    let (changes, upto) = shared.changes(a.rv, "/configmaps/").unwrap();
+    let told: Vec<_> = changes
+        .iter()
+        .map(|c| (c.kind, c.record.key.name(), c.previous.is_some()))
+        .collect();
+    assert_eq!(
+        told,
+        [
+            (ChangeKind::Added, "b", false),
+            (ChangeKind::Modified, "a", true),
+            (ChangeKind::Deleted, "b", true)
+        ]
+    );
+    assert_eq!(upto, shared.version());
+    let c = store.write(put("c", Expect::Absent, "1")).await.unwrap();
+    assert_eq!(c.rv, upto + 1);
+}
+
+#[tokio::test]
+async fn changes_from_before_the_ring_or_from_the_future_are_expired() {
+    let store = Store::in_memory();
+    let mut last = store.write(put("a", Expect::Absent, "0")).await.unwrap();
+    let first = last.rv;
+    for i in 0..=state::RING_CHANGES {
+        last = store
+            .write(put("a", Expect::Version(last.rv), &i.to_string()))
+            .await
+            .unwrap();
+    }
+    let shared = store.shared();
+    assert!(shared.changes(first, "").is_err());
+    assert!(shared.changes(last.rv + 1, "").is_err());
+    assert_eq!(shared.changes(last.rv, "").unwrap().0.len(), 0);
+    assert_eq!(shared.changes(last.rv - 5, "").unwrap().0.len(), 5);
+}
+
+#[tokio::test]
+async fn a_second_opening_is_refused() {
+    let (_dir, path) = state_file();
+    let store = Store::open(&path).unwrap();
+    assert!(matches!(Store::open(&path), Err(StoreError::Locked { .. })));
+    drop(store);
+    Store::open(&path).unwrap();
+}
+
+#[tokio::test]
+async fn broken_files_are_refused_with_their_name_and_a_remedy() {
+    let (_dir, path) = state_file();
+    let store = Store::open(&path).unwrap();
+    let mut rv = store.write(put("a", Expect::Absent, "1")).await.unwrap().rv;
+    for _ in 0..200 {
+        rv = store
+            .write(put("a", Expect::Version(rv), &"x".repeat(2000)))
+            .await
+            .unwrap()
+            .rv;
+    }
+    drop(store);
+    let whole = fs::read(&path).unwrap();
+    let refused = |content: &[u8]| {
+        fs::write(&path, content).unwrap();
+        let error = Store::open(&path).unwrap_err();
+        assert!(error.to_string().contains("state.db"), "{error}");
+        assert_eq!(
+            fs::read(&path).unwrap(),
+            content,
+            "a refused file is left as it is"
+        );
+        error
+    };
+    assert!(matches!(refused(b""), StoreError::Corrupt { .. }));
+    assert!(matches!(refused(&whole[..7]), StoreError::Corrupt { .. }));
+    assert!(matches!(
+        refused(&whole[..whole.len() / 2]),
+        StoreError::Corrupt { .. }
+    ));
+    assert!(matches!(
+        refused(b"# some notes of mine\n"),
+        StoreError::Foreign { .. }
+    ));
+    let mut mangled = whole.clone();
+    mangled[4096..12288].fill(0xAA);
+    assert!(matches!(refused(&mangled), StoreError::Corrupt { .. }));
+    fs::write(&path, &whole).unwrap();
+    assert!(Store::open(&path).is_ok());
+}
+
+#[test]
+fn files_of_others_and_of_later_versions_are_refused() {
+    let (_dir, path) = state_file();
+    let db = rusqlite::Connection::open(&path).unwrap();
+    db.execute_batch("CREATE TABLE x (y)").unwrap();
+    drop(db);
+    assert!(matches!(
+        Store::open(&path),
+        Err(StoreError::Foreign { .. })
+    ));
+    fs::remove_file(&path).unwrap();
+    drop(Store::open(&path).unwrap());
+    let db = rusqlite::Connection::open(&path).unwrap();
+    db.pragma_update(None, "user_version", 99).unwrap();
+    drop(db);
+    assert!(matches!(
+        Store::open(&path),
+        Err(StoreError::Newer {
+            found: 99,
+            known: 1,
+            ..
+        })
+    ));
+}
+
+#[test]
+fn a_missing_directory_is_told() {
+    let error = Store::open(Path::new("/nonexistent/state.db")).unwrap_err();
+    assert!(matches!(error, StoreError::Io { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn one_unreadable_object_does_not_take_the_others_with_it() {
+    let (_dir, path) = state_file();
+    let store = Store::open(&path).unwrap();
+    for name in ["a", "b", "c"] {
+        store.write(put(name, Expect::Absent, "1")).await.unwrap();
+    }
+    drop(store);
+    let db = rusqlite::Connection::open(&path).unwrap();
+    let broken = "UPDATE objects SET json = x'7b' WHERE key = '/configmaps/default/b'";
+    assert_eq!(db.execute(broken, []).unwrap(), 1);
+    drop(db);
+    let store = Store::open(&path).unwrap();
+    let [damaged] = store.damaged() else {
+        panic!("{:?}", store.damaged());
+    };
+    assert_eq!(damaged.key, "/configmaps/default/b");
+    assert!(store.get(&key("a")).is_some() && store.get(&key("c")).is_some());
+    assert!(store.get(&key("b")).is_none());
+    store
+        .write(put("b", Expect::Absent, "again"))
+        .await
+        .unwrap();
+    drop(store);
+    assert!(Store::open(&path).unwrap().damaged().is_empty());
+}
+
+#[test]
+fn a_full_disk_fails_the_write_and_nothing_else() {
+    let (_dir, path) = state_file();
+    let (disk, loaded) = Disk::open(&path).unwrap();
+    disk.limit_pages(12);
+    let shared = Arc::new(Shared::load(loaded));
+    let mut committer = Committer::new(Arc::clone(&shared), Some(disk));
+    let small = committer
+        .commit(vec![put("small", Expect::Absent, "x")])
+        .remove(0)
+        .unwrap();
+    let big = "x".repeat(200_000);
+    assert_eq!(
+        committer
+            .commit(vec![put("big", Expect::Absent, &big)])
+            .remove(0)
+            .unwrap_err(),
+        WriteError::Full
+    );
+    assert_eq!(shared.version(), small.rv);
+    assert!(shared.get(&key("big")).is_none());
+    committer
+        .commit(vec![put("small", Expect::Version(small.rv), "y")])
+        .remove(0)
+        .unwrap();
+    committer.disk().limit_pages(10_000);
+    committer
+        .commit(vec![put("big", Expect::Absent, &big)])
+        .remove(0)
+        .unwrap();
+    drop(committer);
+    let (_, loaded) = Disk::open(&path).unwrap();
+    assert_eq!(loaded.records.len(), 2);
+}
+
+#[test]
+fn a_state_file_cut_in_the_write_ahead_log_keeps_what_is_whole() {
+    let (_dir, path) = state_file();
+    let (disk, loaded) = Disk::open(&path).unwrap();
+    let shared = Arc::new(Shared::load(loaded));
+    let mut committer = Committer::new(Arc::clone(&shared), Some(disk));
+    committer
+        .commit(vec![put("a", Expect::Absent, "1")])
+        .remove(0)
+        .unwrap();
+    committer
+        .commit(vec![put("b", Expect::Absent, "1")])
+        .remove(0)
+        .unwrap();
+    // As after a power cut: the files as they are now, the last commit torn.
+    let copy = tempfile::tempdir().unwrap();
+    let copied = copy.path().join("state.db");
+    fs::copy(&path, &copied).unwrap();
+    let log = copy.path().join("state.db-wal");
+    fs::copy(path.with_file_name("state.db-wal"), &log).unwrap();
+    let mut torn = fs::OpenOptions::new().write(true).open(&log).unwrap();
+    torn.seek(SeekFrom::End(-100)).unwrap();
+    torn.write_all(&[0xFF; 100]).unwrap();
+    drop(torn);
+    let (_, loaded) = Disk::open(&copied).unwrap();
+    let names: Vec<_> = loaded.records.iter().map(|r| r.key.name()).collect();
+    assert_eq!(names, ["a"]);
+    assert_eq!(loaded.rv, 1);
+}

@@ -1,0 +1,184 @@
+//! The parts of a Pod that only Pods have: logs, eviction, binding to a node.
+
+use axum::body::Body;
+use axum::response::{IntoResponse, Response};
+use futures::StreamExt;
+use http::{HeaderValue, Method, StatusCode, header};
+use jiff::{SignedDuration, Timestamp};
+use serde_json::{Value, json};
+
+use super::delete::delete_object;
+use super::write::{context, modify};
+use crate::body;
+use crate::listen::Endless;
+use crate::logs::{LogError, LogRequest};
+use crate::meta;
+use crate::options::{DeleteOptions, Parameters, WriteOptions};
+use crate::render;
+use crate::server::{ApiServer, Call};
+use crate::status::Refusal;
+use crate::target::{Part, Target};
+use crate::tree::Tree;
+
+pub(super) async fn log(server: &ApiServer, call: Call) -> Result<Response, Refusal> {
+    if call.method != Method::GET {
+        return Err(Refusal::method(&call.method));
+    }
+    let record = server.store.get(&call.target.key());
+    let record = record.ok_or_else(|| Refusal::not_found(call.target.subject()))?;
+    let request = log_request(
+        &call.target,
+        &record.value(),
+        &call.parameters,
+        server.now(),
+    )?;
+    let Some(logs) = &server.logs else {
+        return Err(Refusal::not_implemented(
+            "this server was started without a node, so it has no logs",
+        ));
+    };
+    let follow = request.follow;
+    let stream = logs.open(request).await.map_err(|error| match error {
+        LogError::NotFound(why) => Refusal::bad_request(why),
+        LogError::Failed(why) => Refusal::internal(why),
+    })?;
+    let text = [(header::CONTENT_TYPE, HeaderValue::from_static("text/plain"))];
+    let body = Body::from_stream(stream.map(Ok::<_, std::convert::Infallible>));
+    let mut response = (StatusCode::OK, text, body).into_response();
+    if follow {
+        response.extensions_mut().insert(Endless);
+    }
+    Ok(response)
+}
+
+fn log_request(
+    target: &Target,
+    pod: &Value,
+    parameters: &Parameters,
+    now: Timestamp,
+) -> Result<LogRequest, Refusal> {
+    let since_seconds = parameters
+        .number("sinceSeconds")?
+        .map(|s| i64::try_from(s).unwrap_or(i64::MAX));
+    let ago = since_seconds.map(|s| {
+        now.checked_sub(SignedDuration::from_secs(s))
+            .unwrap_or(Timestamp::UNIX_EPOCH)
+    });
+    let since_time = parameters
+        .get("sinceTime")
+        .map(str::parse::<Timestamp>)
+        .transpose();
+    let since_time =
+        since_time.map_err(|e| Refusal::bad_request(format!("sinceTime is not a time: {e}")))?;
+    Ok(LogRequest {
+        namespace: target.namespace().to_owned(),
+        pod: target.name().to_owned(),
+        uid: meta::text(pod, "uid").to_owned(),
+        container: container(target, pod, parameters.get("container"))?,
+        follow: parameters.is_on("follow"),
+        tail_lines: parameters.number("tailLines")?,
+        since: ago.or(since_time),
+        previous: parameters.is_on("previous"),
+        timestamps: parameters.is_on("timestamps"),
+        limit_bytes: parameters.number("limitBytes")?,
+    })
+}
+
+fn container(target: &Target, pod: &Value, asked: Option<&str>) -> Result<String, Refusal> {
+    let names = |list: &str| -> Vec<String> {
+        let containers = pod.at("/spec")[list].as_array().into_iter().flatten();
+        containers
+            .filter_map(|c| Some(c.at("/name").as_str()?.to_owned()))
+            .collect()
+    };
+    let (main, first) = (names("containers"), names("initContainers"));
+    match (asked, main.as_slice()) {
+        (Some(asked), _) if main.iter().chain(&first).any(|n| n == asked) => Ok(asked.to_owned()),
+        (Some(asked), _) => {
+            let why = format!("container {asked} is not valid for pod {}", target.name());
+            Err(Refusal::bad_request(why))
+        }
+        (None, [only]) => Ok(only.clone()),
+        (None, _) => {
+            let why = format!(
+                "a container name must be specified for pod {}, choose one of: [{}]",
+                target.name(),
+                main.join(" ")
+            );
+            Err(Refusal::bad_request(why))
+        }
+    }
+}
+
+/// An eviction is a delete that asks first; nothing here has a say against it yet.
+pub(super) async fn evict(server: &ApiServer, call: Call) -> Result<Response, Refusal> {
+    if call.method != Method::POST {
+        return Err(Refusal::method(&call.method));
+    }
+    let eviction = body::object(&call.headers, &call.body)?;
+    let options = DeleteOptions::parse(&call.parameters, Some(eviction.at("/deleteOptions")))?;
+    let pod = main_of(&call.target);
+    delete_object(server, &pod, &options).await?;
+    Ok(success())
+}
+
+/// Puts a Pod on a node, once.
+pub(super) async fn bind(server: &ApiServer, call: Call) -> Result<Response, Refusal> {
+    if call.method != Method::POST {
+        return Err(Refusal::method(&call.method));
+    }
+    let options = WriteOptions::parse(&call.parameters)?;
+    let binding = body::object(&call.headers, &call.body)?;
+    let node = binding.at("/target/name").as_str().unwrap_or_default();
+    if node.is_empty() {
+        return Err(Refusal::bad_request(
+            "target.name: Required value: the node",
+        ));
+    }
+    let pod = main_of(&call.target);
+    let context = context(server, &options, false);
+    let place = |old: &Value| {
+        match old.at("/spec/nodeName").as_str() {
+            Some(now) if !now.is_empty() => {
+                let why = format!("pod {} is already assigned to node {now:?}", pod.name());
+                return Err(Refusal::conflict(pod.subject(), &why));
+            }
+            _ => {}
+        }
+        let mut new = old.clone();
+        new.map("spec").insert("nodeName".into(), node.into());
+        Ok(new)
+    };
+    modify(server, &pod, context, options.dry_run, place).await?;
+    let status = Target {
+        part: Part::Status,
+        ..pod.clone()
+    };
+    let scheduled = json!({"type": "PodScheduled", "status": "True", "lastTransitionTime": meta::seconds(context.now)});
+    let tell = |old: &Value| {
+        let mut new = old.clone();
+        let conditions = new
+            .map("status")
+            .entry("conditions")
+            .or_insert_with(|| json!([]));
+        if let Value::Array(list) = conditions {
+            list.retain(|c| c.at("/type") != "PodScheduled");
+            list.push(scheduled.clone());
+        }
+        Ok(new)
+    };
+    modify(server, &status, context, options.dry_run, tell).await?;
+    Ok(success())
+}
+
+fn main_of(target: &Target) -> Target {
+    Target {
+        part: Part::Main,
+        ..target.clone()
+    }
+}
+
+fn success() -> Response {
+    let status = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201});
+    (StatusCode::CREATED, render::JSON, status.to_string()).into_response()
+}

@@ -1,0 +1,266 @@
+//! Create, replace and patch.
+
+use std::sync::Arc;
+
+use axum::response::Response;
+use http::StatusCode;
+use serde_json::Value;
+
+use super::{apply, show};
+use crate::admit::{self, Admitted, Context, Next};
+use crate::body::{self, PATCH_TYPES};
+use crate::options::WriteOptions;
+use crate::patch::{Patch, PatchError};
+use crate::render::Item;
+use crate::server::{ApiServer, Call};
+use crate::status::{Refusal, Subject, add_warnings};
+use crate::store::{Draft, Expect, Op, Record, Write, WriteError};
+use crate::target::Target;
+use crate::tree::Tree;
+
+/// How often a change is decided anew because somebody else wrote in between.
+const TRIES: usize = 16;
+
+/// What a write has left.
+pub(crate) struct Written {
+    pub(crate) item: Item,
+    /// Whether the object is gone now.
+    pub(crate) removed: bool,
+    pub(crate) created: bool,
+    pub(crate) warnings: Vec<String>,
+}
+
+pub(super) async fn create(server: &ApiServer, call: Call) -> Result<Response, Refusal> {
+    let options = WriteOptions::parse(&call.parameters)?;
+    let object = body::object(&call.headers, &call.body)?;
+    // Of an object that is in a namespace, the address must say which.
+    if call.target.kind.namespaced && call.target.namespace.is_none() {
+        return Err(Refusal::method(&call.method));
+    }
+    let context = context(server, &options, false);
+    let written = create_object(server, &call.target, context, options.dry_run, object).await?;
+    answer_written(server, &call, written)
+}
+
+/// Makes a new object of `object`.
+pub(super) async fn create_object(
+    server: &ApiServer,
+    target: &Target,
+    context: Context,
+    dry_run: bool,
+    object: Value,
+) -> Result<Written, Refusal> {
+    // A made-up name may be taken by chance; a given one is refused then.
+    let made_up = target.name.is_none()
+        && object
+            .at("/metadata/name")
+            .as_str()
+            .unwrap_or_default()
+            .is_empty();
+    for attempt in 1.. {
+        let Admitted { outcome, warnings } = admit::create(target, context, object.clone())?;
+        let named = target.object(target.namespace(), crate::meta::text(&outcome, "name"));
+        check_namespace(server, &named)?;
+        if server.store.get(&named.key()).is_some() && (dry_run || !made_up) {
+            return Err(Refusal::exists(named.subject()));
+        }
+        let item = if dry_run {
+            Item::Made(outcome)
+        } else {
+            match put(
+                server,
+                &named,
+                Expect::Absent,
+                Op::Put(Draft::new(&outcome)),
+            )
+            .await
+            {
+                Ok(record) => Item::Stored(record),
+                Err(WriteError::Exists) if made_up && attempt < TRIES => continue,
+                Err(error) => return Err(Refusal::write(named.subject(), &error)),
+            }
+        };
+        return Ok(Written {
+            item,
+            removed: false,
+            created: true,
+            warnings,
+        });
+    }
+    Err(Refusal::internal("no free name was found"))
+}
+
+pub(super) async fn replace(server: &ApiServer, call: Call) -> Result<Response, Refusal> {
+    let options = WriteOptions::parse(&call.parameters)?;
+    let object = body::object(&call.headers, &call.body)?;
+    let context = context(server, &options, false);
+    let written = modify(server, &call.target, context, options.dry_run, |_| {
+        Ok(object.clone())
+    })
+    .await?;
+    answer_written(server, &call, written)
+}
+
+pub(super) async fn patch(server: &ApiServer, call: Call) -> Result<Response, Refusal> {
+    let options = WriteOptions::parse(&call.parameters)?;
+    let media = body::media_type(&call.headers);
+    if matches!(
+        media,
+        "application/apply-patch+yaml" | "application/apply-patch+cbor"
+    ) {
+        let written = apply::apply(server, &call, &options).await?;
+        return answer_written(server, &call, written);
+    }
+    let patch = read_patch(media, &call.body)?;
+    let kind = call.target.kind;
+    let change = |old: &Value| patch.apply(kind, old).map_err(|e| refuse_patch(&e));
+    let written = modify(
+        server,
+        &call.target,
+        context(server, &options, false),
+        options.dry_run,
+        change,
+    )
+    .await?;
+    answer_written(server, &call, written)
+}
+
+pub(super) fn read_patch(media: &str, content: &[u8]) -> Result<Patch, Refusal> {
+    match media {
+        "application/json-patch+json" => {
+            Patch::json(body::json(content)?).map_err(|e| refuse_patch(&e))
+        }
+        "application/merge-patch+json" => body::json(content).map(Patch::Merge),
+        "application/strategic-merge-patch+json" => body::json(content).map(Patch::Strategic),
+        other => Err(Refusal::media_type(other, PATCH_TYPES)),
+    }
+}
+
+pub(super) fn refuse_patch(error: &PatchError) -> Refusal {
+    match error {
+        PatchError::Malformed(why) => Refusal::bad_request(why.as_str()),
+        PatchError::Unfit(why) => Refusal::unprocessable(format!(
+            "the server rejected our request due to an error in our request: {why}"
+        )),
+    }
+}
+
+pub(super) fn context(server: &ApiServer, options: &WriteOptions, applied: bool) -> Context {
+    Context {
+        now: server.now(),
+        fields: options.fields,
+        applied,
+    }
+}
+
+/// Writes what `change` makes of the present object, and decides anew when somebody else was faster.
+pub(crate) async fn modify(
+    server: &ApiServer,
+    target: &Target,
+    context: Context,
+    dry_run: bool,
+    change: impl Fn(&Value) -> Result<Value, Refusal>,
+) -> Result<Written, Refusal> {
+    decide(server, target, dry_run, |old| {
+        admit::update(target, context, old, change(old)?)
+    })
+    .await
+}
+
+/// Writes what `decision` makes of the present object.
+pub(super) async fn decide(
+    server: &ApiServer,
+    target: &Target,
+    dry_run: bool,
+    decision: impl Fn(&Value) -> Result<Admitted<Next>, Refusal>,
+) -> Result<Written, Refusal> {
+    for _ in 0..TRIES {
+        let record = server.store.get(&target.key());
+        let record = record.ok_or_else(|| Refusal::not_found(target.subject()))?;
+        let Admitted { outcome, warnings } = decision(&record.value())?;
+        let removed = matches!(outcome, Next::Remove(_));
+        let item = match outcome {
+            Next::Same => Item::Stored(record),
+            Next::Put(object) | Next::Remove(object) if dry_run => Item::Made(object),
+            Next::Put(object) => match put(
+                server,
+                target,
+                Expect::Version(record.rv),
+                Op::Put(Draft::new(&object)),
+            )
+            .await
+            {
+                Ok(record) => Item::Stored(record),
+                Err(WriteError::Conflict | WriteError::Missing) => continue,
+                Err(error) => return Err(Refusal::write(target.subject(), &error)),
+            },
+            Next::Remove(object) => match put(
+                server,
+                target,
+                Expect::Version(record.rv),
+                Op::Remove(Draft::new(&object)),
+            )
+            .await
+            {
+                Ok(record) => Item::Stored(record),
+                Err(WriteError::Conflict | WriteError::Missing) => continue,
+                Err(error) => return Err(Refusal::write(target.subject(), &error)),
+            },
+        };
+        return Ok(Written {
+            item,
+            removed,
+            created: false,
+            warnings,
+        });
+    }
+    Err(Refusal::stale(target.subject()))
+}
+
+async fn put(
+    server: &ApiServer,
+    target: &Target,
+    expect: Expect,
+    op: Op,
+) -> Result<Arc<Record>, WriteError> {
+    let key = target.key();
+    server.store.write(Write { key, expect, op }).await
+}
+
+/// Refuses to make an object in a namespace that is not there or is on its way out.
+fn check_namespace(server: &ApiServer, target: &Target) -> Result<(), Refusal> {
+    let Some(name) = &target.namespace else {
+        return Ok(());
+    };
+    let key = crate::store::Key::new("", "namespaces", "", name);
+    match server.store.get(&key) {
+        None => Err(Refusal::not_found(Subject {
+            group: "",
+            kind: "Namespace",
+            plural: "namespaces",
+            name,
+        })),
+        Some(namespace) if namespace.facts.deleting => {
+            let why = format!(
+                "unable to create new content in namespace {name} because it is being terminated"
+            );
+            Err(Refusal::forbidden(target.subject(), &why))
+        }
+        Some(_) => Ok(()),
+    }
+}
+
+pub(super) fn answer_written(
+    server: &ApiServer,
+    call: &Call,
+    written: Written,
+) -> Result<Response, Refusal> {
+    let code = if written.created {
+        StatusCode::CREATED
+    } else {
+        StatusCode::OK
+    };
+    let mut response = show(server, call, code, written.item)?;
+    add_warnings(&mut response, &written.warnings);
+    Ok(response)
+}

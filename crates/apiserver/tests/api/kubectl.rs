@@ -1,0 +1,306 @@
+//! The real kubectl against the real listener. Skipped, with a word, where kubectl is not installed.
+
+use std::process::Stdio;
+use std::sync::Arc;
+
+use expect_test::{Expect, expect};
+use serde_json::json;
+use serin_apiserver::{ApiServer, Store, kubeconfig, serve};
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::process::Command;
+use tokio::sync::Notify;
+use tokio::task::JoinHandle;
+
+/// A listening server, and a kubectl with nothing of its environment but that server.
+struct Stage {
+    directory: tempfile::TempDir,
+    api: axum::Router,
+    stop: Arc<Notify>,
+    serving: JoinHandle<()>,
+}
+
+impl Stage {
+    /// `None` where there is no kubectl.
+    async fn new() -> Option<Self> {
+        let found = Command::new("kubectl")
+            .args(["version", "--client"])
+            .output()
+            .await;
+        if !found.is_ok_and(|o| o.status.success()) {
+            println!("skipped: kubectl is not on the PATH");
+            return None;
+        }
+        let directory = tempfile::tempdir().unwrap();
+        let server = ApiServer::new(Store::open(&directory.path().join("state.db")).unwrap());
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let config = kubeconfig(listener.local_addr().unwrap(), "secret");
+        std::fs::write(directory.path().join("kubeconfig"), config).unwrap();
+        let stop = Arc::new(Notify::new());
+        let stopped = Arc::clone(&stop);
+        let router = server.guarded_router("secret");
+        let serving = tokio::spawn(serve(
+            listener,
+            router,
+            async move { stopped.notified().await },
+        ));
+        Some(Self {
+            directory,
+            api: server.router(),
+            stop,
+            serving,
+        })
+    }
+
+    fn command(&self, arguments: &str) -> Command {
+        let mut command = Command::new("kubectl");
+        command.args(arguments.split_whitespace());
+        command.current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data"));
+        command.env("HOME", self.directory.path());
+        command.env("KUBECONFIG", self.directory.path().join("kubeconfig"));
+        command.stdin(Stdio::null()).kill_on_drop(true);
+        command
+    }
+
+    /// What kubectl prints, and its exit code when that is not 0.
+    async fn kubectl(&self, arguments: &str) -> String {
+        let output = self.command(arguments).output().await.unwrap();
+        let mut told = String::from_utf8(output.stdout).unwrap()
+            + std::str::from_utf8(&output.stderr).unwrap();
+        if !output.status.success() {
+            told += &format!("exit code {}\n", output.status.code().unwrap());
+        }
+        told
+    }
+
+    async fn check(&self, arguments: &str, want: Expect) {
+        want.assert_eq(&self.kubectl(arguments).await);
+    }
+
+    async fn end(self) {
+        self.stop.notify_one();
+        self.serving.await.unwrap();
+    }
+
+    fn client(&self) -> kube::Client {
+        kube::Client::new(self.api.clone(), "default")
+    }
+}
+
+#[tokio::test]
+async fn documents_apply_unmodified() {
+    let Some(stage) = Stage::new().await else {
+        return;
+    };
+    stage
+        .check(
+            "apply -f 2.2-1.yaml",
+            expect![[r#"
+        deployment.apps/web-app created
+    "#]],
+        )
+        .await;
+    stage
+        .check(
+            "apply -f 2.2-1.yaml",
+            expect![[r#"
+        deployment.apps/web-app unchanged
+    "#]],
+        )
+        .await;
+    for document in ["3.2-1", "4.3-1", "8.4-1"] {
+        let told = stage.kubectl(&format!("apply -f {document}.yaml")).await;
+        assert!(
+            told.contains(" created\n") && !told.contains("exit code"),
+            "{document}: {told}"
+        );
+    }
+    stage
+        .check(
+            "get deployments,services,ingresses,rollouts -o name",
+            expect![[r#"
+        deployment.apps/web-app
+        deployment.apps/web-app-blue
+        deployment.apps/web-app-green
+        service/web-app-service
+        ingress.networking.k8s.io/web-app-canary
+        ingress.networking.k8s.io/web-app-main
+        rollout.argoproj.io/web-app-rollout
+    "#]],
+        )
+        .await;
+    stage
+        .check(
+            "delete deployment web-app",
+            expect![[r#"
+        deployment.apps "web-app" deleted
+    "#]],
+        )
+        .await;
+    stage.check("apply -f 6.2-1.yaml", expect![[r#"
+        The Deployment "web-app" is invalid: 
+        * spec.template.spec.containers[0].terminationGracePeriodSeconds: unknown field here, it belongs to spec.template.spec
+        * spec.selector: Required value
+        exit code 1
+    "#]]).await;
+    stage
+        .check(
+            "apply --server-side -f 2.2-1.yaml",
+            expect![[r#"
+        deployment.apps/web-app serverside-applied
+    "#]],
+        )
+        .await;
+    stage
+        .check(
+            "get deployment web-app -o jsonpath={.metadata.generation}",
+            expect!["1"],
+        )
+        .await;
+    stage.end().await;
+}
+
+#[tokio::test]
+async fn changes_of_a_deployment() {
+    let Some(stage) = Stage::new().await else {
+        return;
+    };
+    stage.kubectl("apply -f 2.2-1.yaml").await;
+    for command in [
+        "set image deployment/web-app web=nginx:1.22",
+        "scale deployment/web-app --replicas=2",
+        "patch deployment web-app --type=json -p [{\"op\":\"add\",\"path\":\"/spec/paused\",\"value\":true}]",
+        "label deployment web-app tier=front",
+        "annotate deployment web-app note=x",
+        "rollout resume deployment/web-app",
+        "rollout restart deployment/web-app",
+        "autoscale deployment/none --max=3",
+    ] {
+        let told = stage.kubectl(command).await;
+        assert_eq!(
+            told.contains("exit code"),
+            command.starts_with("autoscale"),
+            "{command}: {told}"
+        );
+    }
+    let now = "get deployment web-app -o jsonpath={.spec.replicas},{.spec.template.spec.containers[0].image},{.metadata.labels.tier},{.metadata.generation}";
+    stage.check(now, expect!["2,nginx:1.22,front,6"]).await;
+    let described = stage.kubectl("describe deployment web-app").await;
+    assert!(
+        described.contains("Image:         nginx:1.22"),
+        "{described}"
+    );
+    let wide = stage.kubectl("get deployments -o wide").await;
+    assert!(
+        wide.starts_with("NAME      READY   UP-TO-DATE   AVAILABLE   AGE"),
+        "{wide}"
+    );
+    stage
+        .check(
+            "get deployment nope",
+            expect![[r#"
+        Error from server (NotFound): deployments.apps "nope" not found
+        exit code 1
+    "#]],
+        )
+        .await;
+    stage
+        .check(
+            "get pods",
+            expect![[r#"
+        No resources found in default namespace.
+    "#]],
+        )
+        .await;
+    let explained = stage
+        .kubectl("explain rollout.spec.strategy.canary.steps")
+        .await;
+    assert!(explained.contains("setWeight"), "{explained}");
+    stage.end().await;
+}
+
+#[tokio::test]
+async fn history_is_read_and_taken_back() {
+    let Some(stage) = Stage::new().await else {
+        return;
+    };
+    stage.kubectl("apply -f 2.2-1.yaml").await;
+    let deployments: kube::Api<k8s_openapi::api::apps::v1::Deployment> =
+        kube::Api::default_namespaced(stage.client());
+    let sets: kube::Api<k8s_openapi::api::apps::v1::ReplicaSet> =
+        kube::Api::default_namespaced(stage.client());
+    let deployment = deployments.get("web-app").await.unwrap();
+    for (revision, image) in [("1", "nginx:1.19"), ("2", "nginx:1.20")] {
+        let set = json!({"apiVersion": "apps/v1", "kind": "ReplicaSet", "metadata": {
+            "name": format!("web-app-{revision}"), "labels": {"app": "web-app", "pod-template-hash": revision},
+            "annotations": {"deployment.kubernetes.io/revision": revision},
+            "ownerReferences": [{"apiVersion": "apps/v1", "kind": "Deployment", "name": "web-app", "controller": true,
+                "uid": deployment.metadata.uid}]},
+            "spec": {"replicas": 0, "selector": {"matchLabels": {"app": "web-app", "pod-template-hash": revision}},
+                "template": {"metadata": {"labels": {"app": "web-app", "pod-template-hash": revision}},
+                    "spec": {"containers": [{"name": "web", "image": image}]}}}});
+        sets.create(&Default::default(), &serde_json::from_value(set).unwrap())
+            .await
+            .unwrap();
+    }
+    stage
+        .kubectl("annotate deployment web-app deployment.kubernetes.io/revision=2")
+        .await;
+    stage
+        .check(
+            "rollout history deployment/web-app",
+            expect![[r#"
+        deployment.apps/web-app 
+        REVISION  CHANGE-CAUSE
+        1         <none>
+        2         <none>
+
+    "#]],
+        )
+        .await;
+    stage.check("rollout undo deployment/web-app --to-revision=1", expect![[r#"
+        deployment.apps/web-app rolled back
+        Warning: spec.template.spec.containers[0].readinessProbe: without a readiness probe the container takes requests as soon as it is started, and a version that never works counts as ready
+    "#]]).await;
+    stage
+        .check(
+            "get deployment web-app -o jsonpath={.spec.template.spec.containers[0].image}",
+            expect!["nginx:1.19"],
+        )
+        .await;
+    stage.end().await;
+}
+
+#[tokio::test]
+async fn get_watches_and_delete_waits() {
+    let Some(stage) = Stage::new().await else {
+        return;
+    };
+    stage.kubectl("apply -f 2.2-1.yaml").await;
+    let mut watching = stage
+        .command("get deployments -w --no-headers")
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(watching.stdout.take().unwrap()).lines();
+    let first = lines.next_line().await.unwrap().unwrap();
+    assert!(first.starts_with("web-app   0/6"), "{first}");
+    stage.kubectl("scale deployment/web-app --replicas=2").await;
+    let second = lines.next_line().await.unwrap().unwrap();
+    assert!(second.starts_with("web-app   0/2"), "{second}");
+    watching.kill().await.unwrap();
+    stage
+        .check(
+            "delete -f 2.2-1.yaml",
+            expect![[r#"
+        deployment.apps "web-app" deleted
+    "#]],
+        )
+        .await;
+    stage
+        .check(
+            "wait --for=delete deployment/web-app --timeout=5s",
+            expect![[r#""#]],
+        )
+        .await;
+    stage.end().await;
+}

@@ -1,0 +1,14 @@
+//! The server as its clients see it.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a test ends where it cannot go on, and says when it is skipped"
+)]
+
+mod ends;
+mod http;
+mod kubectl;
+mod support;
+mod verbs;
