@@ -1,0 +1,161 @@
+//! Rollouts: reads the caches into one view, asks the engine, carries out the plan, writes the status once.
+//!
+//! Absent on purpose: any decision. A plan that breaks an invariant is refused here and told to the person, never applied.
+
+mod apply;
+mod observe;
+
+use std::sync::Arc;
+
+use jiff::SignedDuration;
+use k8s_openapi::api::apps::v1::ReplicaSet;
+use k8s_openapi::api::core::v1::{Pod, Service};
+use kube::runtime::reflector::ObjectRef;
+use kube::{Client, Resource, ResourceExt};
+use serin_api::analysis::{AnalysisRun, AnalysisTemplate};
+use serin_api::gateway_api::HTTPRoute;
+use serin_api::rollout::Rollout;
+use serin_engine::rollout::{Note, Plan, plan};
+use serin_engine::{invariants, workload};
+
+use crate::clock::Clock;
+use crate::events;
+use crate::shell::{Cache, Error, Next, Reconcile, Triggers, write_status};
+
+/// After a refused plan, the next look comes this soon: the view may have been behind.
+const AFTER_REFUSAL: SignedDuration = SignedDuration::from_secs(5);
+
+/// The controller of Rollouts.
+#[derive(Clone)]
+pub(crate) struct Rollouts {
+    pub(crate) client: Client,
+    pub(crate) clock: Clock,
+    /// Whether our gateway is there to acknowledge what is set.
+    pub(crate) acknowledged: bool,
+    pub(crate) rollouts: Cache<Rollout>,
+    pub(crate) replica_sets: Cache<ReplicaSet>,
+    pub(crate) pods: Cache<Pod>,
+    pub(crate) services: Cache<Service>,
+    pub(crate) routes: Cache<HTTPRoute>,
+    pub(crate) runs: Cache<AnalysisRun>,
+    pub(crate) templates: Cache<AnalysisTemplate>,
+}
+
+impl Reconcile for Rollouts {
+    type Object = Rollout;
+    const NAME: &'static str = "rollout";
+
+    async fn reconcile(&self, rollout: Arc<Rollout>) -> Result<Next, Error> {
+        let uid = rollout.uid().unwrap_or_default();
+        if rollout.metadata.deletion_timestamp.is_some() {
+            return Ok(Next::Change);
+        }
+        if !self.sees_own_writes(&uid) {
+            return Ok(Next::OwnWrites);
+        }
+        let now = self.clock.now();
+        let observed = self.observe(&rollout).await?;
+        let plan = plan(&rollout.spec, &observed, now);
+        let broken = invariants::check(&rollout.spec, &observed, &plan);
+        if !broken.is_empty() {
+            self.refuse(&rollout, &broken).await;
+            return Ok(Next::At(now + AFTER_REFUSAL));
+        }
+        for action in &plan.actions {
+            self.apply(&rollout, &observed, action).await?;
+        }
+        self.finish(&rollout, &plan).await?;
+        Ok(Next::wake(plan.wake_at))
+    }
+}
+
+impl Rollouts {
+    fn sees_own_writes(&self, uid: &str) -> bool {
+        self.rollouts.is_current(uid)
+            && self.replica_sets.is_current(uid)
+            && self.services.is_current(uid)
+            && self.routes.is_current(uid)
+            && self.runs.is_current(uid)
+    }
+
+    async fn finish(&self, rollout: &Rollout, plan: &Plan) -> Result<(), Error> {
+        if rollout.status.as_ref() != Some(&plan.status) {
+            let mut next = rollout.clone();
+            next.status = Some(plan.status.clone());
+            let written = write_status(&self.api(rollout), &next).await?;
+            self.rollouts
+                .wrote(&rollout.uid().unwrap_or_default(), &written);
+        }
+        for note in &plan.notes {
+            self.tell(rollout, note).await;
+        }
+        Ok(())
+    }
+
+    async fn refuse(&self, rollout: &Rollout, broken: &[invariants::Violation]) {
+        let told: Vec<_> = broken.iter().map(ToString::to_string).collect();
+        let message = format!("a plan was refused: {}", told.join("; "));
+        tracing::error!(rollout = rollout.name_any(), message);
+        let note = Note {
+            warning: true,
+            reason: "PlanRefused",
+            message,
+        };
+        self.tell(rollout, &note).await;
+    }
+
+    async fn tell(&self, rollout: &Rollout, note: &Note) {
+        let reference = rollout.object_ref(&());
+        events::tell(&self.client, &reference, note, self.clock.now()).await;
+    }
+
+    fn api<K>(&self, rollout: &Rollout) -> kube::Api<K>
+    where
+        K: Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope>,
+    {
+        kube::Api::namespaced(
+            self.client.clone(),
+            &rollout.namespace().unwrap_or_default(),
+        )
+    }
+
+    /// Whose changes concern which Rollouts.
+    pub(crate) fn triggers(&self) -> Vec<Triggers<Rollout>> {
+        let mut triggers = vec![
+            self.replica_sets.triggers(&self.rollouts, owner),
+            self.runs.triggers(&self.rollouts, owner),
+        ];
+        triggers.push(self.naming(&self.services));
+        triggers.push(self.naming(&self.routes));
+        triggers.push(self.naming(&self.templates));
+        triggers
+    }
+
+    /// Changes of objects that a Rollout names. A name that stands anywhere in the strategy is enough: a look too many costs
+    /// little, a look too few stops a release.
+    fn naming<K: crate::shell::Kind>(&self, cache: &Cache<K>) -> Triggers<Rollout> {
+        let rollouts = self.rollouts.clone();
+        cache.triggers(&self.rollouts, move |object: &K| {
+            let meta = object.meta();
+            let namespace = meta.namespace.as_deref().unwrap_or_default();
+            let name = format!("{:?}", meta.name.as_deref().unwrap_or_default());
+            let named = rollouts.list(namespace).into_iter().filter(|rollout| {
+                serde_json::to_string(&rollout.spec.strategy).is_ok_and(|text| text.contains(&name))
+            });
+            named
+                .map(|rollout| ObjectRef::from_obj(&*rollout))
+                .collect()
+        })
+    }
+}
+
+/// The Rollout that an object belongs to.
+fn owner<K: Resource>(object: &K) -> Vec<ObjectRef<Rollout>> {
+    let meta = object.meta();
+    let namespace = meta.namespace.clone().unwrap_or_default();
+    let owner = workload::controller_of(meta).filter(|owner| owner.kind == "Rollout");
+    owner
+        .map(|owner| ObjectRef::new(&owner.name).within(&namespace))
+        .into_iter()
+        .collect()
+}

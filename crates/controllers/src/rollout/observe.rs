@@ -1,0 +1,303 @@
+//! From the caches to the one value that the engine decides on.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use k8s_openapi::api::apps::v1::ReplicaSet;
+use k8s_openapi::api::core::v1::{Pod, Service};
+use kube::{Api, Resource, ResourceExt};
+use serin_api::analysis::{AnalysisRun, ClusterAnalysisTemplate};
+use serin_api::conditions;
+use serin_api::gateway_api::HTTPRoute;
+use serin_api::keys::{annotation, condition, label};
+use serin_api::rollout::{Desired, Rollout, Route, Strategy, lower};
+use serin_api::units::{RevisionHash, Weight};
+use serin_engine::analysis::TemplateSource;
+use serin_engine::rollout::{Observed, PodAge, Revision, Role, RouteView, RunView, ServiceView};
+use serin_engine::workload::{self, ReplicaSetView};
+
+use super::Rollouts;
+use crate::shell::Error;
+
+impl Rollouts {
+    pub(super) async fn observe(&self, rollout: &Rollout) -> Result<Observed, Error> {
+        let namespace = rollout.namespace().unwrap_or_default();
+        let uid = rollout.uid().unwrap_or_default();
+        let desired = lower(&rollout.spec).desired;
+        let sets = self.replica_sets.list(&namespace);
+        let runs = self.runs.list(&namespace);
+        Ok(Observed {
+            name: rollout.name_any(),
+            generation: rollout.metadata.generation.unwrap_or(0),
+            object: object_fields(rollout),
+            status: rollout.status.clone().unwrap_or_default(),
+            revisions: sets
+                .iter()
+                .filter(|set| is_owned(&***set, &uid))
+                .map(|set| revision(set))
+                .collect(),
+            services: desired
+                .as_ref()
+                .map(|d| self.services_of(d, &namespace))
+                .unwrap_or_default(),
+            routes: desired
+                .as_ref()
+                .map(|d| self.routes_of(d, &namespace))
+                .unwrap_or_default(),
+            runs: runs
+                .iter()
+                .filter(|run| is_owned(&***run, &uid))
+                .filter_map(|run| run_view(run))
+                .collect(),
+            templates: self.templates_of(desired.as_ref(), &namespace).await?,
+            pods: self.pods_of(&sets, &uid, &namespace, desired.as_ref()),
+        })
+    }
+
+    fn services_of(&self, desired: &Desired, namespace: &str) -> BTreeMap<String, ServiceView> {
+        let named = match &desired.strategy {
+            Strategy::Canary(c) => vec![c.stable_service.as_ref(), c.canary_service.as_ref()],
+            Strategy::BlueGreen(b) => vec![Some(&b.active_service), b.preview_service.as_ref()],
+        };
+        let found = named.into_iter().flatten().filter_map(|name| {
+            let service = self.services.get(namespace, name)?;
+            Some((name.clone(), self.service_view(&service)))
+        });
+        found.collect()
+    }
+
+    fn service_view(&self, service: &Service) -> ServiceView {
+        let selector = service.spec.as_ref().and_then(|s| s.selector.as_ref());
+        let revision = selector.and_then(|s| s.get(label::ROLLOUT_POD_TEMPLATE_HASH));
+        let told = service
+            .status
+            .as_ref()
+            .and_then(|s| s.conditions.as_deref())
+            .unwrap_or_default();
+        let served = conditions::get(told, condition::SERVED).filter(|c| c.status == "True");
+        let served = served.and_then(|c| c.observed_generation);
+        ServiceView {
+            revision: revision.map(RevisionHash::new),
+            acknowledged: !self.acknowledged || served >= service.metadata.generation,
+        }
+    }
+
+    fn routes_of(&self, desired: &Desired, namespace: &str) -> BTreeMap<Route, RouteView> {
+        let Strategy::Canary(canary) = &desired.strategy else {
+            return BTreeMap::new();
+        };
+        let services = (
+            canary.stable_service.as_deref().unwrap_or_default(),
+            canary.canary_service.as_deref().unwrap_or_default(),
+        );
+        let found = canary.routes.iter().filter_map(|route| {
+            let Route::HttpRoute(name) = route;
+            let object = self.routes.get(namespace, name)?;
+            let acknowledged = !self.acknowledged
+                || object.acknowledged_generation() >= object.metadata.generation;
+            let view = RouteView {
+                canary: canary_share(&object, services),
+                acknowledged,
+            };
+            Some((route.clone(), view))
+        });
+        found.collect()
+    }
+
+    async fn templates_of(
+        &self,
+        desired: Option<&Desired>,
+        namespace: &str,
+    ) -> Result<TemplateSource, Error> {
+        let local = self.templates.list(namespace);
+        let mut source: TemplateSource = local
+            .iter()
+            .map(|t| ((false, t.name_any()), t.spec.clone()))
+            .collect();
+        let named = desired.map(cluster_templates).unwrap_or_default();
+        let api: Api<ClusterAnalysisTemplate> = Api::all(self.client.clone());
+        for name in named {
+            let found = api.get_opt(&name).await;
+            let found =
+                found.map_err(|e| Error::api(format!("read ClusterAnalysisTemplate {name}"), e))?;
+            if let Some(template) = found {
+                let spec = serde_json::to_value(&template.spec).and_then(serde_json::from_value);
+                source.extend(spec.ok().map(|spec| ((true, name), spec)));
+            }
+        }
+        Ok(source)
+    }
+
+    fn pods_of(
+        &self,
+        sets: &[Arc<ReplicaSet>],
+        uid: &str,
+        namespace: &str,
+        desired: Option<&Desired>,
+    ) -> Vec<PodAge> {
+        // Only a restart looks at single pods.
+        if desired.and_then(|d| d.restart_at).is_none() {
+            return Vec::new();
+        }
+        let ours: Vec<_> = sets
+            .iter()
+            .filter(|set| is_owned(&***set, uid))
+            .filter_map(|set| set.uid())
+            .collect();
+        let pods = self.pods.list(namespace);
+        let owned = pods
+            .iter()
+            .filter(|pod| ours.iter().any(|set| is_owned(&***pod, set)));
+        owned.map(|pod| pod_age(pod)).collect()
+    }
+}
+
+/// The part of a Rollout that arguments of analyses may name.
+fn object_fields(rollout: &Rollout) -> serde_json::Value {
+    let mut fields = serde_json::to_value(rollout).unwrap_or_default();
+    if let Some(object) = fields.as_object_mut() {
+        object.remove("status");
+    }
+    fields
+}
+
+fn cluster_templates(desired: &Desired) -> Vec<String> {
+    let text = serde_json::json!(match &desired.strategy {
+        Strategy::Canary(c) => {
+            let steps = c.steps.iter().filter_map(|step| match step {
+                serin_api::rollout::Step::Analysis(analysis) => Some(analysis),
+                _ => None,
+            });
+            steps
+                .chain(c.background.as_ref().map(|b| &b.analysis))
+                .flat_map(|a| a.templates.clone())
+                .collect::<Vec<_>>()
+        }
+        Strategy::BlueGreen(b) => {
+            let both = b.pre_promotion.iter().chain(&b.post_promotion);
+            both.flat_map(|a| a.templates.clone()).collect()
+        }
+    });
+    let refs: Vec<serin_api::analysis::TemplateRef> =
+        serde_json::from_value(text).unwrap_or_default();
+    refs.into_iter()
+        .filter(|r| r.cluster_scope == Some(true))
+        .map(|r| r.template_name)
+        .collect()
+}
+
+fn is_owned<K: Resource>(object: &K, uid: &str) -> bool {
+    workload::controller_of(object.meta()).is_some_and(|owner| owner.uid == uid)
+}
+
+fn revision(set: &ReplicaSet) -> Revision {
+    let view = ReplicaSetView::from_replica_set(set);
+    let annotations = set.annotations();
+    let number = annotations
+        .get(annotation::ROLLOUT_REVISION)
+        .and_then(|n| n.parse().ok());
+    let keep_until = annotations
+        .get(annotation::SCALE_DOWN_DEADLINE)
+        .and_then(|at| at.parse().ok());
+    Revision {
+        hash: RevisionHash::new(
+            set.labels()
+                .get(label::ROLLOUT_POD_TEMPLATE_HASH)
+                .cloned()
+                .unwrap_or_default(),
+        ),
+        number: number.unwrap_or(0),
+        desired: view.desired,
+        replicas: view.replicas,
+        ready: view.ready,
+        available: view.available,
+        template: Arc::new(view.template),
+        keep_until,
+    }
+}
+
+fn run_view(run: &AnalysisRun) -> Option<RunView> {
+    let labels = run.labels();
+    let role = match labels.get(ROLE)?.as_str() {
+        "Step" => Role::Step(labels.get(STEP_INDEX)?.parse().ok()?),
+        "Background" => Role::Background,
+        "PrePromotion" => Role::PrePromotion,
+        "PostPromotion" => Role::PostPromotion,
+        _ => return None,
+    };
+    let status = run.status.clone().unwrap_or_default();
+    Some(RunView {
+        name: run.name_any(),
+        role,
+        revision: RevisionHash::new(labels.get(label::ROLLOUT_POD_TEMPLATE_HASH)?.clone()),
+        phase: status.phase,
+        message: status.message,
+        created: run
+            .creation_timestamp()
+            .map_or(Timestamp::UNIX_EPOCH, |t| t.0),
+        terminating: run.spec.terminate == Some(true),
+    })
+}
+
+fn pod_age(pod: &Pod) -> PodAge {
+    PodAge {
+        name: pod.name_any(),
+        uid: pod.uid().unwrap_or_default(),
+        created: pod
+            .creation_timestamp()
+            .map_or(Timestamp::UNIX_EPOCH, |t| t.0),
+        terminating: pod.metadata.deletion_timestamp.is_some(),
+    }
+}
+
+/// What an AnalysisRun of a Rollout is for, as Argo Rollouts labels it.
+pub(super) const ROLE: &str = "rollout-type";
+/// The step of an AnalysisRun of a step, from 0.
+pub(super) const STEP_INDEX: &str = "step-index";
+
+/// The share of the canary Service on a route, rounded to whole percent: of the first rule that names both Services.
+fn canary_share(route: &HTTPRoute, (stable, canary): (&str, &str)) -> Option<Weight> {
+    route.spec.rules.iter().find_map(|rule| {
+        let weight = |name: &str| {
+            let reference = rule.backend_refs.iter().find(|b| b.name == name)?;
+            Some(i64::from(reference.weight.unwrap_or(1).max(0)))
+        };
+        let (stable, canary) = (weight(stable)?, weight(canary)?);
+        let percent = if stable + canary == 0 {
+            0
+        } else {
+            canary * 100 / (stable + canary)
+        };
+        i32::try_from(percent).ok().and_then(Weight::new)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn the_share_of_a_route() {
+        let share = |refs: serde_json::Value| {
+            let spec =
+                json!({"rules": [{"backendRefs": [{"name": "other"}]}, {"backendRefs": refs}]});
+            let route = HTTPRoute::new("web", serde_json::from_value(spec).unwrap());
+            canary_share(&route, ("stable", "canary")).map(Weight::percent)
+        };
+        assert_eq!(
+            share(json!([{"name": "stable", "weight": 95}, {"name": "canary", "weight": 5}])),
+            Some(5)
+        );
+        assert_eq!(
+            share(json!([{"name": "stable"}, {"name": "canary"}])),
+            Some(50)
+        );
+        assert_eq!(
+            share(json!([{"name": "stable", "weight": 0}, {"name": "canary", "weight": 0}])),
+            Some(0)
+        );
+        assert_eq!(share(json!([{"name": "stable"}])), None);
+    }
+}

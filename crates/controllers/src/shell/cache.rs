@@ -1,0 +1,234 @@
+//! All objects of a kind in memory, watched once for all controllers.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use futures::StreamExt;
+use futures::future::Future;
+use kube::core::DeserializeGuard;
+use kube::runtime::reflector::{self, ObjectRef, Store};
+use kube::runtime::watcher::{self, Event};
+use kube::runtime::{WatchStreamExt, watcher as watch};
+use kube::{Api, Resource};
+use tokio::sync::broadcast;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::seen::Seen;
+use super::{Kind, Triggers};
+
+/// Changes that a controller may be behind; one that is further behind looks at everything.
+const BEHIND: usize = 1024;
+
+/// All objects of a kind, as far as they are seen. Clones share everything.
+#[derive(Clone)]
+pub(crate) struct Cache<K: Kind> {
+    store: Store<K>,
+    changes: broadcast::Sender<Change<K>>,
+    seen: Arc<Seen>,
+    /// Cancelled when the API says that it does not have this kind.
+    absent: CancellationToken,
+}
+
+#[derive(Clone)]
+enum Change<K> {
+    /// The object before and after it; one of them when it came or went.
+    Of(Arc<[Arc<K>]>),
+    /// The whole list was read again: anything may have changed.
+    All,
+}
+
+/// Keeps a cache up to date.
+pub(super) struct Feeder<K: Kind> {
+    api: Api<DeserializeGuard<K>>,
+    writer: Mutex<reflector::store::Writer<K>>,
+    cache: Cache<K>,
+}
+
+pub(super) fn new<K: Kind>(api: Api<DeserializeGuard<K>>) -> (Cache<K>, Feeder<K>) {
+    let (store, writer) = reflector::store();
+    let (changes, _) = broadcast::channel(BEHIND);
+    let cache = Cache {
+        store,
+        changes,
+        seen: Arc::default(),
+        absent: CancellationToken::new(),
+    };
+    let feeder = Feeder {
+        api,
+        writer: Mutex::new(writer),
+        cache: cache.clone(),
+    };
+    (cache, feeder)
+}
+
+impl<K: Kind> Cache<K> {
+    /// One object.
+    pub(crate) fn get(&self, namespace: &str, name: &str) -> Option<Arc<K>> {
+        self.store.get(&ObjectRef::new(name).within(namespace))
+    }
+
+    /// The objects of a namespace, by name.
+    pub(crate) fn list(&self, namespace: &str) -> Vec<Arc<K>> {
+        let mut objects = self
+            .store
+            .state_filter(|object| object.meta().namespace.as_deref() == Some(namespace));
+        objects.sort_by(|a, b| a.meta().name.cmp(&b.meta().name));
+        objects
+    }
+
+    /// All of them.
+    pub(super) fn keys(&self) -> Vec<ObjectRef<K>> {
+        let objects = self.store.state();
+        objects
+            .iter()
+            .map(|object| ObjectRef::from_obj(&**object))
+            .collect()
+    }
+
+    pub(super) fn store(&self) -> Store<K> {
+        self.store.clone()
+    }
+
+    /// Resolves when everything was listed once, or the API does not have the kind: then there is nothing to list until
+    /// somebody installs it.
+    pub(super) fn listed(&self) -> impl Future<Output = ()> + Send + use<K> {
+        let (store, absent) = (self.store.clone(), self.absent.clone());
+        async move {
+            tokio::select! {
+                // The writer lives as long as its supervised task, which ends only with everything else.
+                _ = store.wait_until_ready() => {}
+                () = absent.cancelled() => {}
+            }
+        }
+    }
+
+    /// The objects of `main` that a change of an object of this kind concerns. `concerned` is asked about the object before
+    /// and after a change.
+    pub(crate) fn triggers<M: Kind>(
+        &self,
+        main: &Cache<M>,
+        concerned: impl Fn(&K) -> Vec<ObjectRef<M>> + Send + 'static,
+    ) -> Triggers<M> {
+        let main = main.clone();
+        let changes = self.changes.subscribe();
+        let keys = futures::stream::unfold(changes, |mut changes| async move {
+            let change = match changes.recv().await {
+                Ok(change) => change,
+                Err(broadcast::error::RecvError::Lagged(_)) => Change::All,
+                Err(broadcast::error::RecvError::Closed) => return None,
+            };
+            Some((change, changes))
+        })
+        .flat_map(move |change| {
+            let keys: Vec<_> = match change {
+                Change::Of(versions) => versions.iter().flat_map(|v| concerned(v)).collect(),
+                Change::All => main.keys(),
+            };
+            futures::stream::iter(keys)
+        });
+        keys.boxed()
+    }
+
+    /// Notes a write for the sake of the object `for_uid`.
+    pub(crate) fn wrote(&self, for_uid: &str, object: &K) {
+        self.seen
+            .wrote(for_uid, object.meta().resource_version.as_deref());
+    }
+
+    /// Whether all writes for the sake of this object have come back.
+    pub(crate) fn is_current(&self, for_uid: &str) -> bool {
+        self.seen.is_current(for_uid)
+    }
+}
+
+impl<K: Kind> Feeder<K> {
+    /// Watches for ever.
+    pub(super) async fn feed(&self) {
+        let config = watcher::Config::default();
+        let mut events = watch(self.api.clone(), config).default_backoff().boxed();
+        let mut listing_since = Instant::now();
+        while let Some(event) = events.next().await {
+            match event {
+                Ok(event) => self.take(event, &mut listing_since),
+                Err(watcher::Error::InitialListFailed(kube::Error::Api(status)))
+                    if status.code == 404 =>
+                {
+                    let kind = K::plural(&());
+                    if !self.cache.absent.is_cancelled() {
+                        tracing::info!(%kind, "the API does not have this kind (yet)");
+                    }
+                    self.cache.absent.cancel();
+                }
+                Err(error) => {
+                    let kind = K::plural(&());
+                    tracing::warn!(%kind, %error, "a watch failed and is begun again");
+                }
+            }
+        }
+    }
+
+    fn take(&self, event: Event<DeserializeGuard<K>>, listing_since: &mut Instant) {
+        match event {
+            Event::Init => {
+                *listing_since = Instant::now();
+                self.write(&Event::Init);
+            }
+            Event::InitApply(object) => {
+                if let Some(object) = self.read(object) {
+                    self.write(&Event::InitApply(object));
+                }
+            }
+            Event::InitDone => {
+                self.write(&Event::InitDone);
+                self.cache.seen.listed_since(*listing_since);
+                self.tell(Change::All);
+            }
+            Event::Apply(object) => {
+                let version = object.meta().resource_version.clone();
+                if let Some(object) = self.read(object) {
+                    let before = self.cache.store.get(&ObjectRef::from_obj(&object));
+                    let after = Arc::new(object.clone());
+                    self.write(&Event::Apply(object));
+                    self.tell(Change::Of(before.into_iter().chain([after]).collect()));
+                }
+                self.cache.seen.saw(version.as_deref());
+            }
+            Event::Delete(object) => {
+                let version = object.meta().resource_version.clone();
+                if let Some(object) = self.read(object) {
+                    let last = Arc::new(object.clone());
+                    self.write(&Event::Delete(object));
+                    self.tell(Change::Of([last].into_iter().collect()));
+                }
+                self.cache.seen.saw(version.as_deref());
+            }
+        }
+    }
+
+    /// What is kept of an object. One that cannot be read is left out and named, so that it stops nobody else.
+    fn read(&self, object: DeserializeGuard<K>) -> Option<K> {
+        match object.0 {
+            Ok(mut object) => {
+                object.meta_mut().managed_fields = None;
+                Some(object)
+            }
+            Err(invalid) => {
+                let kind = K::kind(&());
+                let namespace = invalid.metadata.namespace.as_deref().unwrap_or_default();
+                let name = invalid.metadata.name.as_deref().unwrap_or_default();
+                tracing::error!(%kind, namespace, name, error = %invalid, "an object is passed over");
+                None
+            }
+        }
+    }
+
+    fn write(&self, event: &Event<K>) {
+        let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        writer.apply_watcher_event(event);
+    }
+
+    fn tell(&self, change: Change<K>) {
+        // Nobody listens before the controllers run; they begin with everything.
+        let _ = self.cache.changes.send(change);
+    }
+}

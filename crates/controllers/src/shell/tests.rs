@@ -1,0 +1,227 @@
+use k8s_openapi::api::core::v1::ConfigMap;
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use kube::ResourceExt;
+use kube::api::PostParams;
+use serde_json::json;
+use serin_apiserver::{ApiServer, Store};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, timeout};
+
+use super::*;
+
+/// Does to each ConfigMap what its name says, and tells when it was asked.
+struct Probe {
+    clock: Clock,
+    asked: mpsc::UnboundedSender<(String, Instant)>,
+}
+
+impl Reconcile for Probe {
+    type Object = ConfigMap;
+    const NAME: &'static str = "probe";
+
+    async fn reconcile(&self, object: Arc<ConfigMap>) -> Result<Next, Error> {
+        let name = object.name_any();
+        self.asked.send((name.clone(), Instant::now())).unwrap();
+        match name.as_str() {
+            "panics" => panic!("on purpose"),
+            "fails" => Err(Error::timeout("do it")),
+            "wakes" => Ok(Next::At(
+                self.clock.now() + jiff::SignedDuration::from_secs(7),
+            )),
+            _ => Ok(Next::Change),
+        }
+    }
+}
+
+struct Fixture {
+    hub: Hub,
+    cache: Cache<ConfigMap>,
+    shutdown: CancellationToken,
+    asked: mpsc::UnboundedReceiver<(String, Instant)>,
+}
+
+async fn fixture(names: &[&str]) -> Fixture {
+    let client = Client::new(ApiServer::new(Store::in_memory()).router(), "default");
+    for name in names {
+        write_config_map(&client, name).await;
+    }
+    let clock = Clock::starting_at(Timestamp::UNIX_EPOCH);
+    let shutdown = CancellationToken::new();
+    let mut hub = Hub::new(
+        client,
+        clock.clone(),
+        Some("default".into()),
+        2,
+        shutdown.clone(),
+    );
+    let cache = hub.watch::<ConfigMap>();
+    let (sender, asked) = mpsc::unbounded_channel();
+    let probe = Probe {
+        clock,
+        asked: sender,
+    };
+    hub.run(probe, &cache, Vec::new);
+    Fixture {
+        hub,
+        cache,
+        shutdown,
+        asked,
+    }
+}
+
+async fn write_config_map(client: &Client, name: &str) {
+    let api: Api<ConfigMap> = Api::default_namespaced(client.clone());
+    let object = serde_json::from_value(json!({"metadata": {"name": name}})).unwrap();
+    api.create(&PostParams::default(), &object).await.unwrap();
+}
+
+impl Fixture {
+    /// The next times at which this one is asked about, as seconds since the first.
+    async fn times(&mut self, name: &str, count: usize) -> Vec<f64> {
+        let mut times: Vec<Instant> = Vec::new();
+        while times.len() < count {
+            let next = timeout(Duration::from_secs(3600), self.asked.recv()).await;
+            let (asked, at) = next.unwrap().unwrap();
+            if asked == name {
+                times.push(at);
+            }
+        }
+        let since =
+            |at: &Instant| (at.duration_since(times[0]).as_secs_f64() * 10.0).round() / 10.0;
+        times.iter().map(since).collect()
+    }
+
+    async fn stop(self) {
+        self.shutdown.cancel();
+        timeout(Duration::from_secs(60), self.hub.join())
+            .await
+            .unwrap();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failure_is_tried_again_with_growing_delays() {
+    for name in ["fails", "panics"] {
+        let mut fixture = fixture(&[name]).await;
+        let times = fixture.times(name, 12).await;
+        assert_eq!(times[..5], [0.0, 0.2, 0.6, 1.4, 3.0], "{name}");
+        assert_eq!((times[11] - times[10]).round(), 60.0, "{name}");
+        fixture.stop().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_bad_object_stops_nobody_else() {
+    let mut fixture = fixture(&["panics", "fails", "good"]).await;
+    fixture.times("good", 1).await;
+    write_config_map(&fixture.hub.client, "later").await;
+    fixture.times("later", 1).await;
+    fixture.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_plan_is_looked_at_again_when_it_asks_for_it() {
+    let mut fixture = fixture(&["wakes", "good"]).await;
+    assert_eq!(fixture.times("wakes", 3).await, [0.0, 7.0, 14.0]);
+    // And everything now and then.
+    assert_eq!(fixture.times("good", 2).await, [0.0, 300.0]);
+    fixture.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_part_that_ends_or_panics_is_started_again() {
+    let fixture = fixture(&[]).await;
+    let mut hub = fixture.hub;
+    let (sender, mut started) = mpsc::unbounded_channel();
+    let mut count = 0;
+    hub.supervise("test".into(), move || {
+        count += 1;
+        let number = count;
+        sender.send(number).unwrap();
+        async move { assert_eq!(number, 2, "on purpose") }
+    });
+    for number in 1..=4 {
+        assert_eq!(started.recv().await, Some(number));
+    }
+    fixture.shutdown.cancel();
+    timeout(Duration::from_secs(60), hub.join()).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_change_concerns_what_it_was_and_what_it_is() {
+    let fixture = fixture(&["moved"]).await;
+    fixture.cache.listed().await;
+    let mut keys = fixture
+        .cache
+        .triggers(&fixture.cache, |object: &ConfigMap| {
+            let to = object.labels().get("to").map_or("nowhere", String::as_str);
+            vec![ObjectRef::new(to).within("default")]
+        });
+    let api: Api<ConfigMap> = Api::default_namespaced(fixture.hub.client.clone());
+    let patch = json!({"metadata": {"labels": {"to": "b"}}});
+    merge(&api, "moved", &patch).await.unwrap();
+    let mut next = async || keys.next().await.unwrap().name;
+    assert_eq!([next().await, next().await], ["nowhere", "b"]);
+    let uid = fixture
+        .cache
+        .get("default", "moved")
+        .unwrap()
+        .uid()
+        .unwrap();
+    delete(&api, "moved", "another uid").await.unwrap();
+    delete(&api, "moved", &uid).await.unwrap();
+    assert_eq!(next().await, "b");
+    assert!(fixture.cache.get("default", "moved").is_none());
+    fixture.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn own_writes_are_waited_for() {
+    let fixture = fixture(&["mine"]).await;
+    fixture.cache.listed().await;
+    let api: Api<ConfigMap> = Api::default_namespaced(fixture.hub.client.clone());
+    let written = merge(&api, "mine", &json!({"data": {"a": "b"}}))
+        .await
+        .unwrap();
+    fixture.cache.wrote("owner", &written);
+    let mut keys = fixture
+        .cache
+        .triggers(&fixture.cache, |o: &ConfigMap| vec![ObjectRef::from_obj(o)]);
+    while !fixture.cache.is_current("owner") {
+        keys.next().await;
+    }
+    assert_eq!(
+        fixture.cache.get("default", "mine").unwrap().data,
+        written.data
+    );
+    fixture.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn errors_say_what_was_tried_and_why_it_failed() {
+    let client = Client::new(ApiServer::new(Store::in_memory()).router(), "default");
+    let api: Api<ConfigMap> = Api::default_namespaced(client);
+    let missing = merge(&api, "nobody", &json!({})).await.unwrap_err();
+    assert_eq!(missing.kind(), ErrorKind::Missing);
+    let text = missing.chain();
+    assert!(
+        text.starts_with("could not change ConfigMap default/nobody: "),
+        "{text}"
+    );
+    assert_eq!(text.matches("not found").count(), 1, "{text}");
+    assert_eq!(delete(&api, "nobody", "uid").await.unwrap(), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_kind_that_the_api_does_not_have_holds_nobody_up() {
+    let client = Client::new(ApiServer::new(Store::in_memory()).router(), "default");
+    let shutdown = CancellationToken::new();
+    let clock = Clock::starting_at(Timestamp::UNIX_EPOCH);
+    let mut hub = Hub::new(client, clock, None, 1, shutdown.clone());
+    let cache = hub.watch::<PodDisruptionBudget>();
+    timeout(Duration::from_secs(60), cache.listed())
+        .await
+        .unwrap();
+    shutdown.cancel();
+    hub.join().await;
+}

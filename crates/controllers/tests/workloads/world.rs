@@ -1,0 +1,272 @@
+//! The embedded API with all controllers and a node that only says that its pods are ready, on a virtual clock.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use futures::StreamExt;
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
+use kube::core::NamespaceResourceScope;
+use kube::runtime::wait::await_condition;
+use kube::runtime::watcher::{self, Event};
+use kube::{Api, Client, Resource, ResourceExt};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+use serin_apiserver::{ApiServer, Store};
+use serin_controllers::{Clock, Config};
+use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+
+/// The image of pods that never become ready.
+pub(crate) const BAD: &str = "bad";
+const NAMESPACE: &str = "default";
+
+pub(crate) struct World {
+    pub(crate) client: Client,
+    clock: Clock,
+    controllers: Option<(CancellationToken, JoinHandle<()>)>,
+    tasks: JoinSet<()>,
+    bounds: Arc<Mutex<Bounds>>,
+}
+
+/// What was seen at the events of pods.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Bounds {
+    pub(crate) most: usize,
+    pub(crate) fewest_available: usize,
+    /// So that a test knows that something was seen.
+    pub(crate) events: usize,
+}
+
+impl Bounds {
+    const NONE: Self = Self {
+        most: 0,
+        fewest_available: usize::MAX,
+        events: 0,
+    };
+}
+
+impl World {
+    pub(crate) fn start() -> Self {
+        let clock = Clock::starting_at("2026-01-01T00:00:00Z".parse().unwrap());
+        let server_clock = clock.clone();
+        let server = ApiServer::new(Store::in_memory()).with_clock(move || server_clock.now());
+        let client = Client::new(server.router(), NAMESPACE);
+        let mut world = Self {
+            client,
+            clock,
+            controllers: None,
+            tasks: JoinSet::new(),
+            bounds: Arc::new(Mutex::new(Bounds::NONE)),
+        };
+        let node = node(world.client.clone(), world.clock.clone());
+        world.tasks.spawn(node);
+        let sampler = sample(world.client.clone(), Arc::clone(&world.bounds));
+        world.tasks.spawn(sampler);
+        world.start_controllers();
+        world
+    }
+
+    pub(crate) fn start_controllers(&mut self) {
+        let shutdown = CancellationToken::new();
+        let config = Config {
+            clock: self.clock.clone(),
+            ..Config::default()
+        };
+        let run = serin_controllers::run(self.client.clone(), config, shutdown.clone());
+        self.controllers = Some((shutdown, tokio::spawn(run)));
+    }
+
+    /// As a crash: nothing is carried through.
+    pub(crate) async fn kill_controllers(&mut self) {
+        if let Some((_, task)) = self.controllers.take() {
+            task.abort();
+            let _ = task.await;
+        }
+    }
+
+    pub(crate) async fn stop(mut self) {
+        if let Some((shutdown, task)) = self.controllers.take() {
+            shutdown.cancel();
+            timeout(Duration::from_secs(60), task)
+                .await
+                .unwrap()
+                .unwrap();
+        }
+        self.tasks.shutdown().await;
+    }
+
+    pub(crate) fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    pub(crate) fn api<K: Object>(&self) -> Api<K> {
+        Api::default_namespaced(self.client.clone())
+    }
+
+    pub(crate) async fn create<K: Object>(&self, object: Value) -> K {
+        let object = serde_json::from_value(object).unwrap();
+        self.api()
+            .create(&PostParams::default(), &object)
+            .await
+            .unwrap()
+    }
+
+    pub(crate) async fn merge<K: Object>(&self, name: &str, patch: Value) -> K {
+        let params = PatchParams::default();
+        self.api()
+            .patch(name, &params, &Patch::Merge(patch))
+            .await
+            .unwrap()
+    }
+
+    pub(crate) async fn list<K: Object>(&self) -> Vec<K> {
+        self.api().list(&Default::default()).await.unwrap().items
+    }
+
+    pub(crate) async fn get<K: Object>(&self, name: &str) -> K {
+        self.api().get(name).await.unwrap()
+    }
+
+    /// Waits for an object to become so; an hour of the virtual clock at most.
+    pub(crate) async fn until<K: Object>(
+        &self,
+        name: &str,
+        what: &str,
+        test: impl Fn(Option<&K>) -> bool,
+    ) -> Option<K> {
+        let waiting = await_condition(self.api::<K>(), name, test);
+        match timeout(Duration::from_secs(3600), waiting).await {
+            Ok(found) => found.unwrap(),
+            Err(_) => {
+                let last = self.api::<K>().get_opt(name).await.unwrap();
+                panic!("{name}: never {what}; it is {last:#?}");
+            }
+        }
+    }
+
+    /// Forgets what was seen so far.
+    pub(crate) fn watch_bounds(&self) {
+        *self.bounds.lock().unwrap() = Bounds::NONE;
+    }
+
+    pub(crate) fn bounds(&self) -> Bounds {
+        *self.bounds.lock().unwrap()
+    }
+}
+
+pub(crate) trait Object:
+    Resource<DynamicType = (), Scope = NamespaceResourceScope>
+    + Clone
+    + std::fmt::Debug
+    + Serialize
+    + DeserializeOwned
+    + Send
+    + 'static
+{
+}
+
+impl<K> Object for K where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+        + Clone
+        + std::fmt::Debug
+        + Serialize
+        + DeserializeOwned
+        + Send
+        + 'static
+{
+}
+
+pub(crate) fn is_ready(pod: &Pod) -> bool {
+    let status = pod.status.as_ref();
+    let conditions = status
+        .and_then(|s| s.conditions.as_deref())
+        .unwrap_or_default();
+    serin_api::conditions::is_true(conditions, "Ready")
+}
+
+async fn node(client: Client, clock: Clock) {
+    let api: Api<Pod> = Api::default_namespaced(client);
+    let mut events = watcher::watcher(api.clone(), watcher::Config::default()).boxed();
+    let mut begun = BTreeMap::new();
+    let mut lives = JoinSet::new();
+    while let Some(event) = events.next().await {
+        let (Event::Apply(pod) | Event::InitApply(pod)) = event.unwrap() else {
+            continue;
+        };
+        let uid = pod.metadata.uid.clone().unwrap();
+        let leaves = pod.metadata.deletion_timestamp.is_some();
+        if begun.insert((uid, leaves), ()).is_some() {
+            continue;
+        }
+        let number = u8::try_from(begun.len() % 250).unwrap();
+        let (api, clock) = (api.clone(), clock.clone());
+        lives.spawn(async move {
+            if leaves {
+                sleep(Duration::from_secs(3)).await;
+                let now = DeleteParams::default().grace_period(0);
+                let _ = api.delete(&pod.name_any(), &now).await;
+            } else {
+                live(&api, &clock, &pod, number).await;
+            }
+        });
+    }
+}
+
+async fn live(api: &Api<Pod>, clock: &Clock, pod: &Pod, number: u8) {
+    let image = pod.spec.as_ref().unwrap().containers[0].image.clone();
+    let name = pod.name_any();
+    let params = PatchParams::default();
+    let bind = json!({"spec": {"nodeName": "local"}});
+    let _ = api.patch(&name, &params, &Patch::Merge(bind)).await;
+    for (phase, ready) in [("Pending", "False"), ("Running", "True")] {
+        let status = json!({"metadata": {"uid": pod.metadata.uid}, "status": {
+            "phase": phase,
+            "podIP": format!("127.64.0.{number}"),
+            "conditions": [{
+                "type": "Ready",
+                "status": ready,
+                "lastTransitionTime": serin_api::conditions::time(clock.now()),
+            }],
+        }});
+        // It may have been deleted in the meantime.
+        let _ = api
+            .patch_status(&name, &params, &Patch::Merge(status))
+            .await;
+        if image.as_deref() == Some(BAD) {
+            return;
+        }
+        // Pods do not become ready all at once.
+        sleep(Duration::from_millis(500 + 37 * u64::from(number))).await;
+    }
+}
+
+/// Counts at every event of a pod.
+async fn sample(client: Client, bounds: Arc<Mutex<Bounds>>) {
+    let api: Api<Pod> = Api::default_namespaced(client);
+    let mut events = watcher::watcher(api, watcher::Config::default()).boxed();
+    let mut pods = BTreeMap::new();
+    while let Some(event) = events.next().await {
+        match event.unwrap() {
+            Event::Apply(pod) | Event::InitApply(pod) => {
+                pods.insert(pod.name_any(), pod);
+            }
+            Event::Delete(pod) => {
+                pods.remove(&pod.name_any());
+            }
+            Event::Init | Event::InitDone => continue,
+        }
+        let live = pods
+            .values()
+            .filter(|p| p.metadata.deletion_timestamp.is_none());
+        let (most, available) = (live.clone().count(), live.filter(|p| is_ready(p)).count());
+        let mut bounds = bounds.lock().unwrap();
+        bounds.most = bounds.most.max(most);
+        bounds.fewest_available = bounds.fewest_available.min(available);
+        bounds.events += 1;
+    }
+}
