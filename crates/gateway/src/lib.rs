@@ -1,1 +1,38 @@
-//! x
+//! The L7 data plane of Serin: it takes requests and sends each to one ready instance.
+//!
+//! A process of its own with its own life: it lowers Services, EndpointSlices, Ingresses and HTTPRoutes into one immutable
+//! table ([`lower`]), swaps it atomically ([`live`]), proxies by it on several single-threaded workers, acknowledges what it
+//! serves ([`acks`]) and measures each revision ([`series`]). The last good table is on disk, so that it starts and serves
+//! with no control plane. A tiny parent, the keeper, holds the listening sockets and restarts it.
+//!
+//! Absent on purpose: this crate never needs the control plane to keep serving, never decides a weight and never prints.
+
+pub mod acks;
+pub mod config;
+pub mod info;
+pub mod keeper;
+pub mod live;
+pub mod lower;
+pub mod names;
+pub mod objects;
+pub mod process;
+pub mod table;
+
+mod admin;
+mod control;
+mod disk;
+mod instances;
+mod ports;
+mod prometheus;
+mod proxy;
+mod series;
+#[cfg(test)]
+mod testing;
+mod unix;
+mod watch;
+mod worker;
+
+pub use config::{ConfigError, GatewayConfig, KeeperConfig};
+pub use info::{GatewayInfo, admin_socket, healthy, read_endpoint};
+pub use keeper::{KeeperError, keeper_main};
+pub use process::{GatewayError, gateway_main};

@@ -1,0 +1,241 @@
+//! What the gateway has to say to the control plane: which generation of a route and of a Service it serves, and which pods are
+//! drained. A pure function of the table in use and the objects as they were last seen gives the patches that are due.
+//!
+//! Absent on purpose: nothing here sends a patch, and nothing is remembered. What is already said is in the objects.
+
+use std::fmt;
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta};
+use serde_json::{Value, json};
+use serin_api::conditions;
+use serin_api::gateway_api::{HTTPRoute, ParentReference, RouteParentStatus};
+use serin_api::keys::{GATEWAY_CONTROLLER, condition};
+
+use crate::lower::is_ours;
+use crate::names::ObjectName;
+use crate::objects::{Objects, PodLife};
+use crate::table::{RouteTable, RouteVerdict, ServiceEntry, Verdict};
+
+/// The parent that stands in the status of a route without parents.
+const EMBEDDED_PARENT: &str = "serin";
+
+/// Whose status is patched.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Target {
+    /// An HTTPRoute.
+    Route(ObjectName),
+    /// A Service.
+    Service(ObjectName),
+    /// A Pod.
+    Pod(ObjectName),
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Route(name) => write!(f, "HTTPRoute {name}"),
+            Self::Service(name) => write!(f, "Service {name}"),
+            Self::Pod(name) => write!(f, "Pod {name}"),
+        }
+    }
+}
+
+/// One patch of one status.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Due {
+    /// Whose.
+    pub target: Target,
+    /// The object as it was when this became due: a patch that was sent for it is not sent again until it changes.
+    pub resource_version: String,
+    /// What is said, without times: two patches that say the same need not both be sent.
+    pub said: String,
+    /// A JSON Patch. It first tests the uid, so that it never speaks of an object that was made anew under the same name.
+    pub patch: Value,
+}
+
+/// The patches that are due. `table` must be the one in use and lowered from `objects`; `in_flight` gives the requests in
+/// flight to a pod by its uid.
+#[must_use]
+pub fn due(
+    table: &RouteTable,
+    objects: &Objects,
+    in_flight: &dyn Fn(&str) -> usize,
+    now: Timestamp,
+) -> Vec<Due> {
+    let routes = objects.routes.iter().filter_map(|(name, route)| {
+        let verdict = table.routes.get(name)?;
+        route_status(name, route, verdict, now)
+    });
+    let services = objects.services.iter().filter_map(|(name, service)| {
+        let entry = table.services.get(name)?;
+        service_served(name, service, entry, now)
+    });
+    let pods = objects.pods.iter();
+    let pods = pods
+        .filter(|(_, pod)| pod.is_terminating() && !pod.is_drained() && in_flight(pod.uid()) == 0);
+    let pods = pods.map(|(name, pod)| pod_drained(name, pod, now));
+    routes.chain(services).chain(pods).collect()
+}
+
+fn route_status(
+    name: &ObjectName,
+    route: &HTTPRoute,
+    verdict: &RouteVerdict,
+    now: Timestamp,
+) -> Option<Due> {
+    let old = route.status.as_ref().map(|s| s.parents.as_slice());
+    let old = old.unwrap_or_default();
+    let is_foreign = |parent: &&RouteParentStatus| parent.controller_name != GATEWAY_CONTROLLER;
+    let foreign: Vec<_> = old.iter().filter(is_foreign).cloned().collect();
+    let is_alone = foreign.is_empty();
+    let ours = parents(route).into_iter().map(|parent| {
+        let known = old
+            .iter()
+            .find(|p| !is_foreign(p) && p.parent_ref == parent);
+        let known = known.map(|p| p.conditions.clone()).unwrap_or_default();
+        RouteParentStatus {
+            parent_ref: parent,
+            controller_name: GATEWAY_CONTROLLER.into(),
+            conditions: route_conditions(known, verdict, now),
+        }
+    });
+    let parents: Vec<_> = foreign.into_iter().chain(ours).collect();
+    if parents == old {
+        return None;
+    }
+    let mut operations = vec![test_uid(&route.metadata)];
+    if !is_alone {
+        operations.push(test_version(&route.metadata));
+    }
+    operations.push(json!({"op": "add", "path": "/status", "value": {"parents": parents}}));
+    Some(Due {
+        target: Target::Route(name.clone()),
+        resource_version: version(&route.metadata),
+        said: format!("{verdict:?}"),
+        patch: Value::Array(operations),
+    })
+}
+
+fn parents(route: &HTTPRoute) -> Vec<ParentReference> {
+    if route.spec.parent_refs.is_empty() {
+        return vec![ParentReference {
+            name: EMBEDDED_PARENT.into(),
+            ..ParentReference::default()
+        }];
+    }
+    let ours = route.spec.parent_refs.iter().filter(|p| is_ours(p));
+    ours.cloned().collect()
+}
+
+/// `known` as the verdict has it. Times stay where the status stays.
+fn route_conditions(
+    mut known: Vec<Condition>,
+    verdict: &RouteVerdict,
+    now: Timestamp,
+) -> Vec<Condition> {
+    known.retain(|c| c.type_ != "PartiallyInvalid" || verdict.partly.is_some());
+    let condition = |kind: &str, v: &Verdict| Condition {
+        type_: kind.into(),
+        status: conditions::word(v.ok),
+        reason: v.reason.clone(),
+        message: v.message.clone(),
+        observed_generation: Some(verdict.generation),
+        last_transition_time: conditions::time(now),
+    };
+    conditions::set(&mut known, condition("Accepted", &verdict.accepted));
+    conditions::set(&mut known, condition("ResolvedRefs", &verdict.resolved));
+    if let Some(partly) = &verdict.partly {
+        let partly = Verdict::yes("UnsupportedValue", partly);
+        conditions::set(&mut known, condition("PartiallyInvalid", &partly));
+    }
+    known
+}
+
+fn service_served(
+    name: &ObjectName,
+    service: &Service,
+    entry: &ServiceEntry,
+    now: Timestamp,
+) -> Option<Due> {
+    let generation = entry.served_generation?;
+    let known = service
+        .status
+        .as_ref()
+        .and_then(|s| s.conditions.as_deref());
+    let old = conditions::get(known.unwrap_or_default(), condition::SERVED);
+    if old.is_some_and(|c| c.status == "True" && c.observed_generation == Some(generation)) {
+        return None;
+    }
+    let mut conditions = known.map(<[_]>::to_vec).unwrap_or_default();
+    conditions::set(
+        &mut conditions,
+        Condition {
+            type_: condition::SERVED.into(),
+            status: conditions::word(true),
+            reason: "Served".into(),
+            message: "the gateway serves the endpoints of this generation".into(),
+            observed_generation: Some(generation),
+            last_transition_time: conditions::time(now),
+        },
+    );
+    let (path, value) = match &service.status {
+        None => ("/status", json!({"conditions": conditions})),
+        Some(_) => ("/status/conditions", json!(conditions)),
+    };
+    Some(Due {
+        target: Target::Service(name.clone()),
+        resource_version: version(&service.metadata),
+        said: format!("Served {generation}"),
+        // All conditions are written, so nobody may have changed them since.
+        patch: json!([
+            test_uid(&service.metadata),
+            test_version(&service.metadata),
+            {"op": "add", "path": path, "value": value},
+        ]),
+    })
+}
+
+fn pod_drained(name: &ObjectName, pod: &PodLife, now: Timestamp) -> Due {
+    let drained = json!({
+        "type": condition::DRAINED,
+        "status": "True",
+        "reason": "NothingInFlight",
+        "message": "no request is in flight and none will come",
+        "lastTransitionTime": conditions::time(now),
+    });
+    let conditions = pod.status.as_ref().map(|s| s.conditions.is_some());
+    let mut operations = vec![test_uid(&pod.metadata)];
+    let (path, value) = match conditions {
+        Some(true) => ("/status/conditions/-", drained),
+        // A list is made, so nobody may have made it since.
+        Some(false) => ("/status/conditions", json!([drained])),
+        None => ("/status", json!({"conditions": [drained]})),
+    };
+    if conditions != Some(true) {
+        operations.push(test_version(&pod.metadata));
+    }
+    operations.push(json!({"op": "add", "path": path, "value": value}));
+    Due {
+        target: Target::Pod(name.clone()),
+        resource_version: version(&pod.metadata),
+        said: format!("Drained {}", pod.uid()),
+        patch: Value::Array(operations),
+    }
+}
+
+fn test_uid(meta: &ObjectMeta) -> Value {
+    json!({"op": "test", "path": "/metadata/uid", "value": meta.uid})
+}
+
+fn test_version(meta: &ObjectMeta) -> Value {
+    json!({"op": "test", "path": "/metadata/resourceVersion", "value": meta.resource_version})
+}
+
+fn version(meta: &ObjectMeta) -> String {
+    meta.resource_version.clone().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests;

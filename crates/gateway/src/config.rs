@@ -1,0 +1,149 @@
+//! The settings of the gateway and of its keeper: `$SERIN_HOME/gateway/config.json`, every field of which may be absent.
+
+use std::ffi::OsString;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// The settings of `serin gateway`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct GatewayConfig {
+    /// The state directory. It is not in the file, as the file is in it.
+    #[serde(skip)]
+    pub home: PathBuf,
+    /// Where HTTP is served, when no keeper hands over sockets; port 0 takes a free one.
+    pub listen: Vec<SocketAddr>,
+    /// Where `/metrics` and the other admin pages are served over TCP, beside the unix socket. `None`: nowhere. They are not
+    /// protected, so keep it on loopback.
+    pub admin_listen: Option<SocketAddr>,
+    /// The kubeconfig; `None` is `$SERIN_HOME/kubeconfig`. It need not be there at the start.
+    pub kubeconfig: Option<PathBuf>,
+    /// The class of Ingresses to take; `None` takes every class.
+    pub ingress_class: Option<String>,
+    /// Worker threads; `None` is one for each core, at most 4.
+    pub workers: Option<usize>,
+    /// Milliseconds that a request is held while no instance is ready, before it is answered 503.
+    pub hold_ms: u64,
+    /// Requests that are held at once; more are answered 503 at once.
+    pub max_held: usize,
+    /// Milliseconds that one connect to an instance may take.
+    pub connect_timeout_ms: u64,
+    /// Milliseconds to the head of an answer, for routes that set no timeout.
+    pub head_timeout_ms: u64,
+    /// Milliseconds that a client may take to send the head of a request, and may stay idle between requests.
+    pub client_idle_ms: u64,
+    /// Milliseconds that requests in flight have to finish when the gateway is asked to stop.
+    pub stop_grace_ms: u64,
+}
+
+impl Default for GatewayConfig {
+    fn default() -> Self {
+        Self {
+            home: PathBuf::new(),
+            listen: vec![SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080)],
+            admin_listen: None,
+            kubeconfig: None,
+            ingress_class: None,
+            workers: None,
+            hold_ms: 5_000,
+            max_held: 10_000,
+            connect_timeout_ms: 2_000,
+            head_timeout_ms: 60_000,
+            client_idle_ms: 60_000,
+            stop_grace_ms: 10_000,
+        }
+    }
+}
+
+/// A settings file that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// It cannot be read.
+    #[error("cannot read {}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// It is not what it should be; the source names line and field.
+    #[error("{} is not a valid gateway configuration; correct it or remove it to use the defaults", path.display())]
+    Parse {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: serde_json::Error,
+    },
+}
+
+impl GatewayConfig {
+    /// The settings in `home`; the defaults when there is no file.
+    ///
+    /// # Errors
+    /// When the file cannot be read or has a wrong or unknown field.
+    pub fn load(home: &Path) -> Result<Self, ConfigError> {
+        let path = home.join("gateway").join("config.json");
+        let mut config = match std::fs::read(&path) {
+            Ok(bytes) => serde_json::from_slice::<Self>(&bytes)
+                .map_err(|source| ConfigError::Parse { path, source })?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Self::default(),
+            Err(source) => return Err(ConfigError::Read { path, source }),
+        };
+        config.home = home.to_owned();
+        Ok(config)
+    }
+
+    pub(crate) fn kubeconfig(&self) -> PathBuf {
+        let own = || self.home.join("kubeconfig");
+        self.kubeconfig.clone().unwrap_or_else(own)
+    }
+
+    pub(crate) fn worker_count(&self) -> usize {
+        let cores = || {
+            std::thread::available_parallelism()
+                .map_or(1, usize::from)
+                .min(4)
+        };
+        self.workers.unwrap_or_else(cores).clamp(1, 64)
+    }
+
+    pub(crate) fn stop_grace(&self) -> Duration {
+        Duration::from_millis(self.stop_grace_ms)
+    }
+}
+
+/// The settings of `serin keeper`.
+#[derive(Clone, Debug)]
+pub struct KeeperConfig {
+    /// The state directory.
+    pub home: PathBuf,
+    /// Where HTTP is served; port 0 takes a free one.
+    pub listen: Vec<SocketAddr>,
+    /// The program of the child, mostly the one that runs.
+    pub program: PathBuf,
+    /// Its arguments: `gateway --home DIR`.
+    pub arguments: Vec<OsString>,
+    /// How long the child has to stop before it is killed.
+    pub stop_grace: Duration,
+}
+
+impl KeeperConfig {
+    /// A keeper of `PROGRAM gateway --home HOME` with the addresses and the bounds of the settings in `home`.
+    ///
+    /// # Errors
+    /// When the settings of the gateway cannot be used.
+    pub fn load(home: &Path, program: PathBuf) -> Result<Self, ConfigError> {
+        let gateway = GatewayConfig::load(home)?;
+        Ok(Self {
+            home: home.to_owned(),
+            stop_grace: gateway.stop_grace() + Duration::from_secs(5),
+            listen: gateway.listen,
+            program,
+            arguments: vec!["gateway".into(), "--home".into(), home.into()],
+        })
+    }
+}

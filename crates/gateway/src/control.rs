@@ -1,0 +1,190 @@
+//! The control loop: objects in; tables, acknowledgements and snapshots out. One thread, beside the workers.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::sync::{Notify, mpsc, watch};
+use tokio::time::{Instant, MissedTickBehavior};
+
+use crate::acks;
+use crate::admin::Pages;
+use crate::live::{Lasting, LiveTable};
+use crate::lower::{LowerOptions, lower};
+use crate::proxy::Shared;
+use crate::table::RouteTable;
+use crate::watch::{Input, World};
+
+mod writer;
+
+use writer::Writer;
+
+/// Events that are taken in before one table is made of them.
+const MOST_AT_ONCE: usize = 1024;
+
+/// What the control loop works on.
+pub(crate) struct Control {
+    shared: Arc<Shared>,
+    pages: Arc<Pages>,
+    options: LowerOptions,
+    lasting: Lasting,
+    drained: Arc<Notify>,
+    world: World,
+    table: Arc<RouteTable>,
+    saved: watch::Sender<Arc<RouteTable>>,
+    writer: Writer,
+}
+
+impl Control {
+    pub(crate) fn new(shared: Arc<Shared>, pages: Arc<Pages>, options: LowerOptions) -> Self {
+        let drained = Arc::new(Notify::new());
+        let lasting = Lasting {
+            instances: crate::instances::Instances::new(Arc::clone(&drained)),
+            turns: Default::default(),
+            registry: Arc::clone(&pages.registry),
+        };
+        Self {
+            shared,
+            pages,
+            options,
+            lasting,
+            drained,
+            world: World::default(),
+            table: Arc::default(),
+            saved: watch::Sender::new(Arc::default()),
+            writer: Writer::default(),
+        }
+    }
+
+    /// Serves a table. Instances that it has are opened before the swap, those that it has not are closed after it, so no
+    /// request is refused by both tables.
+    pub(crate) fn swap(&mut self, table: RouteTable) {
+        let table = Arc::new(table);
+        let generation = self.shared.table.load().generation + 1;
+        let live = LiveTable::build(Arc::clone(&table), generation, &mut self.lasting);
+        self.lasting.instances.open(&table);
+        self.shared.table.store(Arc::new(live));
+        self.shared.swapped.send_replace(generation);
+        self.lasting.instances.close_others(&table);
+        self.table = table;
+    }
+
+    /// The tables that are to be kept on disk.
+    pub(crate) fn to_save(&self) -> watch::Receiver<Arc<RouteTable>> {
+        self.saved.subscribe()
+    }
+
+    /// The table in use.
+    pub(crate) fn table(&self) -> &RouteTable {
+        &self.table
+    }
+
+    /// The requests in flight to an instance.
+    #[cfg(test)]
+    pub(crate) fn in_flight(&self, instance: &str) -> usize {
+        self.lasting.instances.in_flight(instance)
+    }
+
+    /// Runs until `stop` ends.
+    pub(crate) async fn run(
+        &mut self,
+        mut inputs: mpsc::Receiver<Input>,
+        stop: impl Future<Output = ()>,
+    ) {
+        let mut stop = std::pin::pin!(stop);
+        let start = Instant::from_std(self.shared.started);
+        let mut ticks = tokio::time::interval_at(start, Duration::from_secs(1));
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        let mut received = Vec::new();
+        loop {
+            let retry_at = self.writer.retry_at();
+            tokio::select! {
+                () = &mut stop => return,
+                count = inputs.recv_many(&mut received, MOST_AT_ONCE) => {
+                    if count == 0 {
+                        return;
+                    }
+                    self.take_in(&mut received);
+                }
+                () = self.drained.notified() => self.acknowledge(),
+                () = self.writer.next() => self.acknowledge(),
+                () = sleep_until(retry_at) => self.acknowledge(),
+                at = ticks.tick() => self.tick(at.duration_since(start).as_secs()),
+            }
+        }
+    }
+
+    fn take_in(&mut self, received: &mut Vec<Input>) {
+        for input in received.drain(..) {
+            if let Input::Connected(client) = &input {
+                self.writer.set_client(client.clone());
+            }
+            self.world.handle(input);
+        }
+        self.refresh();
+    }
+
+    /// Makes the table that the objects ask for and serves it, when it is another one.
+    fn refresh(&mut self) {
+        if !self.world.is_settled() {
+            return;
+        }
+        let lowered = lower(&self.world.objects, &self.table, &self.options);
+        self.tell_problems(lowered.problems.iter().map(ToString::to_string).collect());
+        if lowered.table != *self.table {
+            self.swap(lowered.table);
+            self.saved.send_replace(Arc::clone(&self.table));
+        }
+        self.pages.is_live.store(true, Ordering::Relaxed);
+        self.acknowledge();
+    }
+
+    fn tell_problems(&self, problems: Vec<String>) {
+        let known = self.pages.problems.load();
+        for problem in problems.iter().filter(|p| !known.contains(p)) {
+            tracing::warn!("{problem}");
+        }
+        if **known != problems {
+            self.pages.problems.store(Arc::new(problems));
+        }
+    }
+
+    /// Says what is to be said of the table in use. Unsettled objects are not spoken of: the table is not made of them.
+    fn acknowledge(&mut self) {
+        if !self.world.is_settled() {
+            return;
+        }
+        let instances = &self.lasting.instances;
+        let in_flight = |uid: &str| instances.in_flight(uid);
+        let now = jiff::Timestamp::now();
+        let due = acks::due(&self.table, &self.world.objects, &in_flight, now);
+        self.writer.offer(due);
+    }
+
+    fn tick(&mut self, second: u64) {
+        self.pages.registry.tick(second);
+        let in_flight = self.lasting.instances.in_flight_in_all();
+        self.pages.in_flight.store(in_flight, Ordering::Relaxed);
+    }
+}
+
+/// Never ends without a time.
+async fn sleep_until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Saves the last table when the process ends, if the task that saves has not come to it.
+pub(crate) fn save_last(home: &Path, table: &RouteTable) {
+    if *table != RouteTable::default()
+        && let Err(error) = crate::disk::save(home, table)
+    {
+        tracing::error!(%error, "the routes cannot be written to disk");
+    }
+}
+
+#[cfg(test)]
+mod tests;

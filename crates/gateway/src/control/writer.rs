@@ -1,0 +1,205 @@
+//! Sends the patches that are due: one at a time for each object, again with growing pauses after a failure, and not again
+//! after a success until the object has changed.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use futures::stream::FuturesUnordered;
+use futures::{FutureExt, StreamExt};
+use k8s_openapi::api::core::v1::{Pod, Service};
+use kube::api::{Patch, PatchParams};
+use kube::{Api, Client};
+use serin_api::gateway_api::HTTPRoute;
+use serin_api::keys::FIELD_MANAGER;
+use tokio::time::Instant;
+
+use crate::acks::{Due, Target};
+
+/// Patches under way at once; the others wait for their turn.
+const MOST_AT_ONCE: usize = 32;
+/// The longest that one patch may take.
+const TIMEOUT: Duration = Duration::from_secs(10);
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+#[derive(Default)]
+pub(super) struct Writer {
+    client: Option<Client>,
+    attempts: HashMap<Target, Attempt>,
+    under_way: FuturesUnordered<BoxFuture<'static, (Target, Result<(), String>)>>,
+}
+
+/// The last that was tried for one object.
+struct Attempt {
+    resource_version: String,
+    said: String,
+    state: State,
+    failures: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    UnderWay,
+    Done,
+    /// It failed and may be tried again then.
+    Failed(Instant),
+}
+
+impl Writer {
+    /// From now on patches go here. What failed before may be tried at once.
+    pub(super) fn set_client(&mut self, client: Client) {
+        self.client = Some(client);
+        self.attempts
+            .retain(|_, attempt| attempt.state == State::UnderWay);
+    }
+
+    /// Starts what is due and not under way, not done and not to wait.
+    pub(super) fn offer(&mut self, due: Vec<Due>) {
+        let Some(client) = self.client.clone() else {
+            return;
+        };
+        let wanted: std::collections::HashSet<_> = due.iter().map(|d| d.target.clone()).collect();
+        self.attempts
+            .retain(|target, attempt| attempt.state == State::UnderWay || wanted.contains(target));
+        let now = Instant::now();
+        for due in due {
+            if self.under_way.len() >= MOST_AT_ONCE {
+                return;
+            }
+            let known = self.attempts.get(&due.target);
+            if known.is_some_and(|known| !known.lets_through(&due, now)) {
+                continue;
+            }
+            let failures = known.map_or(0, |known| known.failures);
+            let attempt = Attempt {
+                resource_version: due.resource_version,
+                said: due.said,
+                state: State::UnderWay,
+                failures,
+            };
+            self.attempts.insert(due.target.clone(), attempt);
+            let sent = send(client.clone(), due.target, due.patch);
+            self.under_way.push(sent.boxed());
+        }
+    }
+
+    /// Waits for the end of one patch; never ends when none is under way.
+    pub(super) async fn next(&mut self) {
+        match self.under_way.next().await {
+            Some((target, result)) => self.ended(&target, result),
+            None => std::future::pending().await,
+        }
+    }
+
+    /// When the first failed patch may be tried again.
+    pub(super) fn retry_at(&self) -> Option<Instant> {
+        let times = self.attempts.values().filter_map(|a| match a.state {
+            State::Failed(at) => Some(at),
+            State::UnderWay | State::Done => None,
+        });
+        times.min()
+    }
+
+    fn ended(&mut self, target: &Target, result: Result<(), String>) {
+        let Some(attempt) = self.attempts.get_mut(target) else {
+            return;
+        };
+        match result {
+            Ok(()) => {
+                attempt.state = State::Done;
+                attempt.failures = 0;
+            }
+            Err(error) => {
+                tracing::debug!(%target, %error, "an acknowledgement was not taken; it is tried again");
+                let pause = FIRST_PAUSE.saturating_mul(1 << attempt.failures.min(7));
+                attempt.state = State::Failed(Instant::now() + pause.min(LONGEST_PAUSE));
+                attempt.failures += 1;
+            }
+        }
+    }
+}
+
+impl Attempt {
+    fn lets_through(&self, due: &Due, now: Instant) -> bool {
+        let is_news = self.resource_version != due.resource_version || self.said != due.said;
+        match self.state {
+            State::UnderWay => false,
+            State::Done => is_news,
+            State::Failed(at) => at <= now,
+        }
+    }
+}
+
+async fn send(
+    client: Client,
+    target: Target,
+    patch: serde_json::Value,
+) -> (Target, Result<(), String>) {
+    let sent = async {
+        let patch: json_patch::Patch =
+            serde_json::from_value(patch).map_err(|error| error.to_string())?;
+        let patch = Patch::Json::<()>(patch);
+        let params = PatchParams {
+            field_manager: Some(FIELD_MANAGER.into()),
+            ..PatchParams::default()
+        };
+        let sent = match &target {
+            Target::Route(name) => {
+                let api: Api<HTTPRoute> = Api::namespaced(client, &name.namespace);
+                api.patch_status(&name.name, &params, &patch).await.err()
+            }
+            Target::Service(name) => {
+                let api: Api<Service> = Api::namespaced(client, &name.namespace);
+                api.patch_status(&name.name, &params, &patch).await.err()
+            }
+            Target::Pod(name) => {
+                let api: Api<Pod> = Api::namespaced(client, &name.namespace);
+                api.patch_status(&name.name, &params, &patch).await.err()
+            }
+        };
+        match sent {
+            None => Ok(()),
+            Some(error) => Err(error.to_string()),
+        }
+    };
+    let result = match tokio::time::timeout(TIMEOUT, sent).await {
+        Ok(result) => result,
+        Err(_) => Err("no answer in time".into()),
+    };
+    (target, result)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::names::ObjectName;
+
+    fn due(resource_version: &str, said: &str) -> Due {
+        Due {
+            target: Target::Pod(ObjectName::new("default", "web-1")),
+            resource_version: resource_version.into(),
+            said: said.into(),
+            patch: serde_json::json!([]),
+        }
+    }
+
+    #[test]
+    fn the_same_is_not_said_twice_and_a_failure_waits() {
+        let now = Instant::from_std(std::time::Instant::now());
+        let attempt = |state| Attempt {
+            resource_version: "1".into(),
+            said: "a".into(),
+            state,
+            failures: 0,
+        };
+        let lets = |state, version, said| attempt(state).lets_through(&due(version, said), now);
+        let later = State::Failed(now + Duration::from_secs(1));
+        assert!(!lets(State::UnderWay, "2", "b"));
+        assert!(!lets(State::Done, "1", "a"));
+        assert!(lets(State::Done, "2", "a"));
+        assert!(lets(State::Done, "1", "b"));
+        assert!(!lets(later, "1", "a"));
+        assert!(lets(State::Failed(now), "1", "a"));
+    }
+}

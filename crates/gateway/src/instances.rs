@@ -1,0 +1,205 @@
+//! Instances and their requests in flight: the only state that outlives a table and that all workers share.
+//!
+//! One atomic word holds both the count and whether the instance is closed. So a request that enters and a table that closes
+//! are always seen in one order: either the request is counted before the close, and the drain waits for it, or it is refused.
+
+use std::collections::{HashMap, HashSet};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use tokio::sync::Notify;
+
+use crate::table::{EndpointEntry, RouteTable};
+
+const CLOSED: usize = 1 << (usize::BITS - 1);
+
+/// A pod, or an address with no pod behind it.
+#[derive(Debug)]
+pub(crate) struct Instance {
+    state: AtomicUsize,
+    drained: Arc<Notify>,
+}
+
+impl Instance {
+    fn new(drained: Arc<Notify>) -> Self {
+        Self {
+            state: AtomicUsize::new(0),
+            drained,
+        }
+    }
+
+    /// Counts one more request; `None` when nothing new may go to the instance.
+    pub(crate) fn enter(self: &Arc<Self>) -> Option<InFlight> {
+        let before = self.state.fetch_add(1, Ordering::SeqCst);
+        let guard = InFlight(Arc::clone(self));
+        (before & CLOSED == 0).then_some(guard)
+    }
+
+    pub(crate) fn in_flight(&self) -> usize {
+        self.state.load(Ordering::SeqCst) & !CLOSED
+    }
+
+    fn is_idle_and_closed(&self) -> bool {
+        self.state.load(Ordering::SeqCst) == CLOSED
+    }
+
+    fn close(&self) {
+        self.state.fetch_or(CLOSED, Ordering::SeqCst);
+    }
+
+    fn open(&self) {
+        self.state.fetch_and(!CLOSED, Ordering::SeqCst);
+    }
+}
+
+/// One request in flight, until its answer has ended.
+#[derive(Debug)]
+pub(crate) struct InFlight(Arc<Instance>);
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        if self.0.state.fetch_sub(1, Ordering::SeqCst) == CLOSED | 1 {
+            self.0.drained.notify_one();
+        }
+    }
+}
+
+/// An address of an instance.
+#[derive(Debug)]
+pub(crate) struct Endpoint {
+    /// Unlike the address never used again, so a connection is never taken for one to another pod with the same address.
+    pub(crate) id: u64,
+    pub(crate) address: SocketAddr,
+    pub(crate) instance: Arc<Instance>,
+    /// Milliseconds since the start of the process until which others are preferred; it could not be reached.
+    pub(crate) suspect_until: AtomicU64,
+}
+
+/// Every instance of the table in use, and those that still finish requests.
+#[derive(Debug)]
+pub(crate) struct Instances {
+    drained: Arc<Notify>,
+    instances: HashMap<String, Arc<Instance>>,
+    endpoints: HashMap<(String, SocketAddr), Arc<Endpoint>>,
+    next_id: u64,
+}
+
+impl Instances {
+    /// `drained` is told whenever the last request to a closed instance has ended.
+    pub(crate) fn new(drained: Arc<Notify>) -> Self {
+        Self {
+            drained,
+            instances: HashMap::new(),
+            endpoints: HashMap::new(),
+            next_id: 0,
+        }
+    }
+
+    /// The state of an endpoint, the same one for as long as a table has it.
+    pub(crate) fn endpoint(&mut self, entry: &EndpointEntry) -> Arc<Endpoint> {
+        let key = (entry.instance.clone(), entry.address);
+        if let Some(known) = self.endpoints.get(&key) {
+            return Arc::clone(known);
+        }
+        let fresh = || Arc::new(Instance::new(Arc::clone(&self.drained)));
+        let instance = self.instances.entry(entry.instance.clone());
+        let instance = Arc::clone(instance.or_insert_with(fresh));
+        let endpoint = Arc::new(Endpoint {
+            id: self.next_id,
+            address: entry.address,
+            instance,
+            suspect_until: AtomicU64::new(0),
+        });
+        self.next_id += 1;
+        self.endpoints.insert(key, Arc::clone(&endpoint));
+        endpoint
+    }
+
+    /// Opens what `table` has. To be called before the table is swapped in.
+    pub(crate) fn open(&self, table: &RouteTable) {
+        for name in names(table) {
+            if let Some(instance) = self.instances.get(name) {
+                instance.open();
+            }
+        }
+    }
+
+    /// Closes what `table` has not, and forgets what is closed and idle. To be called after the table is swapped in.
+    pub(crate) fn close_others(&mut self, table: &RouteTable) {
+        let names = names(table);
+        for (name, instance) in &self.instances {
+            if !names.contains(name.as_str()) {
+                instance.close();
+            }
+        }
+        self.instances.retain(|name, instance| {
+            names.contains(name.as_str()) || !instance.is_idle_and_closed()
+        });
+        let present: HashSet<_> = entries(table)
+            .map(|e| (e.instance.as_str(), e.address))
+            .collect();
+        self.endpoints
+            .retain(|(name, address), _| present.contains(&(name.as_str(), *address)));
+    }
+
+    /// The requests in flight to an instance by its uid.
+    pub(crate) fn in_flight(&self, uid: &str) -> usize {
+        self.instances.get(uid).map_or(0, |i| i.in_flight())
+    }
+
+    /// The requests in flight in all.
+    pub(crate) fn in_flight_in_all(&self) -> usize {
+        self.instances.values().map(|i| i.in_flight()).sum()
+    }
+}
+
+fn entries(table: &RouteTable) -> impl Iterator<Item = &EndpointEntry> {
+    let ports = table.services.values().flat_map(|service| &service.ports);
+    ports.flat_map(|port| &port.endpoints)
+}
+
+fn names(table: &RouteTable) -> HashSet<&str> {
+    entries(table).map(|e| e.instance.as_str()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_closed_instance_refuses_and_tells_when_the_last_request_ends() {
+        let drained = Arc::new(Notify::new());
+        let instance = Arc::new(Instance::new(Arc::clone(&drained)));
+        let first = instance.enter().unwrap();
+        instance.close();
+        assert!(instance.enter().is_none());
+        assert_eq!(instance.in_flight(), 1);
+        assert!(!instance.is_idle_and_closed());
+        drop(first);
+        assert!(instance.is_idle_and_closed());
+        instance.open();
+        assert!(instance.enter().is_some());
+    }
+
+    #[test]
+    fn many_threads_never_lose_a_count() {
+        let instance = Arc::new(Instance::new(Arc::new(Notify::new())));
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for _ in 0..10_000 {
+                        drop(instance.enter());
+                    }
+                });
+            }
+            scope.spawn(|| {
+                for _ in 0..1_000 {
+                    instance.close();
+                    instance.open();
+                }
+            });
+        });
+        assert_eq!(instance.in_flight(), 0);
+    }
+}

@@ -1,0 +1,134 @@
+//! The objects that the table is lowered from, as the watches last saw them, without what nobody here reads.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::api::networking::v1::Ingress;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
+use serde::{Deserialize, Serialize};
+use serin_api::gateway_api::HTTPRoute;
+use serin_api::keys::condition;
+
+use crate::names::ObjectName;
+
+/// One picture of the world. Every map is ordered by name, so the same objects always give the same table.
+#[derive(Clone, Debug, Default)]
+pub struct Objects {
+    /// Services.
+    pub services: BTreeMap<ObjectName, Service>,
+    /// The endpoints of the Services.
+    pub slices: BTreeMap<ObjectName, EndpointSlice>,
+    /// Ingresses of every class.
+    pub ingresses: BTreeMap<ObjectName, Ingress>,
+    /// HTTPRoutes.
+    pub routes: BTreeMap<ObjectName, HTTPRoute>,
+    /// Pods, of which only identity and end are kept.
+    pub pods: BTreeMap<ObjectName, PodLife>,
+}
+
+/// What the gateway must know of a Pod. It is deserialized straight from the Pod, so the rest is never held in memory.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct PodLife {
+    /// The name, the uid and the deletion time; labels and annotations are dropped.
+    pub metadata: ObjectMeta,
+    /// Only the conditions; `None` when the Pod has no status yet.
+    pub status: Option<PodLifeStatus>,
+}
+
+/// The part of a Pod's status that the gateway reads.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct PodLifeStatus {
+    /// The conditions, of which only ours is kept after [`trim`].
+    pub conditions: Option<Vec<PodLifeCondition>>,
+}
+
+/// A condition of a Pod.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct PodLifeCondition {
+    /// The type.
+    #[serde(rename = "type")]
+    pub type_: String,
+    /// `True`, `False` or `Unknown`.
+    pub status: String,
+}
+
+impl PodLife {
+    /// The uid; empty when the object has none.
+    pub fn uid(&self) -> &str {
+        self.metadata.uid.as_deref().unwrap_or_default()
+    }
+
+    /// Whether the Pod was asked to go.
+    pub fn is_terminating(&self) -> bool {
+        self.metadata.deletion_timestamp.is_some()
+    }
+
+    /// Whether the gateway has already said that nothing goes to this Pod any more.
+    pub fn is_drained(&self) -> bool {
+        let conditions = self.status.as_ref().and_then(|s| s.conditions.as_ref());
+        conditions
+            .into_iter()
+            .flatten()
+            .any(|c| c.type_ == condition::DRAINED && c.status == "True")
+    }
+}
+
+impl kube::Resource for PodLife {
+    type DynamicType = ();
+    type Scope = NamespaceResourceScope;
+
+    fn kind(_: &()) -> std::borrow::Cow<'_, str> {
+        "Pod".into()
+    }
+    fn group(_: &()) -> std::borrow::Cow<'_, str> {
+        "".into()
+    }
+    fn version(_: &()) -> std::borrow::Cow<'_, str> {
+        "v1".into()
+    }
+    fn plural(_: &()) -> std::borrow::Cow<'_, str> {
+        "pods".into()
+    }
+    fn meta(&self) -> &ObjectMeta {
+        &self.metadata
+    }
+    fn meta_mut(&mut self) -> &mut ObjectMeta {
+        &mut self.metadata
+    }
+}
+
+/// Drops what every object carries and nothing here reads.
+pub fn trim(meta: &mut ObjectMeta) {
+    meta.managed_fields = None;
+    meta.owner_references = None;
+    if let Some(annotations) = &mut meta.annotations {
+        annotations.remove("kubectl.kubernetes.io/last-applied-configuration");
+    }
+}
+
+/// Drops all of a Pod but identity, end and our own condition. An empty list of conditions stays a list, because a patch
+/// that adds to it must know that it is there.
+pub fn trim_pod(pod: &mut PodLife) {
+    trim(&mut pod.metadata);
+    pod.metadata.labels = None;
+    pod.metadata.annotations = None;
+    let conditions = pod.status.as_mut().and_then(|s| s.conditions.as_mut());
+    if let Some(conditions) = conditions {
+        conditions.retain(|c| c.type_ == condition::DRAINED);
+        conditions.shrink_to_fit();
+    }
+}
+
+/// When an object was made; an object without a time counts as the youngest.
+pub(crate) fn created(meta: &ObjectMeta) -> Timestamp {
+    match &meta.creation_timestamp {
+        Some(Time(at)) => *at,
+        None => Timestamp::MAX,
+    }
+}

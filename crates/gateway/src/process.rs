@@ -1,0 +1,246 @@
+//! The process `serin gateway`: takes its sockets, serves the last good routes at once, then follows the API.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use listenfd::ListenFd;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+
+use crate::admin::{self, Pages};
+use crate::config::GatewayConfig;
+use crate::control::{self, Control};
+use crate::info::{self, GatewayInfo};
+use crate::lower::LowerOptions;
+use crate::ports::{self, BindError};
+use crate::proxy::{Phase, Settings, Shared};
+use crate::{disk, unix, watch, worker};
+
+/// While it leaves, answers say `Connection: close` for so long before idle connections are closed.
+const LEAVING: Duration = Duration::from_secs(1);
+/// Events that wait for the control loop; beyond it the watches wait.
+const MOST_INPUTS: usize = 1024;
+
+/// Why the gateway does not run.
+#[derive(Debug, thiserror::Error)]
+pub enum GatewayError {
+    /// An address cannot be had.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// There is nothing to listen on.
+    #[error("there is no address to listen on; set `listen` in gateway/config.json")]
+    NoAddress,
+    /// The admin socket cannot be made.
+    #[error("cannot make the admin socket {path}")]
+    Admin {
+        /// Where.
+        path: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// A worker ended by itself.
+    #[error("a worker thread ended")]
+    Worker,
+    /// Anything else of the system.
+    #[error("cannot {what}")]
+    System {
+        /// What was tried.
+        what: &'static str,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+fn system(what: &'static str) -> impl FnOnce(io::Error) -> GatewayError {
+    move |source| GatewayError::System { what, source }
+}
+
+/// Runs the gateway until SIGTERM or SIGINT. Must not be called inside a runtime: it makes its own.
+///
+/// # Errors
+/// When it cannot begin to serve, or when a worker thread ends by itself.
+pub fn gateway_main(config: &GatewayConfig) -> Result<(), GatewayError> {
+    raise_descriptor_limit();
+    let (listeners, is_kept) = listeners(config)?;
+    let listen = addresses(&listeners).map_err(system("read the address of a socket"))?;
+    if listen.is_empty() {
+        return Err(GatewayError::NoAddress);
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(system("start the runtime"))?;
+    let gateway = Gateway::new(config);
+    if !is_kept {
+        let own = GatewayInfo {
+            keeper_pid: None,
+            pid: std::process::id(),
+            listen: listen.clone(),
+        };
+        info::write(&config.home, &own).map_err(system("write run/gateway.json"))?;
+    }
+    tracing::info!(?listen, "the gateway serves");
+    runtime.block_on(gateway.run(config, &listeners))
+}
+
+/// The sockets of the keeper, or our own; and whether there is a keeper.
+fn listeners(config: &GatewayConfig) -> Result<(Vec<TcpListener>, bool), GatewayError> {
+    let mut handed = ListenFd::from_env();
+    let taken = (0..handed.len()).filter_map(|index| handed.take_tcp_listener(index).transpose());
+    let taken = taken.collect::<io::Result<Vec<_>>>();
+    let taken = taken.map_err(system("take the sockets of the keeper"))?;
+    if taken.is_empty() {
+        return Ok((ports::bind_all(&config.listen)?, false));
+    }
+    Ok((taken, true))
+}
+
+pub(crate) fn addresses(listeners: &[TcpListener]) -> io::Result<Vec<SocketAddr>> {
+    listeners.iter().map(TcpListener::local_addr).collect()
+}
+
+/// Each connection costs one descriptor, each one to an instance two; as many as the system allows.
+fn raise_descriptor_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        maximum: limit.maximum,
+    };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        tracing::warn!(%error, "the limit of open files cannot be raised");
+    }
+}
+
+struct Gateway {
+    shared: Arc<Shared>,
+    pages: Arc<Pages>,
+    control: Control,
+}
+
+impl Gateway {
+    fn new(config: &GatewayConfig) -> Self {
+        let millis = Duration::from_millis;
+        let shared = Arc::new(Shared::new(Settings {
+            hold: millis(config.hold_ms),
+            connect_timeout: millis(config.connect_timeout_ms),
+            head_timeout: millis(config.head_timeout_ms),
+            client_idle: millis(config.client_idle_ms),
+            max_held: config.max_held,
+        }));
+        let pages = Arc::new(Pages {
+            shared: Arc::clone(&shared),
+            registry: Arc::default(),
+            problems: Default::default(),
+            in_flight: Default::default(),
+            is_live: Default::default(),
+        });
+        let options = LowerOptions {
+            ingress_class: config.ingress_class.clone(),
+        };
+        let mut control = Control::new(Arc::clone(&shared), Arc::clone(&pages), options);
+        if let Some(table) = disk::load(&config.home) {
+            control.swap(table);
+        }
+        Self {
+            shared,
+            pages,
+            control,
+        }
+    }
+
+    async fn run(
+        mut self,
+        config: &GatewayConfig,
+        listeners: &[TcpListener],
+    ) -> Result<(), GatewayError> {
+        let mut stop = Stop::new().map_err(system("listen for signals"))?;
+        let (worker_ended, mut ended) = mpsc::channel::<()>(1);
+        let mut workers = Vec::new();
+        for index in 0..config.worker_count() {
+            let shared = Arc::clone(&self.shared);
+            let ended = worker_ended.clone();
+            let thread = worker::spawn(index, shared, listeners, config.stop_grace(), ended);
+            workers.push(thread.map_err(system("start a worker thread"))?);
+        }
+        self.serve_admin(config).await?;
+        tokio::spawn(disk::keep(config.home.clone(), self.control.to_save()));
+        let (inputs, received) = mpsc::channel(MOST_INPUTS);
+        tokio::spawn(watch::feed(config.kubeconfig(), inputs));
+        let mut has_failed = false;
+        let until = async {
+            tokio::select! {
+                () = stop.wait() => {}
+                _ = ended.recv() => has_failed = true,
+            }
+        };
+        self.control.run(received, until).await;
+        if has_failed {
+            return Err(GatewayError::Worker);
+        }
+        self.leave(workers).await;
+        control::save_last(&config.home, self.control.table());
+        Ok(())
+    }
+
+    async fn serve_admin(&self, config: &GatewayConfig) -> Result<(), GatewayError> {
+        let path = info::admin_socket(&config.home);
+        let failed = |path: &Path| {
+            let path = path.display().to_string();
+            move |source| GatewayError::Admin { path, source }
+        };
+        let bound = unix::private_dir(&config.home.join("run")).and_then(|()| unix::bind(&path));
+        let listener = bound.map_err(failed(&path))?;
+        listener.set_nonblocking(true).map_err(failed(&path))?;
+        let listener = tokio::net::UnixListener::from_std(listener).map_err(failed(&path))?;
+        let pages = Arc::clone(&self.pages);
+        tokio::spawn(admin::serve(pages, admin::Listener::Unix(listener)));
+        if let Some(address) = config.admin_listen {
+            let listener = tokio::net::TcpListener::bind(address).await;
+            let source = |source| BindError::Other { address, source };
+            let listener = listener.map_err(source)?;
+            let pages = Arc::clone(&self.pages);
+            tokio::spawn(admin::serve(pages, admin::Listener::Tcp(listener)));
+        }
+        Ok(())
+    }
+
+    /// Takes no new connections, asks clients to leave, and waits for what is in flight.
+    async fn leave(&self, workers: Vec<std::thread::JoinHandle<io::Result<()>>>) {
+        tracing::info!("the gateway stops");
+        self.shared.phase.send_replace(Phase::Leaving);
+        tokio::time::sleep(LEAVING).await;
+        self.shared.phase.send_replace(Phase::Closing);
+        let joined = tokio::task::spawn_blocking(move || {
+            for worker in workers {
+                let _ = worker.join();
+            }
+        });
+        let _ = joined.await;
+    }
+}
+
+/// SIGTERM or SIGINT.
+struct Stop {
+    terminate: tokio::signal::unix::Signal,
+    interrupt: tokio::signal::unix::Signal,
+}
+
+impl Stop {
+    fn new() -> io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn wait(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}

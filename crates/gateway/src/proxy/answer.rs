@@ -1,0 +1,77 @@
+//! The answers that the gateway makes itself, each with `x-serin-gateway: REASON`, so that nobody takes them for the
+//! application's.
+
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue, Response, StatusCode, header};
+
+use super::body::AnswerBody;
+
+const REASON: HeaderName = HeaderName::from_static("x-serin-gateway");
+
+/// Why the application did not answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reason {
+    /// No route has this host and path: 404.
+    NoRoute,
+    /// The route names no Service that exists: 500.
+    NoBackend,
+    /// No instance was ready for as long as a request may wait: 503.
+    NoEndpoint,
+    /// No connection to any instance could be made: 502.
+    Connect,
+    /// The connection broke before the answer: 502.
+    Broken,
+    /// No answer in time: 504.
+    Timeout,
+    /// The request itself: 400, and the connection is closed.
+    BadRequest,
+    /// A method or protocol that is not served: 501, and the connection is closed.
+    NotServed,
+}
+
+impl Reason {
+    fn word(self) -> &'static str {
+        match self {
+            Self::NoRoute => "no-route",
+            Self::NoBackend => "no-backend",
+            Self::NoEndpoint => "no-endpoint",
+            Self::Connect => "connect",
+            Self::Broken => "broken",
+            Self::Timeout => "timeout",
+            Self::BadRequest => "bad-request",
+            Self::NotServed => "not-served",
+        }
+    }
+
+    fn status(self) -> StatusCode {
+        match self {
+            Self::NoRoute => StatusCode::NOT_FOUND,
+            Self::NoBackend => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::NoEndpoint => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Connect | Self::Broken => StatusCode::BAD_GATEWAY,
+            Self::Timeout => StatusCode::GATEWAY_TIMEOUT,
+            Self::BadRequest => StatusCode::BAD_REQUEST,
+            Self::NotServed => StatusCode::NOT_IMPLEMENTED,
+        }
+    }
+}
+
+/// The answer, with one sentence for people.
+pub(super) fn own(reason: Reason, sentence: &'static str) -> Response<AnswerBody> {
+    let mut response = Response::new(AnswerBody::own(Bytes::from_static(sentence.as_bytes())));
+    *response.status_mut() = reason.status();
+    let headers = response.headers_mut();
+    headers.insert(REASON, HeaderValue::from_static(reason.word()));
+    let text = HeaderValue::from_static("text/plain; charset=utf-8");
+    headers.insert(header::CONTENT_TYPE, text);
+    match reason {
+        Reason::NoEndpoint => {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        Reason::BadRequest | Reason::NotServed => {
+            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        _ => {}
+    }
+    response
+}

@@ -1,0 +1,508 @@
+//! One request: choose, connect, send, and try again where that is safe.
+//!
+//! Safe is: as long as nothing was sent, every request; once it was sent, only one that changes nothing (GET, HEAD, OPTIONS), has
+//! no body and got no answer, and only once. While no instance is ready the request is held, up to a bound.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Uri, Version, header};
+use hyper::body::{Body, Incoming};
+use hyper::upgrade::OnUpgrade;
+
+use super::answer::{self, Reason};
+use super::body::{self, AnswerBody, RequestBody, Ticket, Upstream};
+use super::head::{self, Head};
+use super::pool::Connection;
+use super::{Worker, upgrade};
+use crate::instances::{Endpoint, InFlight};
+use crate::live::{LiveRule, NoPick, RequestView};
+use crate::series::{Outcome, Series};
+
+const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+
+/// How long an endpoint that could not be reached comes last.
+const SUSPECT_MS: u64 = 500;
+/// The pause after every endpoint has refused, unless a new table comes first.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// A request on its way.
+struct Exchange<'a> {
+    worker: &'a Arc<Worker>,
+    head: Head,
+    method: Method,
+    uri: Uri,
+    headers: HeaderMap,
+    forwarded_for: HeaderValue,
+    body: Option<RequestBody>,
+    client_upgrade: Option<OnUpgrade>,
+    /// Whether it may be sent once more after it was sent.
+    is_repeatable: bool,
+    turn: Option<u32>,
+    tried: Vec<u64>,
+    started: Instant,
+    ticket: Ticket,
+}
+
+/// Where the request goes in this try.
+struct Chosen {
+    endpoint: Arc<Endpoint>,
+    series: Arc<Series>,
+    in_flight: InFlight,
+    /// The headers as route and backend change them; `None` when they change nothing.
+    headers: Option<HeaderMap>,
+    /// The end of the whole exchange.
+    deadline: Option<Instant>,
+    /// The end of the wait for the answer's head.
+    head_deadline: Option<Instant>,
+}
+
+/// What the table says.
+enum Choice {
+    Go(Chosen),
+    /// No endpoint now; the generation of the table that says so.
+    Wait(u64, NoPick, Option<Instant>),
+    Answer(Reason, &'static str),
+}
+
+/// Why a try gave no answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Failure {
+    /// No connection.
+    Connect,
+    /// The connection ended before anything was sent.
+    Unsent,
+    /// It ended after something was sent.
+    Lost,
+    /// What came was no answer.
+    Garbage,
+    /// No answer in time.
+    Timeout,
+    /// The client's body broke off.
+    Client,
+}
+
+/// What comes after a failure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Next {
+    /// Another try, at another endpoint if there is one.
+    Again,
+    /// The end.
+    GiveUp(Reason, Outcome),
+}
+
+fn next(failure: Failure, is_repeatable: bool) -> Next {
+    match failure {
+        Failure::Connect | Failure::Unsent => Next::Again,
+        Failure::Lost if is_repeatable => Next::Again,
+        Failure::Lost | Failure::Garbage => Next::GiveUp(Reason::Broken, Outcome::Broken),
+        Failure::Timeout => Next::GiveUp(Reason::Timeout, Outcome::Timeout),
+        Failure::Client => Next::GiveUp(Reason::BadRequest, Outcome::ClientGone),
+    }
+}
+
+/// Answers `request`.
+pub(super) async fn run(
+    worker: &Arc<Worker>,
+    client: &HeaderValue,
+    head: Head,
+    mut request: Request<Incoming>,
+) -> Response<AnswerBody> {
+    if *request.method() == Method::CONNECT {
+        return answer::own(Reason::NotServed, "CONNECT is not served.\n");
+    }
+    let client_upgrade = head
+        .upgrade
+        .is_some()
+        .then(|| hyper::upgrade::on(&mut request));
+    let (mut parts, body) = request.into_parts();
+    head::strip_hop(&mut parts.headers);
+    parts.headers.remove(header::EXPECT);
+    let is_safe = matches!(parts.method, Method::GET | Method::HEAD | Method::OPTIONS);
+    let exchange = Exchange {
+        worker,
+        forwarded_for: forwarded_for(&parts.headers, client),
+        is_repeatable: is_safe && body.is_end_stream() && client_upgrade.is_none(),
+        head,
+        method: parts.method,
+        uri: origin_form(parts.uri),
+        headers: parts.headers,
+        body: Some(RequestBody::Client(body)),
+        client_upgrade,
+        turn: None,
+        tried: Vec::new(),
+        started: Instant::now(),
+        ticket: Ticket::default(),
+    };
+    exchange.run().await
+}
+
+/// The client's address behind those that are there.
+fn forwarded_for(headers: &HeaderMap, client: &HeaderValue) -> HeaderValue {
+    let mut all = headers.get_all(FORWARDED_FOR).iter().peekable();
+    if all.peek().is_none() {
+        return client.clone();
+    }
+    let mut joined = Vec::new();
+    for value in all.chain([client]) {
+        if !joined.is_empty() {
+            joined.extend_from_slice(b", ");
+        }
+        joined.extend_from_slice(value.as_bytes());
+    }
+    HeaderValue::from_bytes(&joined).unwrap_or_else(|_| client.clone())
+}
+
+/// The target without scheme and authority.
+fn origin_form(uri: Uri) -> Uri {
+    if uri.authority().is_none() {
+        return uri;
+    }
+    let path = uri.into_parts().path_and_query;
+    path.map_or_else(|| Uri::from_static("/"), Uri::from)
+}
+
+impl Exchange<'_> {
+    async fn run(mut self) -> Response<AnswerBody> {
+        let hold_until = self.started + self.worker.shared.settings.hold;
+        loop {
+            let failure = match self.choose() {
+                Choice::Answer(reason, sentence) => return answer::own(reason, sentence),
+                Choice::Wait(seen, why, deadline) => {
+                    let until = deadline.map_or(hold_until, |d| d.min(hold_until));
+                    if !self.wait(seen, why, until).await {
+                        return self.held_too_long(why);
+                    }
+                    self.tried.clear();
+                    continue;
+                }
+                Choice::Go(chosen) => match self.attempt(chosen).await {
+                    Ok(answer) => return answer,
+                    Err(failure) => failure,
+                },
+            };
+            if let Next::GiveUp(reason, outcome) = next(failure, self.is_repeatable) {
+                self.ticket.finish(outcome);
+                return answer::own(reason, sentence(failure));
+            }
+            if failure == Failure::Lost {
+                self.is_repeatable = false;
+                self.body = Some(RequestBody::Empty);
+            }
+            self.worker
+                .shared
+                .gauges
+                .retries
+                .fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Asks the table in use. Nothing of the table is kept over an await.
+    fn choose(&mut self) -> Choice {
+        let shared = &self.worker.shared;
+        let table = shared.table.load();
+        let view = RequestView {
+            host: &self.head.host,
+            port: self.head.port,
+            path: self.uri.path(),
+            query: self.uri.query().unwrap_or_default(),
+            method: &self.method,
+            headers: &self.headers,
+        };
+        let Some(rule) = table.find(&view) else {
+            shared.gauges.no_route.fetch_add(1, Ordering::Relaxed);
+            return Choice::Answer(Reason::NoRoute, "No route has this host and path.\n");
+        };
+        if !rule.has_service {
+            self.ticket.move_to(&rule.unreached);
+            self.ticket.finish(Outcome::NoEndpoint);
+            return Choice::Answer(
+                Reason::NoBackend,
+                "The route names no Service that exists.\n",
+            );
+        }
+        let (deadline, head_deadline) = self.deadlines(rule);
+        let turn = *self.turn.get_or_insert_with(|| rule.next_turn());
+        match rule.pick(turn, &self.tried, shared.now_ms()) {
+            Ok(picked) => {
+                let changes_nothing = rule.headers.is_empty() && picked.headers.is_empty();
+                let headers = (!changes_nothing).then(|| {
+                    let mut headers = self.headers.clone();
+                    rule.headers.apply(&mut headers);
+                    picked.headers.apply(&mut headers);
+                    headers
+                });
+                Choice::Go(Chosen {
+                    endpoint: Arc::clone(picked.endpoint),
+                    series: Arc::clone(picked.series),
+                    in_flight: picked.in_flight,
+                    headers,
+                    deadline,
+                    head_deadline,
+                })
+            }
+            Err(why) => {
+                self.ticket.move_to(&rule.unreached);
+                Choice::Wait(table.generation, why, deadline)
+            }
+        }
+    }
+
+    /// When the whole exchange and when the wait for the head end; `None` is never.
+    fn deadlines(&self, rule: &LiveRule) -> (Option<Instant>, Option<Instant>) {
+        let after = |ms: u64| (ms > 0).then(|| self.started + Duration::from_millis(ms));
+        let whole = rule.timeout_ms.and_then(after);
+        let head = match rule.timeout_ms {
+            None => Some(Instant::now() + self.worker.shared.settings.head_timeout),
+            Some(_) => whole,
+        };
+        let one_try = rule.try_timeout_ms.filter(|ms| *ms > 0);
+        let one_try = one_try.map(|ms| Instant::now() + Duration::from_millis(ms));
+        (whole, one_try.into_iter().chain(head).min())
+    }
+
+    /// Waits for another table; `false` when the time is over or too many wait already.
+    async fn wait(&self, seen: u64, why: NoPick, until: Instant) -> bool {
+        let shared = &self.worker.shared;
+        let now = Instant::now();
+        let _held = Held::new(&shared.gauges.held);
+        if now >= until || shared.gauges.held.load(Ordering::Relaxed) > shared.settings.max_held {
+            return false;
+        }
+        let mut swapped = shared.swapped.subscribe();
+        let other_table = swapped.wait_for(|generation| *generation > seen);
+        let left = match why {
+            NoPick::NoneReady => until - now,
+            NoPick::AllTried => PAUSE.min(until - now),
+        };
+        let changed = tokio::time::timeout(left, other_table).await;
+        matches!(changed, Ok(Ok(_))) || why == NoPick::AllTried
+    }
+
+    fn held_too_long(mut self, why: NoPick) -> Response<AnswerBody> {
+        match why {
+            NoPick::NoneReady => {
+                self.ticket.finish(Outcome::NoEndpoint);
+                answer::own(Reason::NoEndpoint, "No instance is ready.\n")
+            }
+            NoPick::AllTried => {
+                self.ticket.finish(Outcome::Connect);
+                answer::own(Reason::Connect, "No instance could be reached.\n")
+            }
+        }
+    }
+
+    /// One try at one endpoint; pooled connections that turn out to be dead do not count as a try.
+    async fn attempt(&mut self, mut chosen: Chosen) -> Result<Response<AnswerBody>, Failure> {
+        self.tried.push(chosen.endpoint.id);
+        loop {
+            let probe = !self.is_repeatable;
+            let pooled = match &self.client_upgrade {
+                None => self.worker.pool.take(&chosen.endpoint, probe),
+                Some(_) => None,
+            };
+            let is_pooled = pooled.is_some();
+            let mut connection = match pooled {
+                Some(connection) => connection,
+                None => self.connect(&chosen).await?,
+            };
+            self.ticket.move_to(&chosen.series);
+            let request = self.request(&mut chosen);
+            let sent = connection.sender.try_send_request(request);
+            let answered = match chosen.head_deadline {
+                None => sent.await,
+                Some(at) => match tokio::time::timeout_at(at.into(), sent).await {
+                    Ok(answered) => answered,
+                    Err(_) => return Err(Failure::Timeout),
+                },
+            };
+            let mut error = match answered {
+                Ok(answer) => return Ok(self.answer(answer, chosen, connection)),
+                Err(error) => error,
+            };
+            match error.take_message() {
+                Some(unsent) => self.take_back(unsent, &mut chosen),
+                None => return Err(classify(error.error())),
+            }
+            if !is_pooled {
+                return Err(Failure::Unsent);
+            }
+        }
+    }
+
+    async fn connect(&self, chosen: &Chosen) -> Result<Connection, Failure> {
+        let timeout = self.worker.shared.settings.connect_timeout;
+        let upgradable = self.client_upgrade.is_some();
+        match Connection::open(&chosen.endpoint, timeout, upgradable).await {
+            Ok(connection) => Ok(connection),
+            Err(error) => {
+                tracing::debug!(address = %chosen.endpoint.address, %error, "an endpoint cannot be reached");
+                let until = self.worker.shared.now_ms() + SUSPECT_MS;
+                chosen
+                    .endpoint
+                    .suspect_until
+                    .store(until, Ordering::Relaxed);
+                Err(Failure::Connect)
+            }
+        }
+    }
+
+    /// The request as the instance gets it. What may be needed again is kept.
+    fn request(&mut self, chosen: &mut Chosen) -> Request<RequestBody> {
+        let mut headers = match chosen.headers.take() {
+            Some(changed) => {
+                chosen.headers = self.is_repeatable.then(|| changed.clone());
+                changed
+            }
+            None if self.is_repeatable => self.headers.clone(),
+            None => std::mem::take(&mut self.headers),
+        };
+        headers.insert(FORWARDED_FOR, self.forwarded_for.clone());
+        let http = HeaderValue::from_static("http");
+        headers.entry(FORWARDED_PROTO).or_insert(http);
+        match headers.get(header::HOST).cloned() {
+            Some(host) => {
+                headers.entry(FORWARDED_HOST).or_insert(host);
+            }
+            None => {
+                let address = HeaderValue::from_str(&chosen.endpoint.address.to_string());
+                headers.extend(address.ok().map(|address| (header::HOST, address)));
+            }
+        }
+        if let Some(protocol) = &self.head.upgrade {
+            headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+            headers.insert(header::UPGRADE, protocol.clone());
+        }
+        let body = self.body.take().unwrap_or(RequestBody::Empty);
+        let mut request = Request::new(body);
+        *request.method_mut() = self.method.clone();
+        *request.uri_mut() = self.uri.clone();
+        *request.version_mut() = Version::HTTP_11;
+        *request.headers_mut() = headers;
+        request
+    }
+
+    /// Puts back what was not sent.
+    fn take_back(&mut self, unsent: Request<RequestBody>, chosen: &mut Chosen) {
+        let (parts, body) = unsent.into_parts();
+        self.body = Some(body);
+        if self.headers.is_empty() {
+            self.headers = parts.headers;
+        } else if !self.is_repeatable {
+            chosen.headers = Some(parts.headers);
+        }
+    }
+
+    fn answer(
+        &mut self,
+        answer: Response<Incoming>,
+        chosen: Chosen,
+        connection: Connection,
+    ) -> Response<AnswerBody> {
+        let latency = self.started.elapsed();
+        let answered = Outcome::Answered {
+            class: answer.status().as_u16() / 100,
+            latency,
+        };
+        let ticket = std::mem::take(&mut self.ticket);
+        if let Some(client) = self.client_upgrade.take()
+            && answer.status() == http::StatusCode::SWITCHING_PROTOCOLS
+        {
+            return upgrade::join(client, answer, ticket, answered, chosen.in_flight);
+        }
+        let (mut parts, incoming) = answer.into_parts();
+        head::strip_hop(&mut parts.headers);
+        parts.version = Version::HTTP_11;
+        let upstream = Upstream {
+            incoming,
+            ticket,
+            answered,
+            in_flight: Some(chosen.in_flight),
+            connection: Some(connection),
+            worker: Arc::clone(self.worker),
+            deadline: body::deadline(chosen.deadline),
+        };
+        Response::from_parts(parts, AnswerBody::Upstream(Box::new(upstream)))
+    }
+}
+
+fn classify(error: &hyper::Error) -> Failure {
+    if error.is_user() {
+        Failure::Client
+    } else if error.is_parse() {
+        Failure::Garbage
+    } else {
+        Failure::Lost
+    }
+}
+
+fn sentence(failure: Failure) -> &'static str {
+    match failure {
+        Failure::Timeout => "The instance did not answer in time.\n",
+        Failure::Client => "The body of the request broke off.\n",
+        Failure::Garbage => "The instance sent no HTTP answer.\n",
+        Failure::Connect | Failure::Unsent | Failure::Lost => {
+            "The connection to the instance broke before its answer.\n"
+        }
+    }
+}
+
+/// One more request that is held.
+struct Held<'a>(&'a std::sync::atomic::AtomicUsize);
+
+impl<'a> Held<'a> {
+    fn new(gauge: &'a std::sync::atomic::AtomicUsize) -> Self {
+        gauge.fetch_add(1, Ordering::Relaxed);
+        Self(gauge)
+    }
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_sent_is_repeated_only_when_that_is_safe() {
+        let again = |failure, repeatable| next(failure, repeatable) == Next::Again;
+        let safe = [
+            Failure::Connect,
+            Failure::Unsent,
+            Failure::Lost,
+            Failure::Garbage,
+            Failure::Timeout,
+            Failure::Client,
+        ]
+        .map(|failure| (again(failure, true), again(failure, false)));
+        let expected = [
+            (true, true),
+            (true, true),
+            (true, false),
+            (false, false),
+            (false, false),
+            (false, false),
+        ];
+        assert_eq!(safe, expected);
+    }
+
+    #[test]
+    fn the_client_comes_last_in_forwarded_for() {
+        let client = HeaderValue::from_static("10.0.0.9");
+        let mut headers = HeaderMap::new();
+        assert_eq!(forwarded_for(&headers, &client), "10.0.0.9");
+        headers.append(FORWARDED_FOR, HeaderValue::from_static("1.1.1.1, 2.2.2.2"));
+        headers.append(FORWARDED_FOR, HeaderValue::from_static("3.3.3.3"));
+        assert_eq!(
+            forwarded_for(&headers, &client),
+            "1.1.1.1, 2.2.2.2, 3.3.3.3, 10.0.0.9"
+        );
+    }
+}

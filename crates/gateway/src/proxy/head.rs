@@ -1,0 +1,218 @@
+//! Reads the head of a request: which host, whether it is well-formed beyond what the parser checks, and which headers stay on
+//! this hop.
+
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Version, header};
+use hyper::body::Incoming;
+
+use super::tap::Heard;
+
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+
+/// What the head says before any route is asked.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Head {
+    /// In lower case, without a port; empty when an HTTP/1.0 request has none.
+    pub(super) host: String,
+    /// The port that the host named.
+    pub(super) port: Option<u16>,
+    /// The protocol that the client wants to change to.
+    pub(super) upgrade: Option<HeaderValue>,
+}
+
+/// Checks the head. The error is the sentence of the 400.
+pub(super) fn read(request: &Request<Incoming>, heard: &Heard) -> Result<Head, &'static str> {
+    if let Some(coding) = request.headers().get(header::TRANSFER_ENCODING) {
+        if heard.has_two_lengths(request.method(), request.uri()) {
+            return Err("Both Content-Length and Transfer-Encoding tell the length of the body.\n");
+        }
+        let codings = request
+            .headers()
+            .get_all(header::TRANSFER_ENCODING)
+            .iter()
+            .count();
+        if codings > 1 || !coding.as_bytes().eq_ignore_ascii_case(b"chunked") {
+            return Err("The only transfer coding that is understood is chunked.\n");
+        }
+    }
+    heard.head_taken();
+    check(request)
+}
+
+fn check<B>(request: &Request<B>) -> Result<Head, &'static str> {
+    let mut hosts = request.headers().get_all(header::HOST).iter();
+    let host = match (hosts.next(), hosts.next()) {
+        (_, Some(_)) => return Err("There is more than one Host header.\n"),
+        (Some(host), None) => host.to_str().map_err(|_| "The Host header is no host.\n")?,
+        (None, None) if request.version() == Version::HTTP_10 => "",
+        (None, None) => return Err("There is no Host header.\n"),
+    };
+    if let Some(authority) = request.uri().authority()
+        && request.method() != Method::CONNECT
+        && !authority.as_str().eq_ignore_ascii_case(host)
+    {
+        return Err("The Host header and the target of the request differ.\n");
+    }
+    let (host, port) = split_host(host).ok_or("The Host header is no host.\n")?;
+    Ok(Head {
+        host: host.to_ascii_lowercase(),
+        port,
+        upgrade: upgrade(request.headers()),
+    })
+}
+
+/// The host and the port of a Host header.
+fn split_host(host: &str) -> Option<(&str, Option<u16>)> {
+    let is_host = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    let (name, port) = match host.strip_prefix('[') {
+        Some(v6) => {
+            let (address, rest) = v6.split_once(']')?;
+            address.parse::<std::net::Ipv6Addr>().ok()?;
+            (
+                host.get(..address.len() + 2)?,
+                rest.strip_prefix(':')
+                    .map_or((!rest.is_empty()).then_some("x"), Some),
+            )
+        }
+        None => match host.split_once(':') {
+            Some((name, port)) => (name, Some(port)),
+            None => (host, None),
+        },
+    };
+    if !name.starts_with('[') && !name.chars().all(is_host) {
+        return None;
+    }
+    let name = name.strip_suffix('.').unwrap_or(name);
+    match port {
+        None | Some("") => Some((name, None)),
+        Some(port) => Some((name, Some(port.parse().ok()?))),
+    }
+}
+
+/// The protocol to change to, when `Connection` names `upgrade`. HTTP/2 is none: behind it requests would pass unseen.
+fn upgrade(headers: &HeaderMap) -> Option<HeaderValue> {
+    let protocol = headers.get(header::UPGRADE)?;
+    let is_http2 = protocol
+        .to_str()
+        .is_ok_and(|p| p.to_ascii_lowercase().contains("h2"));
+    if is_http2 {
+        return None;
+    }
+    let asks = connection_tokens(headers).any(|token| token.eq_ignore_ascii_case("upgrade"));
+    asks.then(|| protocol.clone())
+}
+
+fn connection_tokens(headers: &HeaderMap) -> impl Iterator<Item = &str> {
+    let values = headers.get_all(header::CONNECTION).iter();
+    let values = values.filter_map(|value| value.to_str().ok());
+    values.flat_map(|value| value.split(',')).map(str::trim)
+}
+
+/// Takes away what belongs to one hop only: the headers of RFC 9110 section 7.6.1 and those that `Connection` names. What frames
+/// or addresses the message cannot be named away.
+pub(super) fn strip_hop(headers: &mut HeaderMap) {
+    if headers.contains_key(header::CONNECTION) {
+        let protected = [
+            header::HOST,
+            header::CONTENT_LENGTH,
+            header::COOKIE,
+            header::AUTHORIZATION,
+        ];
+        let named: Vec<HeaderName> = connection_tokens(headers)
+            .filter_map(|token| token.parse().ok())
+            .filter(|name| !protected.contains(name))
+            .collect();
+        for name in named {
+            headers.remove(name);
+        }
+        headers.remove(header::CONNECTION);
+    }
+    let wants_trailers = headers
+        .get(header::TE)
+        .is_some_and(|te| te.as_bytes().eq_ignore_ascii_case(b"trailers"));
+    if !wants_trailers {
+        headers.remove(header::TE);
+    }
+    for name in [
+        KEEP_ALIVE,
+        PROXY_CONNECTION,
+        header::TRANSFER_ENCODING,
+        header::UPGRADE,
+    ] {
+        headers.remove(name);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn head(lines: &[(&str, &str)]) -> Result<(String, Option<u16>), &'static str> {
+        let mut request = Request::builder().uri("/");
+        for (name, value) in lines {
+            request = request.header(*name, *value);
+        }
+        check(&request.body(()).unwrap()).map(|head| (head.host, head.port))
+    }
+
+    #[test]
+    fn hosts_are_read_without_case_and_port() {
+        assert_eq!(
+            head(&[("host", "App.Example.com:8080")]),
+            Ok(("app.example.com".into(), Some(8080)))
+        );
+        assert_eq!(
+            head(&[("host", "app.example.com.")]),
+            Ok(("app.example.com".into(), None))
+        );
+        assert_eq!(
+            head(&[("host", "[::1]:80")]),
+            Ok(("[::1]".into(), Some(80)))
+        );
+        assert_eq!(head(&[("host", "[::1]")]), Ok(("[::1]".into(), None)));
+    }
+
+    #[test]
+    fn what_is_no_host_is_refused() {
+        for host in [
+            "a b", "a/b", "a@b", "a:b", "a:99999", "[::1", "[::1]x", "a,b",
+        ] {
+            assert!(head(&[("host", host)]).is_err(), "{host}");
+        }
+        assert!(head(&[]).is_err());
+        assert!(head(&[("host", "a"), ("host", "a")]).is_err());
+    }
+
+    #[test]
+    fn the_target_and_the_host_must_agree() {
+        let request = |host: &str| {
+            Request::builder()
+                .uri("http://good.example/")
+                .header("host", host)
+                .body(())
+                .unwrap()
+        };
+        assert!(check(&request("good.example")).is_ok());
+        assert!(check(&request("evil.example")).is_err());
+    }
+
+    #[test]
+    fn headers_of_one_hop_go() {
+        let mut headers = HeaderMap::new();
+        for (name, value) in [
+            ("connection", "keep-alive, X-Private, Host"),
+            ("keep-alive", "timeout=5"),
+            ("x-private", "1"),
+            ("host", "a"),
+            ("te", "gzip"),
+            ("upgrade", "h2c"),
+            ("transfer-encoding", "chunked"),
+            ("via", "1.1 a"),
+        ] {
+            headers.append(name, HeaderValue::from_static(value));
+        }
+        strip_hop(&mut headers);
+        let left: Vec<_> = headers.keys().map(HeaderName::as_str).collect();
+        assert_eq!(left, ["host", "via"]);
+    }
+}

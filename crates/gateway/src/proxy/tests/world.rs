@@ -1,0 +1,384 @@
+//! A gateway with real workers, upstreams and clients, all in this process and all ended when dropped.
+
+use std::convert::Infallible;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::client::conn::http1::SendRequest;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use super::super::{Phase, Settings, Shared};
+use crate::admin::Pages;
+use crate::control::Control;
+use crate::lower::LowerOptions;
+use crate::names::{ObjectName, Source, SourceKind};
+use crate::series::Registry;
+use crate::table::{
+    Backend, EndpointEntry, HeaderChanges, HostMatch, PathMatch, PortEntry, PortRef, RequestMatch,
+    RouteTable, Rule, ServiceEntry,
+};
+use crate::worker;
+
+/// A gateway.
+pub(super) struct Gate {
+    pub(super) address: SocketAddr,
+    pub(super) shared: Arc<Shared>,
+    pub(super) registry: Arc<Registry>,
+    control: Mutex<Control>,
+    workers: Vec<JoinHandle<std::io::Result<()>>>,
+}
+
+impl Gate {
+    pub(super) fn serving(table: RouteTable) -> Self {
+        Self::with_hold(Duration::from_secs(20), table)
+    }
+
+    pub(super) fn with_hold(hold: Duration, table: RouteTable) -> Self {
+        let shared = Arc::new(Shared::new(Settings {
+            hold,
+            connect_timeout: Duration::from_secs(2),
+            head_timeout: Duration::from_secs(60),
+            client_idle: Duration::from_secs(60),
+            max_held: 100,
+        }));
+        let registry = Arc::<Registry>::default();
+        let pages = Arc::new(Pages {
+            shared: Arc::clone(&shared),
+            registry: Arc::clone(&registry),
+            problems: Default::default(),
+            in_flight: Default::default(),
+            is_live: Default::default(),
+        });
+        let mut control = Control::new(Arc::clone(&shared), pages, LowerOptions::default());
+        control.swap(table);
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let (failed, _) = tokio::sync::mpsc::channel(1);
+        let spawn = |index| {
+            let listeners = std::slice::from_ref(&listener);
+            worker::spawn(
+                index,
+                Arc::clone(&shared),
+                listeners,
+                Duration::ZERO,
+                failed.clone(),
+            )
+            .unwrap()
+        };
+        let workers = (0..2).map(spawn).collect();
+        Self {
+            address,
+            shared,
+            registry,
+            control: Mutex::new(control),
+            workers,
+        }
+    }
+
+    pub(super) fn swap(&self, table: RouteTable) {
+        self.control.lock().unwrap().swap(table);
+    }
+
+    pub(super) fn in_flight(&self, instance: &str) -> usize {
+        self.control.lock().unwrap().in_flight(instance)
+    }
+
+    pub(super) async fn until(&self, holds: impl Fn() -> bool) {
+        let wait = async {
+            while !holds() {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), wait)
+            .await
+            .unwrap();
+    }
+
+    pub(super) async fn until_drained(&self, instance: &str) {
+        self.until(|| self.in_flight(instance) == 0).await;
+    }
+
+    pub(super) async fn until_held(&self, count: usize) {
+        self.until(|| self.shared.gauges.held.load(Ordering::Relaxed) == count)
+            .await;
+    }
+
+    pub(super) async fn stream(&self) -> TcpStream {
+        TcpStream::connect(self.address).await.unwrap()
+    }
+
+    pub(super) async fn client(&self) -> Client {
+        let (sender, connection) =
+            hyper::client::conn::http1::handshake(TokioIo::new(self.stream().await))
+                .await
+                .unwrap();
+        tokio::spawn(async move {
+            let _ = connection.await;
+        });
+        Client(sender)
+    }
+
+    /// Sends bytes and reads until the gateway closes.
+    pub(super) async fn raw(&self, bytes: &[u8]) -> String {
+        let mut stream = self.stream().await;
+        stream.write_all(bytes).await.unwrap();
+        let mut text = Vec::new();
+        let read = stream.read_to_end(&mut text);
+        // A reset after the answer is a close too.
+        let _ = tokio::time::timeout(Duration::from_secs(20), read)
+            .await
+            .unwrap();
+        String::from_utf8_lossy(&text).into_owned()
+    }
+}
+
+impl Drop for Gate {
+    fn drop(&mut self) {
+        self.shared.phase.send_replace(Phase::Closing);
+        for worker in self.workers.drain(..) {
+            let _ = worker.join();
+        }
+    }
+}
+
+/// A client with one connection.
+pub(super) struct Client(SendRequest<Full<Bytes>>);
+
+/// An answer that was read to its end.
+pub(super) struct Answer {
+    pub(super) status: StatusCode,
+    pub(super) headers: HeaderMap,
+    body: Bytes,
+}
+
+impl Client {
+    pub(super) async fn send(&mut self, request: Request<Full<Bytes>>) -> Answer {
+        self.0.ready().await.unwrap();
+        let response = self.0.send_request(request).await.unwrap();
+        let (parts, body) = response.into_parts();
+        Answer {
+            status: parts.status,
+            headers: parts.headers,
+            body: body.collect().await.unwrap().to_bytes(),
+        }
+    }
+
+    pub(super) async fn get(&mut self, path: &str) -> Answer {
+        let request = Request::get(path).header("host", "app.example.com");
+        self.send(request.body(Full::default()).unwrap()).await
+    }
+
+    pub(super) async fn post(&mut self, path: &str, body: &str) -> Answer {
+        let request = Request::post(path).header("host", "app.example.com");
+        self.send(request.body(Full::from(body.to_owned())).unwrap())
+            .await
+    }
+}
+
+impl Answer {
+    pub(super) fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+
+    pub(super) fn reason(&self) -> &str {
+        let reason = self.headers.get("x-serin-gateway");
+        reason.map(|r| r.to_str().unwrap()).unwrap_or_default()
+    }
+}
+
+/// A server behind the gateway.
+pub(super) struct Upstream {
+    address: SocketAddr,
+    requests: Arc<AtomicUsize>,
+    connections: Arc<AtomicUsize>,
+    runtime: Mutex<Option<tokio::runtime::Runtime>>,
+}
+
+impl Upstream {
+    pub(super) async fn saying(text: &'static str) -> Self {
+        Self::with(
+            move |_| async move { Response::new(Full::new(Bytes::from_static(text.as_bytes()))) },
+        )
+        .await
+    }
+
+    /// Answers with the request line, the headers in order of their names, and the body.
+    pub(super) async fn echo() -> Self {
+        Self::with(|request| async move {
+            let (parts, body) = request.into_parts();
+            let mut lines: Vec<_> = parts
+                .headers
+                .iter()
+                .map(|(name, value)| format!("{name}: {}\n", value.to_str().unwrap()))
+                .collect();
+            lines.sort();
+            let body = body.collect().await.unwrap().to_bytes();
+            let text = format!(
+                "{} {}\n{}\n{}",
+                parts.method,
+                parts.uri,
+                lines.concat(),
+                String::from_utf8_lossy(&body)
+            );
+            let mut response = Response::new(Full::from(text));
+            response
+                .headers_mut()
+                .insert("server", HeaderValue::from_static("echo"));
+            response
+        })
+        .await
+    }
+
+    pub(super) async fn with<F, A>(answer: F) -> Self
+    where
+        F: Fn(Request<Incoming>) -> A + Clone + Send + 'static,
+        A: Future<Output = Response<Full<Bytes>>> + Send,
+    {
+        Self::raw(move |stream, requests| {
+            let answer = answer.clone();
+            async move {
+                let service = service_fn(move |request| {
+                    requests.fetch_add(1, Ordering::Relaxed);
+                    let answer = answer(request);
+                    async move { Ok::<_, Infallible>(answer.await) }
+                });
+                let _ = hyper::server::conn::http1::Builder::new()
+                    .auto_date_header(false)
+                    .serve_connection(TokioIo::new(stream), service)
+                    .await;
+            }
+        })
+        .await
+    }
+
+    /// In a runtime of its own, so that it can die as a process does.
+    pub(super) async fn raw<F, A>(serve: F) -> Self
+    where
+        F: Fn(TcpStream, Arc<AtomicUsize>) -> A + Send + 'static,
+        A: Future<Output = ()> + Send + 'static,
+    {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .unwrap();
+        let (requests, connections) = <(Arc<AtomicUsize>, Arc<AtomicUsize>)>::default();
+        let (seen, opened) = (Arc::clone(&requests), Arc::clone(&connections));
+        runtime.spawn(async move {
+            let listener = tokio::net::TcpListener::from_std(listener).unwrap();
+            while let Ok((stream, _)) = listener.accept().await {
+                opened.fetch_add(1, Ordering::Relaxed);
+                tokio::spawn(serve(stream, Arc::clone(&seen)));
+            }
+        });
+        Self {
+            address,
+            requests,
+            connections,
+            runtime: Mutex::new(Some(runtime)),
+        }
+    }
+
+    pub(super) fn requests(&self) -> usize {
+        self.requests.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn connections(&self) -> usize {
+        self.connections.load(Ordering::Relaxed)
+    }
+
+    /// Closes its socket and all connections at once.
+    pub(super) fn kill(&self) {
+        if let Some(runtime) = self.runtime.lock().unwrap().take() {
+            let done = std::thread::spawn(move || runtime.shutdown_timeout(Duration::from_secs(5)));
+            done.join().unwrap();
+        }
+    }
+}
+
+impl Drop for Upstream {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// Reads up to the empty line.
+pub(super) async fn read_head(stream: &mut TcpStream) -> String {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        match stream.read_u8().await {
+            Ok(byte) => head.push(byte),
+            Err(_) => break,
+        }
+    }
+    String::from_utf8_lossy(&head).into_owned()
+}
+
+/// Every request to every host, in these shares.
+pub(super) fn rule(shares: &[(&str, u32)]) -> Rule {
+    let backends = shares.iter().map(|(name, weight)| Backend {
+        service: ObjectName::new("default", *name),
+        port: PortRef::First,
+        weight: *weight,
+        headers: HeaderChanges::default(),
+    });
+    Rule {
+        source: Source {
+            kind: SourceKind::HttpRoute,
+            name: ObjectName::new("default", "web"),
+        },
+        created: jiff::Timestamp::UNIX_EPOCH,
+        index: 0,
+        hosts: vec![HostMatch::Any],
+        matches: vec![RequestMatch {
+            path: PathMatch::Prefix(String::new()),
+            method: None,
+            headers: Vec::new(),
+            query: Vec::new(),
+        }],
+        backends: backends.collect(),
+        headers: HeaderChanges::default(),
+        timeout_ms: None,
+        try_timeout_ms: None,
+    }
+}
+
+/// A Service whose instances have its name as their revision.
+pub(super) fn service(name: &str, instances: &[(&str, &Upstream)]) -> (ObjectName, ServiceEntry) {
+    let endpoints = instances.iter().map(|(instance, upstream)| EndpointEntry {
+        address: upstream.address,
+        instance: (*instance).into(),
+        revision: name.into(),
+    });
+    let port = PortEntry {
+        name: String::new(),
+        port: 80,
+        endpoints: endpoints.collect(),
+    };
+    let entry = ServiceEntry {
+        served_generation: None,
+        ports: vec![port],
+    };
+    (ObjectName::new("default", name), entry)
+}
+
+pub(super) fn table(rules: Vec<Rule>, services: Vec<(ObjectName, ServiceEntry)>) -> RouteTable {
+    RouteTable {
+        rules,
+        services: services.into_iter().collect(),
+        routes: Default::default(),
+    }
+}

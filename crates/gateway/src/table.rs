@@ -1,0 +1,257 @@
+//! The route table as plain data: what `lower` gives, what stands in `routes.json`, what `/routes` shows.
+//!
+//! Absent on purpose: nothing here counts, connects or changes. [`crate::live`] makes it fit for requests.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::names::{ObjectName, Source};
+
+/// Everything that decides where a request goes.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RouteTable {
+    /// The rules of all HTTPRoutes and Ingresses, without those that lost a conflict.
+    pub rules: Vec<Rule>,
+    /// The Services with the endpoints that may get requests.
+    pub services: BTreeMap<ObjectName, ServiceEntry>,
+    /// What is to be said of each HTTPRoute.
+    pub routes: BTreeMap<ObjectName, RouteVerdict>,
+}
+
+/// Requests that match, and where they go.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Rule {
+    /// The object that the rule was lowered from.
+    pub source: Source,
+    /// When that object was made: of two equal matches the older wins.
+    pub created: Timestamp,
+    /// The place of the rule in its object: of two equal matches in one object the first wins.
+    pub index: u32,
+    /// The hosts, one of which must match.
+    pub hosts: Vec<HostMatch>,
+    /// The matches, one of which must hold.
+    pub matches: Vec<RequestMatch>,
+    /// Where requests go. Empty: there is no valid backend, and every request is answered 500.
+    pub backends: Vec<Backend>,
+    /// Changes to the headers of the request.
+    #[serde(default, skip_serializing_if = "HeaderChanges::is_empty")]
+    pub headers: HeaderChanges,
+    /// Milliseconds from the first byte of the request to the last of the answer. `None`: the default of the gateway
+    /// for the head of the answer, none for its body; 0: no limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout_ms: Option<u64>,
+    /// Milliseconds that one try at one instance may take to the head of its answer. `None` and 0: no limit of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub try_timeout_ms: Option<u64>,
+}
+
+/// A host name, in lower case and without a port.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum HostMatch {
+    /// This host.
+    Exact(String),
+    /// Every host below this domain, at any depth: `*.example.com` of an HTTPRoute, kept as `example.com`.
+    Below(String),
+    /// Every host one label below this domain: `*.example.com` of an Ingress.
+    OneBelow(String),
+    /// Every host.
+    Any,
+}
+
+/// All that is given must hold.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RequestMatch {
+    /// The path.
+    pub path: PathMatch,
+    /// The method, in capitals; `None` is every method.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub method: Option<String>,
+    /// Headers, their names in lower case.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub headers: Vec<ValueMatch>,
+    /// Query parameters.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub query: Vec<ValueMatch>,
+}
+
+/// A path without its query.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum PathMatch {
+    /// This path, to the letter.
+    Exact(String),
+    /// This path and every path below it, by whole segments; kept without a slash at its end, so the root is empty.
+    Prefix(String),
+    /// A regular expression that must match the whole path.
+    Regex(String),
+}
+
+/// A header or query parameter.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ValueMatch {
+    /// Its name.
+    pub name: String,
+    /// Its value.
+    pub value: ValuePattern,
+}
+
+/// What a value must be.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum ValuePattern {
+    /// To the letter.
+    Exact(String),
+    /// A regular expression that must match the whole value.
+    Regex(String),
+}
+
+/// A Service and its share.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Backend {
+    /// The Service.
+    pub service: ObjectName,
+    /// Its port.
+    pub port: PortRef,
+    /// The share as a part of the sum of all; not one request at 0.
+    pub weight: u32,
+    /// Changes to the headers of what goes here.
+    #[serde(default, skip_serializing_if = "HeaderChanges::is_empty")]
+    pub headers: HeaderChanges,
+}
+
+/// A port of a Service.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum PortRef {
+    /// By number.
+    Number(u16),
+    /// By name.
+    Name(String),
+    /// The first one.
+    First,
+}
+
+/// Changes to headers, carried out in the order set, add, remove. Names are in lower case.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct HeaderChanges {
+    /// Put in the place of every value of that name.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub set: Vec<(String, String)>,
+    /// Put behind the values of that name.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub add: Vec<(String, String)>,
+    /// Taken away.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub remove: Vec<String>,
+}
+
+impl HeaderChanges {
+    /// Whether nothing changes.
+    pub fn is_empty(&self) -> bool {
+        self.set.is_empty() && self.add.is_empty() && self.remove.is_empty()
+    }
+}
+
+/// A Service with what may get requests.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ServiceEntry {
+    /// The generation of the Service that all of its slices follow; `None` when a slice does not say so or there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub served_generation: Option<i64>,
+    /// Its ports, in their order.
+    pub ports: Vec<PortEntry>,
+}
+
+/// A port of a Service.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PortEntry {
+    /// Its name; empty when it has none.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub name: String,
+    /// Its number.
+    pub port: u16,
+    /// The endpoints that are ready and whose pod is not asked to go, by address.
+    pub endpoints: Vec<EndpointEntry>,
+}
+
+/// A place that may get requests.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct EndpointEntry {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// Whose requests in flight are counted together: the uid of the pod, or the address when no pod stands behind it.
+    pub instance: String,
+    /// The revision of the pod; empty when it carries none.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub revision: String,
+}
+
+impl ServiceEntry {
+    /// The port that `port` means; `None` when the Service has no such port.
+    pub fn port(&self, port: &PortRef) -> Option<&PortEntry> {
+        match port {
+            PortRef::First => self.ports.first(),
+            PortRef::Number(number) => self.ports.iter().find(|p| p.port == *number),
+            PortRef::Name(name) => self.ports.iter().find(|p| p.name == *name),
+        }
+    }
+}
+
+/// What the gateway says of an HTTPRoute.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RouteVerdict {
+    /// The generation that the verdict is about.
+    pub generation: i64,
+    /// Whether the route, as of that generation, is served. If not, its last good rules still are.
+    pub accepted: Verdict,
+    /// Whether all of its Services were found.
+    pub resolved: Verdict,
+    /// What of it is left out, when it is served in part.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub partly: Option<String>,
+}
+
+/// One condition.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Verdict {
+    /// Whether it holds.
+    pub ok: bool,
+    /// One word of Gateway API: `Accepted`, `UnsupportedValue`, `ResolvedRefs`, `BackendNotFound` …
+    pub reason: String,
+    /// A sentence for people.
+    pub message: String,
+}
+
+impl Verdict {
+    /// It holds.
+    pub(crate) fn yes(reason: &str, message: &str) -> Self {
+        Self {
+            ok: true,
+            reason: reason.into(),
+            message: message.into(),
+        }
+    }
+
+    /// It does not.
+    pub(crate) fn no(reason: &str, message: String) -> Self {
+        Self {
+            ok: false,
+            reason: reason.into(),
+            message,
+        }
+    }
+}

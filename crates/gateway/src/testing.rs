@@ -1,0 +1,58 @@
+//! Objects from manifests, for the tests of this crate.
+
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use crate::names::ObjectName;
+use crate::objects::{Objects, trim_pod};
+use crate::table::{Backend, PortRef};
+
+/// Reads manifests of the kinds that the gateway knows. What is not given is in namespace `default`.
+pub(crate) fn objects(manifests: &str) -> Objects {
+    let mut objects = Objects::default();
+    for document in manifests.split("---\n") {
+        let value: Value = serde_saphyr::from_str(document).unwrap();
+        if value.is_null() {
+            continue;
+        }
+        let kind = value["kind"].as_str().unwrap().to_owned();
+        let namespace = value["metadata"]["namespace"].as_str().unwrap_or("default");
+        let name = ObjectName::new(namespace, value["metadata"]["name"].as_str().unwrap());
+        match kind.as_str() {
+            "Service" => drop(objects.services.insert(name, typed(value))),
+            "EndpointSlice" => drop(objects.slices.insert(name, typed(value))),
+            "Ingress" => drop(objects.ingresses.insert(name, typed(value))),
+            "HTTPRoute" => drop(objects.routes.insert(name, typed(value))),
+            "Pod" => {
+                let mut pod = typed(value);
+                trim_pod(&mut pod);
+                objects.pods.insert(name, pod);
+            }
+            other => panic!("kind {other}"),
+        }
+    }
+    objects
+}
+
+fn typed<K: DeserializeOwned>(mut value: Value) -> K {
+    let map = value.as_object_mut().unwrap();
+    let kind = map["kind"].as_str().unwrap().to_owned();
+    let api = match kind.as_str() {
+        "EndpointSlice" => "discovery.k8s.io/v1",
+        "Ingress" => "networking.k8s.io/v1",
+        "HTTPRoute" => "gateway.networking.k8s.io/v1",
+        _ => "v1",
+    };
+    map.insert("apiVersion".into(), api.into());
+    serde_json::from_value(value).unwrap()
+}
+
+/// `NAME:PORT*WEIGHT`.
+pub(crate) fn shown_backend(backend: &Backend) -> String {
+    let port = match &backend.port {
+        PortRef::Number(number) => number.to_string(),
+        PortRef::Name(name) => name.clone(),
+        PortRef::First => "first".into(),
+    };
+    format!("{}:{port}*{}", backend.service.name, backend.weight)
+}

@@ -1,0 +1,118 @@
+//! Worker threads: each with its own single-threaded runtime, its own clone of the listening sockets and its own pool.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+
+use crate::proxy::{Phase, Pool, Shared, Worker, serve};
+
+/// The frames of a request are on the heap, so a small stack is enough.
+const STACK_BYTES: usize = 512 * 1024;
+/// The pause after an accept that failed, mostly for want of descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
+const SWEEP_EVERY: Duration = Duration::from_secs(2);
+
+/// Starts one worker. The thread ends after the phase is [`Phase::Closing`] and every connection has ended, or after `grace`. If
+/// it ends before, `failed` is told.
+pub(crate) fn spawn(
+    index: usize,
+    shared: Arc<Shared>,
+    listeners: &[TcpListener],
+    grace: Duration,
+    failed: mpsc::Sender<()>,
+) -> io::Result<JoinHandle<io::Result<()>>> {
+    let clones = listeners.iter().map(TcpListener::try_clone);
+    let listeners = clones.collect::<io::Result<Vec<_>>>()?;
+    std::thread::Builder::new()
+        .name(format!("worker-{index}"))
+        .stack_size(STACK_BYTES)
+        .spawn(move || {
+            let _told = Told(failed);
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()?;
+            runtime.block_on(run(shared, listeners, grace))
+        })
+}
+
+/// Tells the end of the thread, also when it panics. Nobody listens any more when the end is wanted.
+struct Told(mpsc::Sender<()>);
+
+impl Drop for Told {
+    fn drop(&mut self) {
+        let _ = self.0.try_send(());
+    }
+}
+
+async fn run(shared: Arc<Shared>, listeners: Vec<TcpListener>, grace: Duration) -> io::Result<()> {
+    let worker = Arc::new(Worker {
+        shared: Arc::clone(&shared),
+        pool: Pool::default(),
+    });
+    // Every connection holds a clone of the sender: when all are gone, so are the connections.
+    let (alive, mut ended) = mpsc::channel::<()>(1);
+    let mut accepting = Vec::new();
+    for listener in listeners {
+        listener.set_nonblocking(true)?;
+        let listener = tokio::net::TcpListener::from_std(listener)?;
+        let accept = accept(Arc::clone(&worker), listener, alive.clone());
+        accepting.push(tokio::spawn(accept));
+    }
+    drop(alive);
+    let keeping = tokio::spawn(keep_pool(Arc::clone(&worker)));
+    let mut phase = shared.phase.subscribe();
+    let _ = phase.wait_for(|phase| *phase != Phase::Serving).await;
+    for accept in accepting {
+        accept.abort();
+    }
+    let _ = phase.wait_for(|phase| *phase == Phase::Closing).await;
+    let _ = tokio::time::timeout(grace, ended.recv()).await;
+    keeping.abort();
+    Ok(())
+}
+
+async fn accept(worker: Arc<Worker>, listener: tokio::net::TcpListener, alive: mpsc::Sender<()>) {
+    loop {
+        match listener.accept().await {
+            Ok((stream, peer)) => {
+                tokio::spawn(connection(Arc::clone(&worker), stream, peer, alive.clone()));
+            }
+            Err(error) => {
+                tracing::debug!(%error, "a connection cannot be accepted");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+async fn connection(
+    worker: Arc<Worker>,
+    stream: tokio::net::TcpStream,
+    peer: SocketAddr,
+    alive: mpsc::Sender<()>,
+) {
+    serve(worker, stream, peer).await;
+    drop(alive);
+}
+
+/// Closes idle connections to endpoints that have gone at once, and those that are idle for long now and then.
+async fn keep_pool(worker: Arc<Worker>) {
+    let mut swapped = worker.shared.swapped.subscribe();
+    let mut sweep = tokio::time::interval(SWEEP_EVERY);
+    loop {
+        tokio::select! {
+            changed = swapped.changed() => {
+                if changed.is_err() {
+                    return;
+                }
+                let present = worker.shared.table.load().endpoint_ids();
+                worker.pool.keep_only(&present);
+            }
+            _ = sweep.tick() => worker.pool.sweep(),
+        }
+    }
+}
