@@ -1,1 +1,105 @@
-fn main() {}
+//! The binary `serin`: the composition root. It puts the parts together, and it is the only place that prints, reads the
+//! environment and picks exit codes.
+//!
+//! Absent on purpose: logic that another crate could hold.
+
+mod apply;
+mod args;
+mod client;
+mod columns;
+mod context;
+mod delete;
+mod demo;
+mod demo_app;
+mod down;
+mod error;
+mod get;
+mod hidden;
+mod home;
+mod load;
+mod load_command;
+mod logging;
+mod logs;
+mod platform;
+mod printer;
+mod rollout;
+mod sources;
+mod up;
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser};
+
+use crate::args::{Cli, Command};
+use crate::context::Context;
+use crate::error::{CliError, Exit};
+use crate::printer::Printer;
+
+fn main() -> ExitCode {
+    let arguments: Vec<_> = std::env::args_os().skip(1).collect();
+    if let Some(exit) = hidden::run(&arguments) {
+        return exit;
+    }
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return told_by_clap(&error),
+    };
+    cli.global.colour.write_global();
+    let printer = Printer::new(cli.global.quiet);
+    match run(cli, printer) {
+        Ok(()) => Exit::Done.into(),
+        Err(error) => error.report(printer),
+    }
+}
+
+/// Help and version are results; anything else is a wrong command line.
+fn told_by_clap(error: &clap::Error) -> ExitCode {
+    let _ = error.print();
+    if error.use_stderr() {
+        Exit::Usage.into()
+    } else {
+        Exit::Done.into()
+    }
+}
+
+fn run(cli: Cli, printer: Printer) -> Result<(), CliError> {
+    let global = cli.global;
+    logging::init(global.verbose, cli.command.is_platform());
+    match cli.command {
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "serin", &mut script);
+            return Ok(printer.raw(&script)?);
+        }
+        Command::Version => {
+            return Ok(printer.result(concat!("serin ", env!("CARGO_PKG_VERSION")))?);
+        }
+        _ => {}
+    }
+    let context = Context::new(
+        global.home.as_deref(),
+        global.kubeconfig.as_deref(),
+        global.namespace,
+        printer,
+    )?;
+    match cli.command {
+        Command::Completions { .. } | Command::Version => Ok(()),
+        Command::Apply(args) => client_runtime()?.block_on(apply::run(&context, args)),
+        Command::Get(args) => client_runtime()?.block_on(get::run(&context, args)),
+        Command::Delete(args) => client_runtime()?.block_on(delete::run(&context, args)),
+        Command::Logs(args) => client_runtime()?.block_on(logs::run(&context, args)),
+        Command::Rollout { command } => client_runtime()?.block_on(rollout::run(&context, command)),
+        Command::Up(args) => up::run(&context, args),
+        Command::Down(args) => client_runtime()?.block_on(down::run(&context, args)),
+        Command::Demo(args) => client_runtime()?.block_on(demo::run(&context, args)),
+        Command::Load(args) => client_runtime()?.block_on(load_command::run(&context, args)),
+    }
+}
+
+/// One thread is enough to ask and to print.
+fn client_runtime() -> Result<tokio::runtime::Runtime, CliError> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| CliError::failed(format!("cannot start: {error}")))
+}

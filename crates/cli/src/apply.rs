@@ -1,0 +1,210 @@
+//! `serin apply`: makes the objects of manifests so, by server-side apply.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use http::StatusCode;
+use serde_json::Value;
+
+use crate::client::{Catalog, Client, ClientError, FIELD_MANAGER, PatchKind, Resource};
+use crate::context::Context;
+use crate::error::CliError;
+use crate::sources::{self, Found};
+
+/// What to apply.
+#[derive(Debug, Args)]
+pub(crate) struct ApplyArgs {
+    /// A file, a directory of manifests, or - for stdin; may be given several times
+    #[arg(
+        short = 'f',
+        long = "filename",
+        required = true,
+        value_name = "FILE|DIR|-"
+    )]
+    files: Vec<PathBuf>,
+    /// Let the server check everything, and keep nothing
+    #[arg(long)]
+    dry_run: bool,
+}
+
+/// What became of an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Outcome {
+    Created,
+    Configured,
+    Unchanged,
+}
+
+impl Outcome {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Created => "created",
+            Self::Configured => "configured",
+            Self::Unchanged => "unchanged",
+        }
+    }
+}
+
+/// An object with the kind under which the server has it.
+pub(crate) struct Located<'a> {
+    /// The kind.
+    pub(crate) resource: &'a Resource,
+    /// Where it is, in the server.
+    pub(crate) path: String,
+    /// `deployment.apps/web`.
+    pub(crate) reference: String,
+    /// The object.
+    pub(crate) object: Value,
+}
+
+/// Applies every object; a refused one does not keep the others from being applied.
+pub(crate) async fn run(context: &Context, args: ApplyArgs) -> Result<(), CliError> {
+    let found = sources::read(context.printer, &args.files)?;
+    let client = context.client().await?;
+    let catalog = Catalog::load(&client).await?;
+    let objects = locate(context, &client, &catalog, found)?;
+    let mut refused = 0;
+    for located in &objects {
+        match apply(context, &client, located, args.dry_run).await {
+            Ok(outcome) => {
+                let note = if args.dry_run { " (dry run)" } else { "" };
+                let line = format!("{} {}{note}", located.reference, outcome.word());
+                context.printer.result(line)?;
+            }
+            Err(ClientError::Refused(status)) => {
+                refused += 1;
+                let why = ClientError::Refused(status);
+                context
+                    .printer
+                    .error(format!("{}: {why}", located.reference));
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    match refused {
+        0 => Ok(()),
+        1 => Err(CliError::failed("1 object was refused")),
+        many => Err(CliError::failed(format!("{many} objects were refused"))),
+    }
+}
+
+/// Finds the kind and the path of every object; namespaces come first, as the others live in them.
+pub(crate) fn locate<'a>(
+    context: &Context,
+    client: &Client,
+    catalog: &'a Catalog,
+    found: Vec<Found>,
+) -> Result<Vec<Located<'a>>, CliError> {
+    let mut located = Vec::new();
+    for Found { mut object, source } in found {
+        let text = |path: &str| object.pointer(path).and_then(Value::as_str).unwrap_or("");
+        let (api_version, kind) = (text("/apiVersion"), text("/kind"));
+        let name = text("/metadata/name").to_owned();
+        let Some(resource) = catalog.by_kind(api_version, kind) else {
+            return Err(CliError::failed(format!(
+                "{source}: the server has no kind {kind} in {api_version}: nothing was done"
+            )));
+        };
+        let own = text("/metadata/namespace").to_owned();
+        let namespace = match (&context.namespace, own.as_str()) {
+            (Some(asked), own) if resource.namespaced && !own.is_empty() && own != asked => {
+                return Err(CliError::failed(format!(
+                    "{source}: {kind} {name:?} is of namespace {own:?}, but --namespace is {asked:?}: nothing was done"
+                )));
+            }
+            (_, "") => client.namespace().to_owned(),
+            (_, own) => own.to_owned(),
+        };
+        if resource.namespaced
+            && let Some(Value::Object(metadata)) = object.get_mut("metadata")
+        {
+            metadata.insert("namespace".to_owned(), namespace.clone().into());
+        }
+        located.push(Located {
+            resource,
+            path: resource.path(&namespace, &name),
+            reference: format!("{}/{name}", resource.type_name()),
+            object,
+        });
+    }
+    located.sort_by_key(|located| located.resource.kind != "Namespace");
+    Ok(located)
+}
+
+async fn apply(
+    context: &Context,
+    client: &Client,
+    located: &Located<'_>,
+    dry_run: bool,
+) -> Result<Outcome, ClientError> {
+    let before = match client.get(&located.path).await {
+        Ok(object) => Some(object),
+        Err(error) if error.is_not_found() => None,
+        Err(error) => return Err(error),
+    };
+    let mut query = format!("?fieldManager={FIELD_MANAGER}&force=true&fieldValidation=Strict");
+    if dry_run {
+        query.push_str("&dryRun=All");
+    }
+    let answer = client
+        .patch(&located.path, PatchKind::Apply, &query, &located.object)
+        .await?;
+    for warning in &answer.warnings {
+        context
+            .printer
+            .warning(format!("{}: {warning}", located.reference));
+    }
+    Ok(outcome(before.as_ref(), &answer.object, answer.status))
+}
+
+/// A write that changes nothing does not make a new version; a dry run never does, so what it would make is compared.
+fn outcome(before: Option<&Value>, after: &Value, status: StatusCode) -> Outcome {
+    let Some(before) = before else {
+        return Outcome::Created;
+    };
+    if status == StatusCode::CREATED {
+        return Outcome::Created;
+    }
+    if meaning(before) == meaning(after) {
+        Outcome::Unchanged
+    } else {
+        Outcome::Configured
+    }
+}
+
+/// The object without what the server notes down about writes.
+fn meaning(object: &Value) -> Value {
+    let mut object = object.clone();
+    if let Some(Value::Object(metadata)) = object.get_mut("metadata") {
+        for noted in ["managedFields", "resourceVersion", "generation"] {
+            metadata.remove(noted);
+        }
+    }
+    // A status that changed between the two looks is not this write's doing.
+    if let Value::Object(fields) = &mut object {
+        fields.remove("status");
+    }
+    object
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn what_became_of_an_object() {
+        let object = |version: &str, replicas: i32, available: i32| {
+            json!({"metadata": {"name": "web", "resourceVersion": version},
+                   "spec": {"replicas": replicas}, "status": {"available": available}})
+        };
+        let before = object("1", 3, 0);
+        let check = |before, after: &Value| outcome(before, after, StatusCode::OK);
+        assert_eq!(check(None, &before), Outcome::Created);
+        assert_eq!(check(Some(&before), &object("2", 3, 3)), Outcome::Unchanged);
+        assert_eq!(
+            check(Some(&before), &object("1", 4, 0)),
+            Outcome::Configured
+        );
+    }
+}

@@ -1,0 +1,175 @@
+//! The command line: commands, global options and the texts of the help.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::apply::ApplyArgs;
+use crate::delete::DeleteArgs;
+use crate::demo::DemoArgs;
+use crate::down::DownArgs;
+use crate::error::EXIT_CODES;
+use crate::get::GetArgs;
+use crate::load_command::LoadArgs;
+use crate::logs::LogsArgs;
+use crate::rollout::RolloutCommand;
+use crate::up::UpArgs;
+
+/// Continuous deployment that never loses a request.
+///
+/// Serin runs a whole delivery platform on one machine: a Kubernetes API, instances as processes, a gateway that splits the
+/// requests, and controllers that release in steps and take back by themselves what the numbers speak against.
+#[derive(Debug, Parser)]
+#[command(name = "serin", version, after_long_help = EXIT_CODES, subcommand_required = true, arg_required_else_help = true)]
+pub(crate) struct Cli {
+    /// For all commands.
+    #[command(flatten)]
+    pub(crate) global: Global,
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Options of all commands.
+#[derive(Debug, Args)]
+pub(crate) struct Global {
+    /// The state directory [env: SERIN_HOME] [default: the platform's data directory, ~/.local/share/serin]
+    #[arg(
+        long,
+        global = true,
+        value_name = "DIR",
+        help_heading = "Global options"
+    )]
+    pub(crate) home: Option<PathBuf>,
+    /// The server to speak to [env: KUBECONFIG] [default: kubeconfig in the state directory]
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILE",
+        help_heading = "Global options"
+    )]
+    pub(crate) kubeconfig: Option<PathBuf>,
+    /// The namespace of objects that name none [default: that of the kubeconfig]
+    #[arg(
+        short,
+        long,
+        global = true,
+        value_name = "NAME",
+        help_heading = "Global options"
+    )]
+    pub(crate) namespace: Option<String>,
+    /// Say nothing but results, warnings and errors
+    #[arg(short, long, global = true, help_heading = "Global options")]
+    pub(crate) quiet: bool,
+    /// Log more to stderr; twice for everything [env: SERIN_LOG, in the form of RUST_LOG]
+    #[arg(short, long, global = true, action = clap::ArgAction::Count, help_heading = "Global options")]
+    pub(crate) verbose: u8,
+    /// When to use colours
+    #[arg(
+        long = "color",
+        global = true,
+        value_enum,
+        default_value = "auto",
+        value_name = "WHEN",
+        help_heading = "Global options"
+    )]
+    pub(crate) colour: Colour,
+}
+
+/// When to use colours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Colour {
+    /// On a terminal, unless NO_COLOR is set.
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+impl Colour {
+    /// Makes it so for the whole process.
+    pub(crate) fn write_global(self) {
+        let choice = match self {
+            Self::Auto => anstream::ColorChoice::Auto,
+            Self::Always => anstream::ColorChoice::Always,
+            Self::Never => anstream::ColorChoice::Never,
+        };
+        choice.write_global();
+    }
+}
+
+/// What `serin` can do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Start the platform of the state directory
+    #[command(
+        after_help = "Examples:\n  serin up\n  export KUBECONFIG=$(serin up --detach)\n  \
+        serin up --home ./trial --listen 127.0.0.1:0 --gateway-listen 127.0.0.1:0\n  serin up --image nginx=host\n\n\
+        Ctrl-C stops the control plane alone: instances and the gateway serve on, and the next `serin up` finds them again."
+    )]
+    Up(UpArgs),
+    /// Stop everything of the state directory: control plane, gateway, instances
+    #[command(
+        after_help = "Examples:\n  serin down\n  serin down --home ./trial --delete-data\n\n\
+        Objects are kept: the next `serin up` starts the same instances again."
+    )]
+    Down(DownArgs),
+    /// Make the objects of manifests so
+    #[command(
+        after_help = "Examples:\n  serin apply -f app.yaml\n  serin apply -f manifests/ -n prod --dry-run\n  \
+        cat app.yaml | serin apply -f -"
+    )]
+    Apply(ApplyArgs),
+    /// Show objects of any kind
+    #[command(
+        after_help = "Examples:\n  serin get rollouts\n  serin get deploy,rs,pods -A\n  serin get pod shop-6cf78c-x2x9b -o yaml\n  \
+        serin get pods -l app=shop -w"
+    )]
+    Get(GetArgs),
+    /// Delete objects
+    #[command(after_help = "Examples:\n  serin delete rollout shop\n  serin delete -f app.yaml")]
+    Delete(DeleteArgs),
+    /// Show what instances have written
+    #[command(
+        after_help = "Examples:\n  serin logs shop-6cf78c-x2x9b --tail 20\n  serin logs rollout/shop -f\n  \
+        serin logs shop-6cf78c-x2x9b --previous"
+    )]
+    Logs(LogsArgs),
+    /// Look at a release, wait for it, and steer it
+    #[command(visible_alias = "ro")]
+    Rollout {
+        /// What to do.
+        #[command(subcommand)]
+        command: RolloutCommand,
+    },
+    /// Show the whole job on one screen: releases under load, one of them bad, and every request accounted for
+    #[command(
+        after_help = "Examples:\n  serin demo\n  serin demo --steps 10,50,100 --speed 2\n  serin demo --keep\n\n\
+        Everything happens in a temporary directory on ports that the system chooses. The exit code is 0 only if every promise held."
+    )]
+    Demo(DemoArgs),
+    /// Send requests at a constant rate and account for every one
+    #[command(
+        after_help = "Example:\n  serin load http://127.0.0.1:8080/ --host shop.example.com --rate 200 --duration 30s"
+    )]
+    Load(LoadArgs),
+    /// Print a script that completes commands in a shell
+    #[command(
+        after_help = "Examples:\n  source <(serin completions bash)\n  serin completions zsh > ~/.zfunc/_serin"
+    )]
+    Completions {
+        /// The shell
+        #[arg(value_enum)]
+        shell: clap_complete::Shell,
+    },
+    /// Print the version
+    Version,
+}
+
+impl Command {
+    /// Whether it runs parts of the platform, whose log a person then wants to see.
+    pub(crate) fn is_platform(&self) -> bool {
+        matches!(self, Self::Up(_))
+    }
+}

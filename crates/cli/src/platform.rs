@@ -1,0 +1,355 @@
+//! The platform of one state directory: API, controllers, node and gateway, put together and taken apart again.
+//!
+//! [`Platform::stop`] ends what runs in this process. Instances and the gateway are processes of their own and live on; the
+//! next start finds them again.
+
+mod credentials;
+mod files;
+mod gateway;
+mod lock;
+mod logs;
+mod ports;
+mod processes;
+mod tls;
+
+use std::future::Future;
+use std::io;
+use std::net::{SocketAddr, TcpListener as StdListener};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use serde::{Deserialize, Serialize};
+use serin_apiserver::{ApiServer, Store, StoreError};
+use serin_node::{Bundles, NodeConfig};
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::home::{Home, HomeError};
+use credentials::Credentials;
+use gateway::Gateway;
+use ports::PortHolder;
+
+pub(crate) use credentials::{CredentialsError, reachable};
+pub(crate) use gateway::{Processes, serving};
+pub(crate) use lock::{Holder, HomeLock, LockError};
+
+/// How long the parts may take to end.
+const STOP_DEADLINE: Duration = Duration::from_secs(10);
+/// The first and the longest pause before a part that ended by itself is started again.
+const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
+
+/// What a platform is to be.
+#[derive(Clone, Debug)]
+pub(crate) struct Options {
+    /// Its state directory.
+    pub(crate) home: Home,
+    /// Where the API listens; port 0 lets the system choose.
+    pub(crate) listen: SocketAddr,
+    /// Whether it has a gateway.
+    pub(crate) gateway: bool,
+    /// Where the gateway listens; empty for what its own settings say.
+    pub(crate) gateway_listen: Vec<SocketAddr>,
+    /// What image names stand for.
+    pub(crate) bundles: Bundles,
+    /// The `serin` executable, of which shims and the gateway are started.
+    pub(crate) program: PathBuf,
+}
+
+/// Why a platform does not start.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum PlatformError {
+    /// The state directory cannot be used.
+    #[error(transparent)]
+    Home(#[from] HomeError),
+    /// Another control plane has it.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// Token or certificate.
+    #[error(transparent)]
+    Credentials(#[from] CredentialsError),
+    /// The certificate is not one.
+    #[error("the certificate in {} cannot be used", keys.display())]
+    Certificate {
+        /// The folder.
+        keys: PathBuf,
+        /// Why.
+        source: tokio_rustls::rustls::Error,
+    },
+    /// Another program has the port.
+    #[error("{what} cannot listen on {address}: {}", taken(holder.as_ref()))]
+    PortInUse {
+        /// Of whom.
+        what: &'static str,
+        /// Which.
+        address: SocketAddr,
+        /// Who has it; `None` when that is not to be seen.
+        holder: Option<PortHolder>,
+    },
+    /// The address cannot be listened on.
+    #[error("{what} cannot listen on {address}")]
+    Listen {
+        /// Who.
+        what: &'static str,
+        /// Where.
+        address: SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
+    /// The objects.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A task of the start fell over.
+    #[error("the start broke off")]
+    Task(#[from] tokio::task::JoinError),
+}
+
+fn taken(holder: Option<&PortHolder>) -> String {
+    match holder {
+        Some(holder) => format!("{holder} already does"),
+        None => "a program of another user already does".to_owned(),
+    }
+}
+
+/// Takes the state directory, for work that a control plane must not come between.
+pub(crate) fn take_lock(home: &Home) -> Result<HomeLock, LockError> {
+    HomeLock::take(&home.lock())
+}
+
+/// What `run/serin.json` says of a living control plane.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Running {
+    /// Its process.
+    pub(crate) pid: u32,
+    /// Where its API listens.
+    pub(crate) api: SocketAddr,
+}
+
+impl Running {
+    fn path(home: &Home) -> PathBuf {
+        home.run().join("serin.json")
+    }
+
+    /// What the file says; `None` when there is none. The process may be gone.
+    pub(crate) fn read(home: &Home) -> Option<Self> {
+        let bytes = std::fs::read(Self::path(home)).ok()?;
+        serde_json::from_slice(&bytes).ok()
+    }
+}
+
+/// A platform that runs in this process.
+pub(crate) struct Platform {
+    /// Where the API listens.
+    pub(crate) api: SocketAddr,
+    /// How to reach it.
+    pub(crate) kubeconfig: PathBuf,
+    home: Home,
+    parts: JoinSet<()>,
+    stop_parts: CancellationToken,
+    serving: JoinSet<()>,
+    stop_serving: CancellationToken,
+    _lock: HomeLock,
+}
+
+impl Platform {
+    /// Starts everything; the API answers when this returns. Nothing is left running when it fails.
+    pub(crate) async fn start(options: Options) -> Result<Self, PlatformError> {
+        let home = options.home.clone();
+        home.prepare()?;
+        let lock = HomeLock::take(&home.lock())?;
+        let credentials = Credentials::of(&home, options.listen.ip())?;
+        let acceptor =
+            tls::acceptor(&credentials).map_err(|source| PlatformError::Certificate {
+                keys: home.keys(),
+                source,
+            })?;
+        let listener = listen("the API", options.listen)?;
+        let api = listener
+            .local_addr()
+            .map_err(|source| PlatformError::Listen {
+                what: "the API",
+                address: options.listen,
+                source,
+            })?;
+        if options.gateway {
+            check_gateway_ports(&home, &options.gateway_listen).await?;
+        }
+        let store = open(home.state_db()).await?;
+        let logs = logs::NodeLogs {
+            home: home.root().to_path_buf(),
+        };
+        let server = ApiServer::new(store).with_logs(Arc::new(logs));
+        let stop_serving = CancellationToken::new();
+        let mut serving = JoinSet::new();
+        let router = server.guarded_router(&credentials.token);
+        let router = tls::ending(router, stop_serving.clone());
+        serving.spawn(tls::serve(listener, acceptor, router, stop_serving.clone()));
+        let kubeconfig = credentials.write_kubeconfig(&home, api)?;
+        write_running(&home, api)?;
+        let stop_parts = CancellationToken::new();
+        let mut parts = JoinSet::new();
+        start_parts(&mut parts, &options, &server.router(), &stop_parts);
+        Ok(Self {
+            api,
+            kubeconfig,
+            home,
+            parts,
+            stop_parts,
+            serving,
+            stop_serving,
+            _lock: lock,
+        })
+    }
+
+    /// Ends what runs in this process: first the parts, then the API that they speak to.
+    pub(crate) async fn stop(mut self) {
+        self.stop_parts.cancel();
+        let ended = async { while self.parts.join_next().await.is_some() {} };
+        if tokio::time::timeout(STOP_DEADLINE, ended).await.is_err() {
+            tracing::warn!("a part did not end in time");
+        }
+        self.parts.shutdown().await;
+        self.stop_serving.cancel();
+        while self.serving.join_next().await.is_some() {}
+        let _ = std::fs::remove_file(Running::path(&self.home));
+    }
+}
+
+fn start_parts(parts: &mut JoinSet<()>, options: &Options, api: &Router, stop: &CancellationToken) {
+    let client = kube::Client::new(api.clone(), "default");
+    if options.gateway {
+        let gateway = Gateway {
+            home: options.home.clone(),
+            listen: options.gateway_listen.clone(),
+            program: options.program.clone(),
+        };
+        parts.spawn(gateway.keep(stop.clone()));
+    }
+    let controllers = client.clone();
+    let gateway_socket = options
+        .gateway
+        .then(|| serin_gateway::info::admin_socket(options.home.root()));
+    parts.spawn(again("the controllers", stop.clone(), move |stop| {
+        let config = serin_controllers::Config {
+            gateway_socket: gateway_socket.clone(),
+            ..serin_controllers::Config::default()
+        };
+        let running = serin_controllers::run(controllers.clone(), config, stop);
+        async move {
+            running.await;
+            Ok::<_, std::convert::Infallible>(())
+        }
+    }));
+    let mut node = NodeConfig::new(options.home.root(), &options.program);
+    node.bundles = options.bundles.clone();
+    node.gateway = options.gateway;
+    parts.spawn(again("the node", stop.clone(), move |stop| {
+        serin_node::run(node.clone(), client.clone(), stop)
+    }));
+}
+
+/// Runs a part until `stop`; one that ends by itself, or falls over, is told of and started again.
+async fn again<F, E>(
+    what: &'static str,
+    stop: CancellationToken,
+    start: impl Fn(CancellationToken) -> F,
+) where
+    F: Future<Output = Result<(), E>> + Send + 'static,
+    E: std::error::Error + Send + 'static,
+{
+    let (mut pause, longest) = PAUSES;
+    while !stop.is_cancelled() {
+        let ended = tokio::spawn(start(stop.clone())).await;
+        if stop.is_cancelled() {
+            return;
+        }
+        match ended {
+            Ok(Ok(())) => tracing::error!("{what} ended; started again in {} s", pause.as_secs()),
+            Ok(Err(error)) => {
+                let why = crate::error::chain(&error);
+                tracing::error!(
+                    "{what} ended: {why}; started again in {} s",
+                    pause.as_secs()
+                );
+            }
+            Err(panic) => tracing::error!(
+                "{what} fell over: {panic}; started again in {} s",
+                pause.as_secs()
+            ),
+        }
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            () = stop.cancelled() => return,
+        }
+        pause = (pause * 2).min(longest);
+    }
+}
+
+async fn open(path: PathBuf) -> Result<Store, PlatformError> {
+    let store = tokio::task::spawn_blocking(move || Store::open(&path)).await??;
+    for row in store.damaged() {
+        tracing::error!(
+            "an object of the state file cannot be read and is left out: {}: {}",
+            row.key,
+            row.why
+        );
+    }
+    Ok(store)
+}
+
+fn write_running(home: &Home, api: SocketAddr) -> Result<(), PlatformError> {
+    let pid = std::process::id();
+    let path = Running::path(home);
+    let text = serde_json::json!({"pid": pid, "api": api}).to_string();
+    files::write_secret(&path, text.as_bytes())
+        .map_err(|source| PlatformError::Home(HomeError::Unwritable { path, source }))
+}
+
+fn listen(what: &'static str, address: SocketAddr) -> Result<TcpListener, PlatformError> {
+    let bound = StdListener::bind(address).and_then(|listener| {
+        listener.set_nonblocking(true)?;
+        TcpListener::from_std(listener)
+    });
+    bound.map_err(|source| not_bound(what, address, source))
+}
+
+fn not_bound(what: &'static str, address: SocketAddr, source: io::Error) -> PlatformError {
+    if source.kind() == io::ErrorKind::AddrInUse {
+        let holder = ports::holder(address);
+        return PlatformError::PortInUse {
+            what,
+            address,
+            holder,
+        };
+    }
+    PlatformError::Listen {
+        what,
+        address,
+        source,
+    }
+}
+
+/// Tells now what the keeper could only write into its log: that a port of the gateway is somebody else's.
+async fn check_gateway_ports(home: &Home, asked: &[SocketAddr]) -> Result<(), PlatformError> {
+    if serving(home).await.is_some() || Processes::of(home).any() {
+        return Ok(());
+    }
+    for address in gateway_addresses(home.root(), asked) {
+        if let Err(source) = StdListener::bind(address) {
+            return Err(not_bound("the gateway", address, source));
+        }
+    }
+    Ok(())
+}
+
+/// Where the gateway will listen. Settings that cannot be read are its own to complain of.
+fn gateway_addresses(home: &Path, asked: &[SocketAddr]) -> Vec<SocketAddr> {
+    if !asked.is_empty() {
+        return asked.to_vec();
+    }
+    serin_gateway::GatewayConfig::load(home)
+        .map(|config| config.listen)
+        .unwrap_or_default()
+}

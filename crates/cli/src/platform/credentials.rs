@@ -1,0 +1,210 @@
+//! What clients need to reach the API and nobody else has: a token, a certificate, and the kubeconfig with both.
+//!
+//! The API speaks TLS also on loopback, because clients send a token over nothing less. Token and certificate are made once and
+//! kept, so that a kubeconfig stays good over restarts.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use rcgen::{CertificateParams, DnType, ExtendedKeyUsagePurpose, KeyPair};
+use serde_json::json;
+
+use super::files::{read_small, write_secret};
+use crate::home::Home;
+
+/// Characters of a line in a PEM text.
+const PEM_COLUMNS: usize = 64;
+
+/// The token and the certificate of an API.
+pub(super) struct Credentials {
+    /// What clients show.
+    pub(super) token: String,
+    /// The certificate, DER.
+    pub(super) certificate: Vec<u8>,
+    /// Its private key, PKCS #8 DER.
+    pub(super) key: Vec<u8>,
+}
+
+/// Why there are none.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CredentialsError {
+    /// A file cannot be read or written.
+    #[error("cannot keep {}", path.display())]
+    Io {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The certificate cannot be made.
+    #[error("cannot make a certificate")]
+    Certificate(#[from] rcgen::Error),
+    /// The kubeconfig cannot be written down.
+    #[error("cannot write the kubeconfig: {0}")]
+    Yaml(String),
+}
+
+impl Credentials {
+    /// Those of the state directory for an API at `ip`, made now if there are none.
+    pub(super) fn of(home: &Home, ip: IpAddr) -> Result<Self, CredentialsError> {
+        let token_file = home.keys().join("token");
+        let token = match read(&token_file)?.map(String::from_utf8) {
+            Some(Ok(token)) if !token.trim().is_empty() => token.trim().to_owned(),
+            _ => {
+                let token = new_token();
+                write(&token_file, token.as_bytes())?;
+                token
+            }
+        };
+        // The certificate names the address, so each address has its own.
+        let certificate_file = home.keys().join(format!("api-{ip}.crt"));
+        let key_file = home.keys().join(format!("api-{ip}.key"));
+        let (certificate, key) = match (read(&certificate_file)?, read(&key_file)?) {
+            (Some(certificate), Some(key)) => (certificate, key),
+            _ => {
+                let (certificate, key) = new_certificate(ip)?;
+                write(&key_file, &key)?;
+                write(&certificate_file, &certificate)?;
+                (certificate, key)
+            }
+        };
+        Ok(Self {
+            token,
+            certificate,
+            key,
+        })
+    }
+
+    /// Writes the kubeconfig for the API at `address`.
+    pub(super) fn write_kubeconfig(
+        &self,
+        home: &Home,
+        address: SocketAddr,
+    ) -> Result<PathBuf, CredentialsError> {
+        let path = home.kubeconfig();
+        write(&path, self.kubeconfig(address)?.as_bytes())?;
+        Ok(path)
+    }
+
+    fn kubeconfig(&self, address: SocketAddr) -> Result<String, CredentialsError> {
+        let authority = BASE64_STANDARD.encode(pem(&self.certificate));
+        let config = json!({
+            "apiVersion": "v1",
+            "kind": "Config",
+            "current-context": "serin",
+            "clusters": [{"name": "serin", "cluster": {
+                "server": format!("https://{}", reachable(address)),
+                "certificate-authority-data": authority,
+            }}],
+            "users": [{"name": "serin", "user": {"token": self.token}}],
+            "contexts": [{"name": "serin", "context": {
+                "cluster": "serin", "user": "serin", "namespace": "default",
+            }}],
+        });
+        serde_saphyr::to_string(&config).map_err(|error| CredentialsError::Yaml(error.to_string()))
+    }
+}
+
+/// Where a client of this machine finds what listens at an address.
+pub(crate) fn reachable(address: SocketAddr) -> SocketAddr {
+    if address.ip().is_unspecified() {
+        SocketAddr::new(Ipv4Addr::LOCALHOST.into(), address.port())
+    } else {
+        address
+    }
+}
+
+fn read(path: &Path) -> Result<Option<Vec<u8>>, CredentialsError> {
+    read_small(path).map_err(|source| CredentialsError::Io {
+        path: path.to_path_buf(),
+        source,
+    })
+}
+
+fn write(path: &Path, contents: &[u8]) -> Result<(), CredentialsError> {
+    write_secret(path, contents).map_err(|source| CredentialsError::Io {
+        path: path.to_path_buf(),
+        source,
+    })
+}
+
+/// 244 random bits of the system, as text.
+fn new_token() -> String {
+    let half = || uuid::Uuid::new_v4().simple().to_string();
+    half() + &half()
+}
+
+/// A certificate for this machine that vouches for itself: clients get it with the kubeconfig and trust nothing else.
+fn new_certificate(ip: IpAddr) -> Result<(Vec<u8>, Vec<u8>), CredentialsError> {
+    let mut names = vec![
+        "localhost".to_owned(),
+        "127.0.0.1".to_owned(),
+        "::1".to_owned(),
+    ];
+    if !ip.is_unspecified() && !names.contains(&ip.to_string()) {
+        names.push(ip.to_string());
+    }
+    let mut params = CertificateParams::new(names)?;
+    params.distinguished_name.push(DnType::CommonName, "serin");
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    let key = KeyPair::generate()?;
+    let certificate = params.self_signed(&key)?;
+    Ok((certificate.der().to_vec(), key.serialize_der()))
+}
+
+fn pem(der: &[u8]) -> String {
+    let encoded = BASE64_STANDARD.encode(der);
+    let mut text = String::from("-----BEGIN CERTIFICATE-----\n");
+    let mut rest = encoded.as_str();
+    while !rest.is_empty() {
+        let (line, after) = rest.split_at(rest.len().min(PEM_COLUMNS));
+        text.push_str(line);
+        text.push('\n');
+        rest = after;
+    }
+    text.push_str("-----END CERTIFICATE-----\n");
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::home::DirVariables;
+
+    #[test]
+    fn token_and_certificate_are_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::resolve(Some(dir.path()), &DirVariables::default()).unwrap();
+        home.prepare().unwrap();
+        let ip = "127.0.0.1".parse().unwrap();
+        let first = Credentials::of(&home, ip).unwrap();
+        let again = Credentials::of(&home, ip).unwrap();
+        assert_eq!(first.token.len(), 64);
+        assert_eq!(
+            (&first.token, &first.certificate),
+            (&again.token, &again.certificate)
+        );
+        let other = Credentials::of(&home, "10.0.0.1".parse().unwrap()).unwrap();
+        assert_eq!(first.token, other.token);
+        assert_ne!(first.certificate, other.certificate);
+    }
+
+    #[tokio::test]
+    async fn the_kubeconfig_is_one_that_clients_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::resolve(Some(dir.path()), &DirVariables::default()).unwrap();
+        home.prepare().unwrap();
+        let address: SocketAddr = "0.0.0.0:7443".parse().unwrap();
+        let credentials = Credentials::of(&home, address.ip()).unwrap();
+        let path = credentials.write_kubeconfig(&home, address).unwrap();
+        let config = kube::config::Kubeconfig::read_from(path).unwrap();
+        let config = kube::Config::from_custom_kubeconfig(config, &Default::default())
+            .await
+            .unwrap();
+        assert_eq!(config.cluster_url.to_string(), "https://127.0.0.1:7443/");
+        assert_eq!(config.root_cert, Some(vec![credentials.certificate]));
+    }
+}

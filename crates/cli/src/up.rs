@@ -1,0 +1,195 @@
+//! `serin up`: runs the platform of the state directory, here or in the background.
+
+mod detach;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+use serin_node::Bundles;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::context::Context;
+use crate::error::{CliError, Exit, chain};
+use crate::platform::{Options, Platform, reachable, serving};
+
+/// Threads that carry the platform; what blocks has its own.
+const WORKERS: usize = 2;
+/// How long the foreground waits for the gateway before it says that it will come.
+const GATEWAY_DEADLINE: Duration = Duration::from_secs(5);
+/// How often it is looked whether it is there.
+const LOOK: Duration = Duration::from_millis(25);
+
+/// How the platform is to be.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct UpArgs {
+    /// Run in the background; print the path of the kubeconfig once the API answers
+    #[arg(short, long)]
+    detach: bool,
+    /// Where the API listens, on loopback; port 0 lets the system choose
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:7443", value_parser = loopback)]
+    listen: SocketAddr,
+    /// Where the gateway listens; may be given several times [default: 127.0.0.1:8080]
+    #[arg(long, value_name = "ADDRESS", conflicts_with = "no_gateway")]
+    gateway_listen: Vec<SocketAddr>,
+    /// Without a gateway
+    #[arg(long)]
+    no_gateway: bool,
+    /// What an image name stands for, such as nginx=host; may be given several times
+    #[arg(long, value_name = "NAME=BUNDLE")]
+    image: Vec<String>,
+    /// Said by `--detach` to the process that it starts.
+    #[arg(long, hide = true)]
+    background: bool,
+}
+
+/// The API asks for a token, but what it hands out is the whole machine: it is for this machine alone.
+fn loopback(text: &str) -> Result<SocketAddr, String> {
+    let address: SocketAddr = text
+        .parse()
+        .map_err(|_| "write ADDRESS:PORT, such as 127.0.0.1:7443".to_owned())?;
+    if address.ip().is_loopback() {
+        Ok(address)
+    } else {
+        Err("the API listens on loopback only; reach it from elsewhere through a tunnel, such as ssh -L".to_owned())
+    }
+}
+
+/// Runs the platform until a signal, or starts the process that does.
+pub(crate) fn run(context: &Context, args: UpArgs) -> Result<(), CliError> {
+    if args.detach {
+        return crate::client_runtime()?.block_on(detach::start(context, &args));
+    }
+    if args.background {
+        // A session of its own, so that the end of the terminal is not the end of the platform. It fails only for one that has.
+        let _ = rustix::process::setsid();
+    }
+    let options = options(context, &args)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(WORKERS)
+        .enable_all()
+        .build()
+        .map_err(|error| CliError::failed(format!("cannot start: {error}")))?;
+    runtime.block_on(foreground(context, options))
+}
+
+fn options(context: &Context, args: &UpArgs) -> Result<Options, CliError> {
+    let bundles = Bundles::with_rules(&args.image)
+        .map_err(|error| CliError::new(Exit::Usage, chain(&error)))?;
+    let program = std::env::current_exe()
+        .map_err(|error| CliError::failed(format!("cannot find the program that runs: {error}")))?;
+    Ok(Options {
+        home: context.home.clone(),
+        listen: args.listen,
+        gateway: !args.no_gateway,
+        gateway_listen: args.gateway_listen.clone(),
+        bundles,
+        program,
+    })
+}
+
+async fn foreground(context: &Context, options: Options) -> Result<(), CliError> {
+    let failed = |error| CliError::failed(format!("cannot listen for signals: {error}"));
+    let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
+    let has_gateway = options.gateway;
+    let asked = options.gateway_listen.clone();
+    let platform = Platform::start(options).await?;
+    let told = async {
+        tell(context, &platform)?;
+        if has_gateway {
+            tell_gateway(context, &asked).await?;
+        }
+        std::future::pending::<Result<(), CliError>>().await
+    };
+    let result = tokio::select! {
+        result = told => result,
+        _ = terminate.recv() => Ok(()),
+        _ = interrupt.recv() => Ok(()),
+    };
+    context.printer.progress("stopping the control plane");
+    tokio::select! {
+        () = platform.stop() => {}
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    let rest = if has_gateway {
+        "instances and the gateway live on"
+    } else {
+        "instances live on"
+    };
+    context
+        .printer
+        .progress(format!("stopped; {rest} (`serin down` stops them too)"));
+    result
+}
+
+fn tell(context: &Context, platform: &Platform) -> Result<(), CliError> {
+    let kubeconfig = platform.kubeconfig.display();
+    context.printer.result(format!(
+        "serin {}\n  API         https://{}\n  kubeconfig  {kubeconfig}\n\n  \
+         export KUBECONFIG={kubeconfig}\n  serin apply -f app.yaml\n",
+        env!("CARGO_PKG_VERSION"),
+        platform.api
+    ))?;
+    Ok(())
+}
+
+async fn tell_gateway(context: &Context, asked: &[SocketAddr]) -> Result<(), CliError> {
+    let up = async {
+        loop {
+            if let Some(info) = serving(&context.home).await {
+                return info;
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    };
+    let Ok(info) = tokio::time::timeout(GATEWAY_DEADLINE, up).await else {
+        let log = context.home.logs().join("gateway.log");
+        context.printer.warning(format!(
+            "the gateway does not serve yet; see {}",
+            log.display()
+        ));
+        return Ok(());
+    };
+    for address in &info.listen {
+        context
+            .printer
+            .result(format!("  gateway     http://{}", reachable(*address)))?;
+    }
+    let elsewhere = asked
+        .iter()
+        .any(|address| address.port() != 0 && !info.listen.contains(address));
+    if elsewhere {
+        context.printer.warning(
+            "a gateway of this directory already served there; `serin down` first to move it",
+        );
+    }
+    context.printer.progress(
+        "\nCtrl-C stops the control plane; instances and the gateway live on until `serin down`",
+    );
+    Ok(())
+}
+
+/// The arguments of the process that runs in the background.
+fn background_arguments(context: &Context, args: &UpArgs) -> Vec<std::ffi::OsString> {
+    let mut all: Vec<std::ffi::OsString> =
+        vec!["up".into(), "--background".into(), "--home".into()];
+    all.push(context.home.root().into());
+    all.extend(["--listen".into(), args.listen.to_string().into()]);
+    for address in &args.gateway_listen {
+        all.extend(["--gateway-listen".into(), address.to_string().into()]);
+    }
+    if args.no_gateway {
+        all.push("--no-gateway".into());
+    }
+    for image in &args.image {
+        all.extend(["--image".into(), image.into()]);
+    }
+    all
+}
+
+fn log_file(context: &Context) -> PathBuf {
+    context.home.logs().join("serin.log")
+}
