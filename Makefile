@@ -1,0 +1,88 @@
+# What a developer calls. A fresh clone needs a Rust toolchain, a C compiler and make; `make test` says what else it missed.
+
+CARGO ?= cargo
+# Cargo.lock is what is built, here as for everybody else.
+LOCKED := --locked
+BIN := $${CARGO_TARGET_DIR:-target}/release/serin
+
+# Programs that end-to-end tests run, each with the Debian package that has it.
+TOOLS := nginx:nginx-light curl:curl kubectl:kubernetes-client python3:python3
+# Where Debian keeps servers is not in everybody's PATH.
+LOOK_IN := PATH="$$PATH:/usr/sbin:/sbin"
+
+# Runs $(2) under the title $(1) and tells how long it took.
+define step
+@printf '\n==> %s\n' '$(1)'; began=$$(date +%s); \
+$(2) || { printf '==> %s: FAILED after %d s\n' '$(1)' $$(( $$(date +%s) - began )); exit 1; }; \
+printf '==> %s: %d s\n' '$(1)' $$(( $$(date +%s) - began ))
+endef
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help demo build test lint fmt clippy tidy doc deny unit e2e bench tools skipped clean
+
+help: ## List what there is
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: build ## Releases under load on one screen: canary, automatic rollback, blue-green
+	@$(BIN) demo
+
+build: ## The release build
+	$(call step,release build,$(CARGO) build --release $(LOCKED) --package serin)
+
+# The cheap checks come first. Clippy goes before doc, so that doc finds the dependencies already checked.
+test: tools fmt clippy tidy doc deny unit skipped ## Everything that must hold before a commit
+
+lint: fmt clippy tidy deny ## The checks of the test run that run nothing
+
+fmt:
+	$(call step,rustfmt,$(CARGO) fmt --all -- --check)
+
+clippy:
+	$(call step,clippy,$(CARGO) clippy --workspace --all-targets $(LOCKED) -- -D warnings)
+
+tidy:
+	$(call step,arrows and tidy,$(CARGO) xtask arrows tidy)
+
+doc:
+	$(call step,documentation,RUSTDOCFLAGS='-D warnings' $(CARGO) doc --workspace --no-deps $(LOCKED))
+
+deny:
+	@if $(CARGO) deny --version >/dev/null 2>&1; then \
+	  $(CARGO) deny $(LOCKED) check licenses bans sources; \
+	else \
+	  printf '\n==> licences, bans and sources: skipped, cargo-deny is not installed (cargo install --locked cargo-deny)\n'; \
+	fi
+
+unit:
+	$(call step,tests,$(CARGO) test --workspace $(LOCKED))
+
+e2e: tools ## The tests that drive the real binary
+	$(call step,end-to-end tests,$(CARGO) test --package serin $(LOCKED) --test '*')
+
+bench: ## The benchmarks
+	$(call step,benchmarks,$(CARGO) bench --workspace $(LOCKED))
+
+# As root on Debian what is missing is installed; RUNLEVEL keeps the package of a server from starting it.
+tools: ## Install what the end-to-end tests run, or say what is missing
+	@for tool in $(TOOLS); do \
+	  program=$${tool%%:*}; package=$${tool#*:}; \
+	  if $(LOOK_IN) command -v "$$program" >/dev/null; then continue; fi; \
+	  if [ "$$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null; then continue; fi; \
+	  printf '==> installing %s for %s\n' "$$package" "$$program"; \
+	  install="env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get install -qq -y --no-install-recommends $$package"; \
+	  $$install >/dev/null 2>&1 || { apt-get update -qq && $$install >/dev/null; } || printf '==> %s could not be installed\n' "$$package"; \
+	done
+
+# Tests whose program is missing pass without having run, so the end of the run says which those were.
+skipped:
+	@echo; for tool in $(TOOLS); do \
+	  program=$${tool%%:*}; \
+	  $(LOOK_IN) command -v "$$program" >/dev/null || \
+	    printf 'skipped: the tests with %s, which is not installed (Debian: apt-get install %s)\n' "$$program" "$${tool#*:}"; \
+	done
+	@$(CARGO) deny --version >/dev/null 2>&1 || echo 'skipped: licences, bans and sources, since cargo-deny is not installed'
+	@echo 'everything that ran has passed'
+
+clean: ## Remove what was built
+	$(CARGO) clean
