@@ -62,6 +62,7 @@ impl Reconcile for Rollouts {
             return Ok(Next::At(now + AFTER_REFUSAL));
         }
         for action in &plan.actions {
+            tracing::info!(rollout = rollout.name_any(), "{action}");
             self.apply(&rollout, &observed, action).await?;
         }
         self.finish(&rollout, &plan).await?;

@@ -19,7 +19,6 @@ use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use futures::future::BoxFuture;
 use futures::stream::{BoxStream, SelectAll};
 use futures::{FutureExt, StreamExt};
 use jiff::Timestamp;
@@ -121,8 +120,8 @@ pub(crate) struct Hub {
     concurrency: u16,
     shutdown: CancellationToken,
     tasks: JoinSet<()>,
-    /// One for each cache: it resolves when that has listed everything once.
-    listed: Vec<futures::future::Shared<BoxFuture<'static, ()>>>,
+    /// One for each cache: cancelled when that has listed everything once.
+    listed: Vec<CancellationToken>,
 }
 
 impl Hub {
@@ -151,7 +150,7 @@ impl Hub {
             None => Api::all(self.client.clone()),
         };
         let (cache, feeder) = cache::new::<K>(api);
-        self.listed.push(cache.listed().boxed().shared());
+        self.listed.push(cache.listed());
         let feeder = Arc::new(feeder);
         self.supervise(format!("watch of {}", K::plural(&())), move || {
             let feeder = Arc::clone(&feeder);
@@ -184,7 +183,9 @@ impl Hub {
                 shutdown: shutdown.clone(),
             };
             async move {
-                futures::future::join_all(listed).await;
+                for cache in &listed {
+                    cache.cancelled().await;
+                }
                 queue.serve(reconciler).await;
             }
         });

@@ -110,11 +110,14 @@ fn is_ours(service: &Service, slice: &EndpointSlice) -> bool {
         && is(label::SERVICE_NAME, service.metadata.name.as_deref())
 }
 
+/// Members by what a slice can say only once.
+type Groups<'a> = BTreeMap<(Family, &'a [Port]), Vec<&'a Member>>;
+
 /// The slices that should be there, by revision. A revision has more than one only when its pods differ in their ports, or
 /// are too many for one. A name follows from the place in this order and not from the ports, so that a new port changes a slice
 /// and does not replace it.
 fn slices(service: &Service, members: &[Member]) -> Vec<EndpointSlice> {
-    let mut revisions: BTreeMap<&str, BTreeMap<(Family, &[Port]), Vec<&Member>>> = BTreeMap::new();
+    let mut revisions: BTreeMap<&str, Groups<'_>> = BTreeMap::new();
     for member in members {
         let groups = revisions.entry(&member.revision).or_default();
         let group = groups.entry((member.family, &member.ports)).or_default();

@@ -242,7 +242,7 @@ impl Draft {
     fn shrink(&mut self, desired: &Desired, pods: &[&PodView]) -> u32 {
         let mut live: Vec<_> = pods.iter().copied().filter(|p| p.is_live()).collect();
         let surplus = live.len().saturating_sub(desired.replicas as usize);
-        live.sort_by(|a, b| worth(a).cmp(&worth(b)));
+        live.sort_by_key(|pod| worth(pod));
         self.delete(live.iter().copied().take(surplus.min(MAX_CHANGES)));
         u32::try_from(live.len() - surplus.min(MAX_CHANGES)).unwrap_or(u32::MAX)
     }

@@ -16,6 +16,8 @@ mod planner;
 mod report;
 mod validate;
 
+use std::fmt;
+
 use jiff::Timestamp;
 use serin_api::analysis::AnalysisRunSpec;
 use serin_api::rollout::{Desired, Lowered, RolloutSpec, RolloutStatus, Route, Strategy, lower};
@@ -120,6 +122,33 @@ pub enum Action {
         /// Its name.
         name: String,
     },
+}
+
+impl fmt::Display for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Create { revision, number } => write!(f, "make {revision} as revision {number}"),
+            Self::Renumber { revision, number } => write!(f, "make {revision} revision {number}"),
+            Self::Scale { revision, to } => write!(f, "scale {revision} to {to}"),
+            Self::KeepUntil {
+                revision,
+                until: Some(until),
+            } => write!(f, "keep {revision} until {until:.0}"),
+            Self::KeepUntil {
+                revision,
+                until: None,
+            } => write!(f, "keep {revision}"),
+            Self::Select { service, revision } => write!(f, "point {service} at {revision}"),
+            Self::Split { route, canary } => {
+                write!(f, "send {canary} of {} to the canary", route.name())
+            }
+            Self::StartRun { name, .. } => write!(f, "start analysis {name}"),
+            Self::StopRun { name } => write!(f, "stop analysis {name}"),
+            Self::Restart { pod, .. } => write!(f, "restart {pod}"),
+            Self::DeleteRevision { revision } => write!(f, "forget {revision}"),
+            Self::DeleteRun { name } => write!(f, "forget analysis {name}"),
+        }
+    }
 }
 
 /// Something that happened, for people.

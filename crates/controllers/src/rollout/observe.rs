@@ -211,7 +211,8 @@ fn revision(set: &ReplicaSet) -> Revision {
         desired: view.desired,
         replicas: view.replicas,
         ready: view.ready,
-        available: view.available,
+        // Those that a deletion which is under way does not take.
+        available: view.lasting(),
         template: Arc::new(view.template),
         keep_until,
     }

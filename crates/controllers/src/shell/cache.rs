@@ -3,7 +3,6 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures::StreamExt;
-use futures::future::Future;
 use kube::core::DeserializeGuard;
 use kube::runtime::reflector::{self, ObjectRef, Store};
 use kube::runtime::watcher::{self, Event};
@@ -25,8 +24,9 @@ pub(crate) struct Cache<K: Kind> {
     store: Store<K>,
     changes: broadcast::Sender<Change<K>>,
     seen: Arc<Seen>,
-    /// Cancelled when the API says that it does not have this kind.
-    absent: CancellationToken,
+    /// Cancelled when everything was listed once, or the API does not have this kind. The store can be waited for too, but
+    /// wakes only one of several who do.
+    listed: CancellationToken,
 }
 
 #[derive(Clone)]
@@ -51,7 +51,7 @@ pub(super) fn new<K: Kind>(api: Api<DeserializeGuard<K>>) -> (Cache<K>, Feeder<K
         store,
         changes,
         seen: Arc::default(),
-        absent: CancellationToken::new(),
+        listed: CancellationToken::new(),
     };
     let feeder = Feeder {
         api,
@@ -89,17 +89,10 @@ impl<K: Kind> Cache<K> {
         self.store.clone()
     }
 
-    /// Resolves when everything was listed once, or the API does not have the kind: then there is nothing to list until
+    /// Cancelled when everything was listed once, or the API does not have the kind: then there is nothing to list until
     /// somebody installs it.
-    pub(super) fn listed(&self) -> impl Future<Output = ()> + Send + use<K> {
-        let (store, absent) = (self.store.clone(), self.absent.clone());
-        async move {
-            tokio::select! {
-                // The writer lives as long as its supervised task, which ends only with everything else.
-                _ = store.wait_until_ready() => {}
-                () = absent.cancelled() => {}
-            }
-        }
+    pub(super) fn listed(&self) -> CancellationToken {
+        self.listed.clone()
     }
 
     /// The objects of `main` that a change of an object of this kind concerns. `concerned` is asked about the object before
@@ -153,11 +146,11 @@ impl<K: Kind> Feeder<K> {
                 Err(watcher::Error::InitialListFailed(kube::Error::Api(status)))
                     if status.code == 404 =>
                 {
-                    let kind = K::plural(&());
-                    if !self.cache.absent.is_cancelled() {
+                    if !self.cache.listed.is_cancelled() {
+                        let kind = K::plural(&());
                         tracing::info!(%kind, "the API does not have this kind (yet)");
                     }
-                    self.cache.absent.cancel();
+                    self.cache.listed.cancel();
                 }
                 Err(error) => {
                     let kind = K::plural(&());
@@ -181,6 +174,7 @@ impl<K: Kind> Feeder<K> {
             Event::InitDone => {
                 self.write(&Event::InitDone);
                 self.cache.seen.listed_since(*listing_since);
+                self.cache.listed.cancel();
                 self.tell(Change::All);
             }
             Event::Apply(object) => {

@@ -150,7 +150,7 @@ async fn a_part_that_ends_or_panics_is_started_again() {
 #[tokio::test(start_paused = true)]
 async fn a_change_concerns_what_it_was_and_what_it_is() {
     let fixture = fixture(&["moved"]).await;
-    fixture.cache.listed().await;
+    fixture.cache.listed().cancelled().await;
     let mut keys = fixture
         .cache
         .triggers(&fixture.cache, |object: &ConfigMap| {
@@ -178,7 +178,7 @@ async fn a_change_concerns_what_it_was_and_what_it_is() {
 #[tokio::test(start_paused = true)]
 async fn own_writes_are_waited_for() {
     let fixture = fixture(&["mine"]).await;
-    fixture.cache.listed().await;
+    fixture.cache.listed().cancelled().await;
     let api: Api<ConfigMap> = Api::default_namespaced(fixture.hub.client.clone());
     let written = merge(&api, "mine", &json!({"data": {"a": "b"}}))
         .await
@@ -219,7 +219,7 @@ async fn a_kind_that_the_api_does_not_have_holds_nobody_up() {
     let clock = Clock::starting_at(Timestamp::UNIX_EPOCH);
     let mut hub = Hub::new(client, clock, None, 1, shutdown.clone());
     let cache = hub.watch::<PodDisruptionBudget>();
-    timeout(Duration::from_secs(60), cache.listed())
+    timeout(Duration::from_secs(60), cache.listed().cancelled())
         .await
         .unwrap();
     shutdown.cancel();

@@ -31,6 +31,8 @@ pub(crate) struct World {
     controllers: Option<(CancellationToken, JoinHandle<()>)>,
     tasks: JoinSet<()>,
     bounds: Arc<Mutex<Bounds>>,
+    /// The longest wait for anything.
+    patience: Duration,
 }
 
 /// What was seen at the events of pods.
@@ -52,6 +54,11 @@ impl Bounds {
 
 impl World {
     pub(crate) fn start() -> Self {
+        Self::start_with(Duration::from_secs(1))
+    }
+
+    /// `pace` is about what a pod takes to start and to stop.
+    pub(crate) fn start_with(pace: Duration) -> Self {
         let clock = Clock::starting_at("2026-01-01T00:00:00Z".parse().unwrap());
         let server_clock = clock.clone();
         let server = ApiServer::new(Store::in_memory()).with_clock(move || server_clock.now());
@@ -62,8 +69,9 @@ impl World {
             controllers: None,
             tasks: JoinSet::new(),
             bounds: Arc::new(Mutex::new(Bounds::NONE)),
+            patience: pace * 3600,
         };
-        let node = node(world.client.clone(), world.clock.clone());
+        let node = node(world.client.clone(), world.clock.clone(), pace);
         world.tasks.spawn(node);
         let sampler = sample(world.client.clone(), Arc::clone(&world.bounds));
         world.tasks.spawn(sampler);
@@ -132,7 +140,7 @@ impl World {
         self.api().get(name).await.unwrap()
     }
 
-    /// Waits for an object to become so; an hour of the virtual clock at most.
+    /// Waits for an object to become so: as long as a pod would take to start 3600 times.
     pub(crate) async fn until<K: Object>(
         &self,
         name: &str,
@@ -140,7 +148,7 @@ impl World {
         test: impl Fn(Option<&K>) -> bool,
     ) -> Option<K> {
         let waiting = await_condition(self.api::<K>(), name, test);
-        match timeout(Duration::from_secs(3600), waiting).await {
+        match timeout(self.patience, waiting).await {
             Ok(found) => found.unwrap(),
             Err(_) => {
                 let last = self.api::<K>().get_opt(name).await.unwrap();
@@ -189,7 +197,7 @@ pub(crate) fn is_ready(pod: &Pod) -> bool {
     serin_api::conditions::is_true(conditions, "Ready")
 }
 
-async fn node(client: Client, clock: Clock) {
+async fn node(client: Client, clock: Clock, pace: Duration) {
     let api: Api<Pod> = Api::default_namespaced(client);
     let mut events = watcher::watcher(api.clone(), watcher::Config::default()).boxed();
     let mut begun = BTreeMap::new();
@@ -207,17 +215,18 @@ async fn node(client: Client, clock: Clock) {
         let (api, clock) = (api.clone(), clock.clone());
         lives.spawn(async move {
             if leaves {
-                sleep(Duration::from_secs(3)).await;
+                sleep(pace * 3).await;
                 let now = DeleteParams::default().grace_period(0);
                 let _ = api.delete(&pod.name_any(), &now).await;
             } else {
-                live(&api, &clock, &pod, number).await;
+                live(&api, &clock, &pod, pace * 37 / u32::from(40 + number)).await;
             }
         });
     }
 }
 
-async fn live(api: &Api<Pod>, clock: &Clock, pod: &Pod, number: u8) {
+/// Pods do not become ready all at once: each has its own pace.
+async fn live(api: &Api<Pod>, clock: &Clock, pod: &Pod, pace: Duration) {
     let image = pod.spec.as_ref().unwrap().containers[0].image.clone();
     let name = pod.name_any();
     let params = PatchParams::default();
@@ -226,7 +235,7 @@ async fn live(api: &Api<Pod>, clock: &Clock, pod: &Pod, number: u8) {
     for (phase, ready) in [("Pending", "False"), ("Running", "True")] {
         let status = json!({"metadata": {"uid": pod.metadata.uid}, "status": {
             "phase": phase,
-            "podIP": format!("127.64.0.{number}"),
+            "podIP": address_of(pod),
             "conditions": [{
                 "type": "Ready",
                 "status": ready,
@@ -240,9 +249,17 @@ async fn live(api: &Api<Pod>, clock: &Clock, pod: &Pod, number: u8) {
         if image.as_deref() == Some(BAD) {
             return;
         }
-        // Pods do not become ready all at once.
-        sleep(Duration::from_millis(500 + 37 * u64::from(number))).await;
+        sleep(pace).await;
     }
+}
+
+/// Any address that is its own, as far as a test needs it.
+fn address_of(pod: &Pod) -> String {
+    let sum = pod.name_any().bytes().fold(7_u32, |sum, byte| {
+        sum.wrapping_mul(31).wrapping_add(u32::from(byte))
+    });
+    let [_, a, b, c] = sum.to_be_bytes();
+    format!("127.{}.{b}.{c}", 64 + a % 64)
 }
 
 /// Counts at every event of a pod.

@@ -48,7 +48,7 @@ impl Draft {
         } else if !alive && family.old.iter().all(|rs| rs.settled) {
             match family.new {
                 None => self.create(desired, observed, family, desired.replicas),
-                Some(_) => sizes.new().for_each(|s| s.to = desired.replicas),
+                Some(_) => sizes.wanted().for_each(|s| s.to = desired.replicas),
             }
         }
         self.set_sizes(desired, &sizes);
@@ -94,7 +94,7 @@ impl<'a> Sizes<'a> {
         }
     }
 
-    fn new(&mut self) -> impl Iterator<Item = &mut Size<'a>> {
+    fn wanted(&mut self) -> impl Iterator<Item = &mut Size<'a>> {
         let new = usize::from(self.has_new);
         self.all.iter_mut().take(new)
     }
@@ -135,7 +135,7 @@ fn rolled<'a>(family: &Family<'a>, new: &'a ReplicaSetView, bounds: Bounds) -> S
     let room = bounds.ceiling.saturating_sub(reserved(family));
     if new.desired > bounds.want || (new.desired < bounds.want && room > 0) {
         let to = bounds.want.min(new.desired.saturating_add(room));
-        sizes.new().for_each(|s| s.to = to);
+        sizes.wanted().for_each(|s| s.to = to);
         return sizes;
     }
     // Unavailable old pods first: they serve nobody. But no more than could be missed if they came back and the new ones did

@@ -283,7 +283,7 @@ mod tests {
         };
         assert_eq!(split(3, 50, 0), (2, 1));
         assert_eq!(split(3, 50, 1), (2, 2));
-        assert_eq!(split(10, 24, 1), (3, 8).min((3, 8)));
+        assert_eq!(split(10, 24, 1), (3, 8));
         assert_eq!(split(10, 5, 0), (1, 9));
         assert_eq!(split(10, 99, 0), (9, 1));
         assert_eq!(split(1, 50, 0), (1, 0));

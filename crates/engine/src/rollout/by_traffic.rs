@@ -171,11 +171,11 @@ impl Planner<'_> {
             self.await_available(stable, 1);
             return;
         }
-        let services = [
-            self.select_opt(&canary.stable_service, stable),
-            self.select_opt(&canary.canary_service, stable),
-        ];
-        if self.set_weight(canary, Weight::ZERO) && services == [true, true] {
+        // The route first: it is the shortest way back.
+        let weight = self.set_weight(canary, Weight::ZERO);
+        let services = [&canary.stable_service, &canary.canary_service]
+            .map(|service| self.select_opt(service, stable));
+        if weight && services == [true, true] {
             self.retire_aborted(canary.abort_scale_down_delay);
             self.reclaim_others(canary, &[&self.current.clone(), stable]);
         }

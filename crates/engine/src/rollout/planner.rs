@@ -26,17 +26,7 @@ pub(super) struct Planner<'a> {
 
 impl<'a> Planner<'a> {
     pub(super) fn new(desired: &'a Desired, observed: &'a Observed, now: Timestamp) -> Self {
-        // A template that has been here before keeps its revision, whatever hashed it: a takeover restarts nothing.
-        let known = observed
-            .revisions
-            .iter()
-            .filter(|r| templates_equal(&r.template, &desired.template))
-            .max_by_key(|r| r.number);
-        let collisions = u32::try_from(observed.status.collision_count.unwrap_or(0)).unwrap_or(0);
-        let current = known.map_or_else(
-            || template_hash(&desired.template, collisions),
-            |r| r.hash.clone(),
-        );
+        let current = wanted_revision(desired, observed);
         Self {
             desired,
             observed,
@@ -79,14 +69,22 @@ impl<'a> Planner<'a> {
             }
             _ => {}
         }
+        self.take_in_step(settled);
+    }
+
+    fn take_in_step(&mut self, settled: bool) {
         let last = i32::try_from(self.steps().len()).unwrap_or(i32::MAX);
-        let index = if settled {
-            last
-        } else {
-            self.next.current_step_index.unwrap_or(0).clamp(0, last)
-        };
-        self.next.current_step_index =
-            matches!(self.desired.strategy, Strategy::Canary(_)).then_some(index);
+        let mut index = self.next.current_step_index.unwrap_or(0).clamp(0, last);
+        if settled || self.next.promote_full {
+            index = last;
+        }
+        if self.next.promote_full {
+            // All further steps are skipped, and what paused at one of them goes on.
+            self.next.pause_conditions = None;
+            self.next.controller_pause = false;
+        }
+        let canary = matches!(self.desired.strategy, Strategy::Canary(_));
+        self.next.current_step_index = canary.then_some(index);
     }
 
     fn begin_again(&mut self) {
@@ -162,13 +160,7 @@ impl<'a> Planner<'a> {
 
     /// The step that is carried out; as many as there are steps when all are done or skipped.
     pub(super) fn step_index(&self) -> usize {
-        let all = self.steps().len();
-        if self.next.promote_full {
-            return all;
-        }
-        usize::try_from(self.next.current_step_index.unwrap_or(0))
-            .unwrap_or(0)
-            .min(all)
+        usize::try_from(self.next.current_step_index.unwrap_or(0)).unwrap_or(0)
     }
 
     /// The share that the canary is to have at a step, and the instances for it.
@@ -370,6 +362,24 @@ impl<'a> Planner<'a> {
             format!("{} is taken back: {why}", self.current),
         );
     }
+}
+
+/// The revision that is wanted. A template that has been here before keeps its revision, whatever hashed it: a takeover of
+/// live ReplicaSets restarts nothing.
+fn wanted_revision(desired: &Desired, observed: &Observed) -> RevisionHash {
+    let collisions = u32::try_from(observed.status.collision_count.unwrap_or(0)).unwrap_or(0);
+    let hash = template_hash(&desired.template, collisions);
+    let same = |r: &&Revision| templates_equal(&r.template, &desired.template);
+    // Nearly always the hash says it, and one comparison is enough.
+    if observed.revision(&hash).as_ref().is_some_and(same) {
+        return hash;
+    }
+    let known = observed
+        .revisions
+        .iter()
+        .filter(same)
+        .max_by_key(|r| r.number);
+    known.map_or(hash, |r| r.hash.clone())
 }
 
 fn step_name(step: &Step) -> String {

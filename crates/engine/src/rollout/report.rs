@@ -156,24 +156,27 @@ impl Planner<'_> {
     }
 
     fn tell_phase(&mut self) {
-        let replicas = self.desired.replicas;
-        let enough = self
-            .observed
-            .revisions
-            .iter()
-            .map(|r| r.available)
-            .sum::<u32>()
-            >= replicas;
         let on_current = self.stable().as_ref() == Some(&self.current);
-        let complete = on_current
-            && matches!(
-                self.waiting,
-                WaitingOn::Nothing | WaitingOn::ScaleDown { .. }
-            );
-        let timed_out = conditions::get(&self.next.conditions, PROGRESSING)
-            .is_some_and(|c| c.reason == TIMED_OUT);
-        let paused = self.next.controller_pause || matches!(self.waiting, WaitingOn::Paused);
-        let phase = if self.next.abort || (timed_out && !complete) {
+        let at_rest = matches!(
+            self.waiting,
+            WaitingOn::Nothing | WaitingOn::ScaleDown { .. }
+        );
+        let complete = on_current && at_rest;
+        let paused = self.next.controller_pause || self.waiting == WaitingOn::Paused;
+        let phase = self.phase(complete, paused);
+        self.tell_conditions(complete, paused, phase);
+        self.next.phase = Some(phase);
+        // The reason of an abort stays until the next revision; everything else is derived anew.
+        if !self.next.abort {
+            let waits = self.waiting != WaitingOn::Nothing;
+            self.next.message = waits.then(|| format!("waits for {}", self.waiting));
+        }
+    }
+
+    fn phase(&self, complete: bool, paused: bool) -> RolloutPhase {
+        let progressing = conditions::get(&self.next.conditions, PROGRESSING);
+        let late = progressing.is_some_and(|c| c.reason == TIMED_OUT) && !complete;
+        if self.next.abort || late {
             RolloutPhase::Degraded
         } else if paused {
             RolloutPhase::Paused
@@ -181,54 +184,40 @@ impl Planner<'_> {
             RolloutPhase::Healthy
         } else {
             RolloutPhase::Progressing
-        };
-        let now = self.now;
-        let status = &mut self.next;
-        set(
-            status,
-            now,
-            "Available",
-            enough,
-            "AvailableReason",
-            if enough {
-                "enough instances are available"
-            } else {
-                "too few instances are available"
-            },
-        );
-        set(
-            status,
-            now,
-            "Paused",
-            paused,
-            "RolloutPaused",
-            if paused { "paused" } else { "not paused" },
-        );
-        set(
-            status,
-            now,
-            "Completed",
-            complete,
-            "RolloutCompleted",
-            if complete {
-                "the users are on the wanted revision"
-            } else {
-                "under way"
-            },
-        );
-        set(
-            status,
-            now,
-            "Healthy",
-            phase == RolloutPhase::Healthy,
-            "RolloutHealthy",
-            if complete { "healthy" } else { "not healthy" },
-        );
-        status.phase = Some(phase);
-        // The reason of an abort stays until the next revision; everything else is derived anew.
-        if !status.abort {
-            status.message =
-                (self.waiting != WaitingOn::Nothing).then(|| format!("waits for {}", self.waiting));
+        }
+    }
+
+    fn tell_conditions(&mut self, complete: bool, paused: bool, phase: RolloutPhase) {
+        let available: u32 = self.observed.revisions.iter().map(|r| r.available).sum();
+        let enough = available >= self.desired.replicas;
+        let healthy = phase == RolloutPhase::Healthy;
+        let told = [
+            (
+                "Available",
+                enough,
+                "AvailableReason",
+                [
+                    "too few instances are available",
+                    "enough instances are available",
+                ],
+            ),
+            ("Paused", paused, "RolloutPaused", ["not paused", "paused"]),
+            (
+                "Completed",
+                complete,
+                "RolloutCompleted",
+                ["under way", "the users are on the wanted revision"],
+            ),
+            (
+                "Healthy",
+                healthy,
+                "RolloutHealthy",
+                ["not healthy", "healthy"],
+            ),
+        ];
+        for (kind, truth, reason, [no, yes]) in told {
+            let message = if truth { yes } else { no };
+            set(&mut self.next, self.now, kind, truth, reason, message);
         }
     }
 }

@@ -35,11 +35,55 @@ pub struct Failure {
     pub story: Vec<String>,
 }
 
+/// When the world begins: any time will do.
+const BEGINNING: Timestamp = Timestamp::constant(1_800_000_000, 0);
 const REPLICAS: u32 = 4;
 /// Versions 1 to 3 are good, 4 never becomes ready, 5 answers badly.
 const VERSIONS: u64 = 5;
 const FAULTY_STEPS: usize = 120;
-const HEALING_STEPS: usize = 400;
+const HEALING_STEPS: usize = 200;
+
+/// What somebody does in [`story`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Act {
+    /// Ask for a version: 1 to 3 are good, 4 never becomes ready, 5 answers badly.
+    Deploy(u64),
+    /// Go on from a pause.
+    Promote,
+    /// Take the release back.
+    Abort,
+    /// Begin an aborted release again.
+    Retry,
+}
+
+/// Tells what happens in a world without faults: each act, and the seconds after it until the next.
+///
+/// # Errors
+/// The rule that was broken, with the story.
+pub fn story(scenario: Scenario, acts: &[(Act, u32)]) -> Result<Vec<String>, Failure> {
+    let mut world = World::new(scenario, 0);
+    world.faults = false;
+    for (act, seconds) in acts {
+        world.tell(format!("somebody: {act:?}"));
+        match act {
+            Act::Deploy(version) => {
+                world.spec = world
+                    .specs
+                    .get(*version as usize)
+                    .cloned()
+                    .unwrap_or_default()
+            }
+            Act::Promote => world.status.pause_conditions = None,
+            Act::Abort => world.status.abort = true,
+            Act::Retry => world.status.abort = false,
+        }
+        world.generation += 1;
+        for _ in 0..*seconds {
+            world.step().map_err(|what| world.failure(what))?;
+        }
+    }
+    Ok(world.story)
+}
 
 /// Runs one seed and tells its story.
 ///
@@ -109,6 +153,8 @@ struct World {
     weight: Served<Weight>,
     runs: Vec<Run>,
     faults: bool,
+    /// Whether a person ends every pause.
+    somebody_goes_on: bool,
     /// What the controller last saw of the things that others change; it may be behind.
     seen: Option<Observed>,
     story: Vec<String>,
@@ -135,7 +181,7 @@ impl World {
         Self {
             scenario,
             dice: Dice::new(seed),
-            now: Timestamp::UNIX_EPOCH + SignedDuration::from_hours(24 * 365 * 56),
+            now: BEGINNING,
             spec: spec(scenario, 1),
             specs: (0..=VERSIONS)
                 .map(|version| spec(scenario, version))
@@ -151,6 +197,7 @@ impl World {
             },
             runs: Vec::new(),
             faults: true,
+            somebody_goes_on: false,
             seen: None,
             story: Vec::new(),
         }
@@ -163,9 +210,13 @@ impl World {
         }
     }
 
-    fn tell(&mut self, what: String) {
-        self.story
-            .push(format!("{} {what}", self.now.as_second() % 100_000));
+    /// Notes what happened, with versions in the place of hashes.
+    fn tell(&mut self, mut what: String) {
+        for (hash, set) in &self.sets {
+            what = what.replace(hash.as_str(), &format!("v{}", set.version));
+        }
+        let second = self.now.as_second() - BEGINNING.as_second();
+        self.story.push(format!("{second:03}s {what}"));
     }
 
     /// People and faults: a new version, an old one, the verbs, an instance that dies.
@@ -229,6 +280,7 @@ impl World {
 
     fn heal(&mut self) {
         self.faults = false;
+        self.somebody_goes_on = true;
         self.spec.paused = None;
         self.seen = None;
         self.tell("the world heals".to_owned());
@@ -246,8 +298,7 @@ impl World {
             self.control()?;
             self.rules()?;
         }
-        if !self.faults && self.status.controller_pause {
-            // Once healed, a person is there to go on.
+        if self.somebody_goes_on && self.status.controller_pause {
             self.status.pause_conditions = None;
         }
         Ok(())
@@ -355,10 +406,10 @@ impl World {
         };
         for (i, action) in plan.actions.iter().enumerate() {
             if killed_after == Some(i) {
-                self.tell(format!("killed before {action:?}"));
+                self.tell(format!("killed before: {action}"));
                 return Ok(());
             }
-            self.tell(format!("{action:?}"));
+            self.tell(action.to_string());
             self.apply(action);
         }
         if killed_after.is_some() {
@@ -368,10 +419,17 @@ impl World {
         if plan.status.current_step_index != self.status.current_step_index
             || plan.status.phase != self.status.phase
         {
-            self.tell(format!(
-                "step {:?}, {:?}, waits for {}",
-                plan.status.current_step_index, plan.status.phase, plan.waiting_on
-            ));
+            let phase = plan
+                .status
+                .phase
+                .map(|phase| format!("{phase:?}"))
+                .unwrap_or_default();
+            let step = plan
+                .status
+                .current_step_index
+                .map(|i| format!("step {i}, "))
+                .unwrap_or_default();
+            self.tell(format!("{step}{phase}, waits for {}", plan.waiting_on));
         }
         self.status = plan.status;
         // Its own writes it has seen; what others do after this it may miss for a while.

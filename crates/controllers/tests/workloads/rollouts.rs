@@ -1,0 +1,308 @@
+//! Rollouts over the embedded API, on a virtual clock. Nobody acknowledges here: there is no gateway.
+
+use k8s_openapi::api::apps::v1::ReplicaSet;
+use k8s_openapi::api::core::v1::{Pod, Service};
+use kube::ResourceExt;
+use kube::api::{Patch, PatchParams};
+use serde_json::{Value, json};
+use serin_api::analysis::{AnalysisPhase, AnalysisRun, AnalysisTemplate};
+use serin_api::gateway_api::HTTPRoute;
+use serin_api::keys::label;
+use serin_api::rollout::{Rollout, RolloutPhase, RolloutStatus};
+
+use crate::world::{World, is_ready};
+
+fn rollout(version: &str, strategy: Value) -> Value {
+    json!({
+        "apiVersion": "argoproj.io/v1alpha1", "kind": "Rollout", "metadata": {"name": "web"},
+        "spec": {
+            "replicas": 5, "selector": {"matchLabels": {"app": "web"}}, "strategy": strategy,
+            "template": template(version),
+        },
+    })
+}
+
+fn template(version: &str) -> Value {
+    json!({
+        "metadata": {"labels": {"app": "web"}},
+        "spec": {"containers": [{"name": "web", "image": format!("web:{version}")}]},
+    })
+}
+
+async fn release(world: &World, version: &str) {
+    let patch = json!({"spec": {"template": template(version)}});
+    world.merge::<Rollout>("web", patch).await;
+}
+
+async fn service(world: &World, name: &str) {
+    let spec = json!({"selector": {"app": "web"}, "ports": [{"port": 80}]});
+    let object =
+        json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": name}, "spec": spec});
+    world.create::<Service>(object).await;
+}
+
+/// What a client does: a patch of the status alone.
+async fn verb(world: &World, patch: Value) {
+    let params = PatchParams::default();
+    let api = world.api::<Rollout>();
+    api.patch_status("web", &params, &Patch::Merge(patch))
+        .await
+        .unwrap();
+}
+
+/// Waits until the status of the present spec is like this.
+async fn until(world: &World, what: &str, holds: impl Fn(&RolloutStatus) -> bool) -> RolloutStatus {
+    let seen: Option<Rollout> = world
+        .until("web", what, |rollout: Option<&Rollout>| {
+            let Some(rollout) = rollout else { return false };
+            let status = rollout.status.clone().unwrap_or_default();
+            let observed = status
+                .observed_generation
+                .as_deref()
+                .and_then(|g| g.parse().ok());
+            observed == rollout.metadata.generation && holds(&status)
+        })
+        .await;
+    seen.and_then(|rollout| rollout.status).unwrap_or_default()
+}
+
+fn is(phase: RolloutPhase) -> impl Fn(&RolloutStatus) -> bool {
+    move |status| status.phase == Some(phase)
+}
+
+async fn image_counts(world: &World) -> Vec<(String, usize)> {
+    let mut counts = std::collections::BTreeMap::new();
+    let pods = world.list::<Pod>().await.into_iter();
+    let staying = pods.filter(|pod| is_ready(pod) && pod.metadata.deletion_timestamp.is_none());
+    for pod in staying {
+        let image = pod.spec.unwrap().containers[0].image.clone().unwrap();
+        *counts.entry(image).or_default() += 1;
+    }
+    counts.into_iter().collect()
+}
+
+fn counted(counts: &[(&str, usize)]) -> Vec<(String, usize)> {
+    counts
+        .iter()
+        .map(|(image, n)| ((*image).to_owned(), *n))
+        .collect()
+}
+
+fn pausing() -> Value {
+    json!({"canary": {"maxSurge": 1, "maxUnavailable": 0, "steps": [{"setWeight": 20}, {"pause": {}}, {"setWeight": 60}, {"pause": {"duration": "30m"}}]}})
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_canary_by_replicas_waits_for_a_person_and_for_time() {
+    let world = World::start();
+    world.create::<Rollout>(rollout("v1", pausing())).await;
+    until(&world, "v1", is(RolloutPhase::Healthy)).await;
+    release(&world, "v2").await;
+    let paused = until(&world, "the pause", is(RolloutPhase::Paused)).await;
+    assert_eq!(paused.current_step_index, Some(1));
+    assert_eq!(
+        image_counts(&world).await,
+        counted(&[("web:v1", 4), ("web:v2", 1)])
+    );
+
+    verb(&world, json!({"status": {"pauseConditions": null}})).await;
+    let before = world.now();
+    until(&world, "the second pause", |s| {
+        s.current_step_index == Some(3) && s.phase == Some(RolloutPhase::Paused)
+    })
+    .await;
+    assert_eq!(
+        image_counts(&world).await,
+        counted(&[("web:v1", 2), ("web:v2", 3)])
+    );
+    until(&world, "v2", is(RolloutPhase::Healthy)).await;
+    assert!(world.now().duration_since(before).as_mins() >= 30);
+    assert_eq!(image_counts(&world).await, counted(&[("web:v2", 5)]));
+    world.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_abort_goes_back_and_a_retry_begins_again() {
+    let world = World::start();
+    world.create::<Rollout>(rollout("v1", pausing())).await;
+    until(&world, "v1", is(RolloutPhase::Healthy)).await;
+    release(&world, "v2").await;
+    until(&world, "the pause", is(RolloutPhase::Paused)).await;
+    verb(&world, json!({"status": {"abort": true}})).await;
+    let aborted = until(&world, "the abort", |s| {
+        s.abort && s.updated_replicas == Some(0)
+    })
+    .await;
+    assert_eq!(aborted.phase, Some(RolloutPhase::Degraded));
+    until(&world, "all of v1", |s| s.available_replicas == Some(5)).await;
+    assert_eq!(image_counts(&world).await, counted(&[("web:v1", 5)]));
+    verb(&world, json!({"status": {"abort": false}})).await;
+    until(&world, "the pause again", |s| {
+        s.current_step_index == Some(1) && s.phase == Some(RolloutPhase::Paused)
+    })
+    .await;
+    verb(&world, json!({"status": {"promoteFull": true}})).await;
+    until(&world, "v2", is(RolloutPhase::Healthy)).await;
+    assert_eq!(image_counts(&world).await, counted(&[("web:v2", 5)]));
+    world.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn killed_controllers_go_on_at_the_same_step() {
+    let mut world = World::start();
+    world.create::<Rollout>(rollout("v1", pausing())).await;
+    until(&world, "v1", is(RolloutPhase::Healthy)).await;
+    release(&world, "v2").await;
+    until(&world, "the pause", is(RolloutPhase::Paused)).await;
+    let sets = world.list::<ReplicaSet>().await.len();
+    world.kill_controllers().await;
+    verb(&world, json!({"status": {"pauseConditions": null}})).await;
+    world.start_controllers();
+    let next = until(&world, "the second pause", |s| {
+        s.current_step_index == Some(3)
+    })
+    .await;
+    assert!(!next.abort);
+    assert_eq!(world.list::<ReplicaSet>().await.len(), sets);
+    world.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_blue_green_release_waits_for_a_person_and_its_undo_starts_nothing() {
+    let world = World::start();
+    service(&world, "active").await;
+    service(&world, "preview").await;
+    let strategy = json!({"blueGreen": {"activeService": "active", "previewService": "preview", "autoPromotionEnabled": false, "scaleDownDelaySeconds": 600}});
+    world.create::<Rollout>(rollout("v1", strategy)).await;
+    let first = until(&world, "v1", is(RolloutPhase::Healthy))
+        .await
+        .stable_rs;
+    release(&world, "v2").await;
+    until(&world, "the pause", is(RolloutPhase::Paused)).await;
+    assert_eq!(selected(&world, "active").await, first);
+    assert_ne!(selected(&world, "preview").await, first);
+
+    verb(&world, json!({"status": {"pauseConditions": null}})).await;
+    let second = until(&world, "v2", is(RolloutPhase::Healthy))
+        .await
+        .stable_rs;
+    assert_eq!(selected(&world, "active").await, second);
+    let before: Vec<_> = pod_uids(&world).await;
+    release(&world, "v1").await;
+    until(&world, "v1 again", |s| {
+        s.stable_rs == first && s.phase == Some(RolloutPhase::Healthy)
+    })
+    .await;
+    assert_eq!(selected(&world, "active").await, first);
+    assert!(
+        pod_uids(&world)
+            .await
+            .iter()
+            .all(|uid| before.contains(uid))
+    );
+    world.stop().await;
+}
+
+async fn selected(world: &World, service: &str) -> Option<String> {
+    let service: Service = world.get(service).await;
+    service
+        .spec?
+        .selector?
+        .get(label::ROLLOUT_POD_TEMPLATE_HASH)
+        .cloned()
+}
+
+async fn pod_uids(world: &World) -> Vec<String> {
+    world
+        .list::<Pod>()
+        .await
+        .iter()
+        .filter_map(ResourceExt::uid)
+        .collect()
+}
+
+fn routed() -> Value {
+    let analysis = json!({"templates": [{"templateName": "errors"}]});
+    json!({"canary": {
+        "stableService": "stable", "canaryService": "canary", "scaleDownDelaySeconds": 5,
+        "trafficRouting": {"plugins": {"argoproj-labs/gatewayAPI": {"httpRoute": "web", "namespace": "default"}}},
+        "steps": [{"setWeight": 20}, {"analysis": analysis}],
+    }})
+}
+
+async fn route(world: &World) {
+    service(world, "stable").await;
+    service(world, "canary").await;
+    let refs = json!([{"name": "stable", "port": 80, "weight": 100}, {"name": "canary", "port": 80, "weight": 0}]);
+    let spec = json!({"rules": [{"backendRefs": refs}]});
+    let object = json!({"apiVersion": "gateway.networking.k8s.io/v1", "kind": "HTTPRoute", "metadata": {"name": "web"}, "spec": spec});
+    world.create::<HTTPRoute>(object).await;
+}
+
+async fn weights(world: &World) -> Vec<i32> {
+    let route: HTTPRoute = world.get("web").await;
+    route.spec.rules[0]
+        .backend_refs
+        .iter()
+        .map(|b| b.weight.unwrap_or(1))
+        .collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_missing_is_named_and_nothing_is_touched() {
+    let world = World::start();
+    world.create::<Rollout>(rollout("v1", routed())).await;
+    let invalid = until(&world, "the problems", is(RolloutPhase::Degraded)).await;
+    let message = invalid.message.unwrap();
+    for missing in [
+        "service \"stable\" not found",
+        "service \"canary\" not found",
+        "HTTPRoute \"web\" not found",
+        "AnalysisTemplate \"errors\" not found",
+    ] {
+        assert!(message.contains(missing), "{message}");
+    }
+    assert_eq!(world.list::<ReplicaSet>().await.len(), 0);
+    // Once everything is there it goes on by itself.
+    route(&world).await;
+    let metric = json!({"name": "m", "provider": {"serin": {"metric": "requests"}}});
+    let template = json!({"apiVersion": "argoproj.io/v1alpha1", "kind": "AnalysisTemplate", "metadata": {"name": "errors"}, "spec": {"metrics": [metric]}});
+    world.create::<AnalysisTemplate>(template).await;
+    until(&world, "v1", is(RolloutPhase::Healthy)).await;
+    world.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_source_of_metrics_that_is_down_never_promotes() {
+    let world = World::start();
+    route(&world).await;
+    let metric = json!({"name": "m", "interval": "5s", "count": 3, "provider": {"serin": {"metric": "error-ratio"}}, "successCondition": "result < 0.01"});
+    let template = json!({"apiVersion": "argoproj.io/v1alpha1", "kind": "AnalysisTemplate", "metadata": {"name": "errors"}, "spec": {"metrics": [metric]}});
+    world.create::<AnalysisTemplate>(template).await;
+    world.create::<Rollout>(rollout("v1", routed())).await;
+    until(&world, "v1", is(RolloutPhase::Healthy)).await;
+    assert_eq!(weights(&world).await, [100, 0]);
+    release(&world, "v2").await;
+    until(&world, "the analysis", |s| s.current_step_index == Some(1)).await;
+    assert_eq!(weights(&world).await, [80, 20]);
+
+    let aborted = until(&world, "the abort", |s| s.abort).await;
+    assert!(aborted.message.unwrap().contains("could not be taken"));
+    until(&world, "the way back", |s| {
+        s.canary
+            .weights
+            .as_ref()
+            .is_some_and(|w| w.canary.weight == 0 && w.verified == Some(true))
+    })
+    .await;
+    assert_eq!(weights(&world).await, [100, 0]);
+    let runs: Vec<AnalysisRun> = world.list().await;
+    assert_eq!(
+        runs.iter()
+            .map(|r| r.status.as_ref().unwrap().phase)
+            .collect::<Vec<_>>(),
+        [AnalysisPhase::Error]
+    );
+    assert_eq!(image_counts(&world).await[0], ("web:v1".to_owned(), 5));
+    world.stop().await;
+}

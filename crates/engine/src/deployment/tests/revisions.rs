@@ -1,0 +1,179 @@
+//! Which ReplicaSet is which version, and what becomes of it.
+
+use expect_test::expect;
+use serde_json::json;
+
+use super::*;
+
+#[test]
+fn the_first_version_is_made_whole() {
+    let plan = plan(
+        &desired(json!({"minReadySeconds": 5})),
+        &Observed::default(),
+        at(100),
+    );
+    expect![[r#"
+        create as revision 1 with 6
+        number 1
+        waits for 0 of 6 instances of 58d5dfc74f to become available
+    "#]]
+    .assert_eq(&show(&plan));
+    let Action::Create(rs) = &plan.actions[0] else {
+        panic!("a ReplicaSet must be made");
+    };
+    expect![[r#"
+        {
+          "apiVersion": "apps/v1",
+          "kind": "ReplicaSet",
+          "metadata": {
+            "annotations": {
+              "deployment.kubernetes.io/desired-replicas": "6",
+              "deployment.kubernetes.io/revision": "1",
+              "kubernetes.io/change-cause": "faster search"
+            },
+            "labels": {
+              "app": "web",
+              "pod-template-hash": "58d5dfc74f"
+            },
+            "name": "web-58d5dfc74f",
+            "ownerReferences": [
+              {
+                "apiVersion": "apps/v1",
+                "blockOwnerDeletion": true,
+                "controller": true,
+                "kind": "Deployment",
+                "name": "web",
+                "uid": "d"
+              }
+            ]
+          },
+          "spec": {
+            "minReadySeconds": 5,
+            "replicas": 6,
+            "selector": {
+              "matchLabels": {
+                "app": "web",
+                "pod-template-hash": "58d5dfc74f"
+              }
+            },
+            "template": {
+              "metadata": {
+                "labels": {
+                  "app": "web",
+                  "pod-template-hash": "58d5dfc74f"
+                }
+              },
+              "spec": {
+                "containers": [
+                  {
+                    "image": "v2",
+                    "name": "web"
+                  }
+                ]
+              }
+            }
+          }
+        }"#]]
+    .assert_eq(&serde_json::to_string_pretty(rs).unwrap());
+}
+
+#[test]
+fn a_rollback_gets_the_next_number() {
+    let mut old = rs("v2", 0);
+    old.revision = 1;
+    old.annotations
+        .insert(key::DEPLOYMENT_REVISION.into(), "1".into());
+    let mut current = rs("v1", 6);
+    current.revision = 3;
+    check(
+        json!({}),
+        vec![old, current],
+        &expect![[r#"
+        web-v2 0 -> 2 desired-replicas=6 revision=4
+        number 4
+        waits for 0 of 6 instances of 58d5dfc74f to become available
+    "#]],
+    );
+}
+
+#[test]
+fn a_taken_name_is_passed_over() {
+    let wanted = desired(json!({}));
+    let name = |collisions| format!("web-{}", hash::template_hash(&wanted.template, collisions));
+    let observed = Observed {
+        taken: BTreeSet::from([name(0), name(1)]),
+        ..Observed::default()
+    };
+    let plan = plan(&wanted, &observed, at(100));
+    let Action::Create(rs) = &plan.actions[0] else {
+        panic!("a ReplicaSet must be made");
+    };
+    assert_eq!(rs.metadata.name, Some(name(2)));
+    assert_eq!(plan.status.collision_count, Some(2));
+}
+
+#[test]
+fn replica_sets_are_claimed_by_uid() {
+    // Deleted and made again under the same name: the ReplicaSet of the old one is not ours.
+    let foreign = ReplicaSetView {
+        owner_uid: Some("gone".into()),
+        ..rs("v2", 6)
+    };
+    let orphan = ReplicaSetView {
+        owner_uid: None,
+        ..rs("v1", 6)
+    };
+    let stray = ReplicaSetView {
+        labels: BTreeMap::new(),
+        ..rs("v3", 1)
+    };
+    check(
+        json!({}),
+        vec![foreign, rs("v1", 6)],
+        &expect![[r#"
+        create as revision 2 with 2
+        waits for 0 of 6 instances of 58d5dfc74f to become available
+    "#]],
+    );
+    // Nothing is made before it is known what the orphan is.
+    check(
+        json!({}),
+        vec![orphan, stray],
+        &expect![[r#"
+        adopt web-v1
+        release web-v3
+        waits for 0 of 6 instances of 58d5dfc74f to become available
+    "#]],
+    );
+}
+
+#[test]
+fn the_oldest_versions_are_forgotten() {
+    let all = || vec![rs("v2", 6), rs("v1", 0), rs("v0", 0), rs("v3", 0)];
+    let mut newest = rs("v2", 6);
+    newest.revision = 9;
+    newest
+        .annotations
+        .insert(key::DEPLOYMENT_REVISION.into(), "9".into());
+    let mut sets = all();
+    sets[0] = newest;
+    check(
+        json!({"revisionHistoryLimit": 1}),
+        sets.clone(),
+        &expect![[r#"
+            number 9
+            delete web-v0
+            delete web-v1
+            waits for nothing
+        "#]],
+    );
+    sets[0].available = 5;
+    check(
+        json!({"revisionHistoryLimit": 1}),
+        sets,
+        &expect![[r#"
+        number 9
+        waits for 5 of 6 instances of 58d5dfc74f to become available
+    "#]],
+    );
+}
