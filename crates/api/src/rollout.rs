@@ -4,12 +4,13 @@
 //! [`lower`] goes from one to the other with every problem at once.
 
 mod desired;
+mod lower;
+mod routing;
 mod spec;
 mod status;
 
-pub use desired::{
-    AnalysisRef, BackgroundAnalysis, BlueGreen, Canary, CanaryScale, Desired, Lowered, Route, Step,
-    Strategy, lower,
-};
+pub use desired::*;
+pub use lower::{Lowered, lower};
+pub use routing::*;
 pub use spec::*;
 pub use status::*;

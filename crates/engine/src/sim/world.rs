@@ -5,10 +5,15 @@ use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::PodTemplateSpec;
-use serde_json::{Value, json};
+use serde_json::Value;
 use serin_api::analysis::AnalysisPhase;
-use serin_api::rollout::{RolloutSpec, RolloutStatus, Route, lower};
+use serin_api::rollout::{RolloutSpec, RolloutStatus, Route};
 use serin_api::units::{RevisionHash, Weight};
+
+mod objects;
+mod rules;
+
+use objects::{spec, templates, version};
 
 use super::dice::Dice;
 use crate::analysis::TemplateSource;
@@ -522,98 +527,6 @@ impl World {
             outcome,
         });
     }
-
-    /// What must hold of the world at every moment, whatever the controller believes.
-    fn rules(&self) -> Result<(), String> {
-        self.requests_have_a_taker()?;
-        let Some(stable) = self.status.stable_rs.as_deref().map(RevisionHash::new) else {
-            return Ok(());
-        };
-        let updating = self.status.current_pod_hash.as_deref() != Some(stable.as_str());
-        if updating && self.scenario != Scenario::Replicas {
-            let has = self.sets.get(&stable).map_or(0, |s| s.desired);
-            if has < REPLICAS {
-                return Err(format!(
-                    "the stable revision has {has} instances of {REPLICAS} while another is on trial"
-                ));
-            }
-        }
-        if self.scenario == Scenario::Replicas {
-            let all: u32 = self.sets.values().map(|s| s.desired).sum();
-            if all > REPLICAS + 1 {
-                return Err(format!(
-                    "{all} instances are wanted; {} are allowed",
-                    REPLICAS + 1
-                ));
-            }
-        }
-        Ok(())
-    }
-
-    /// Whatever share the data plane sends somewhere, somebody is there to answer.
-    fn requests_have_a_taker(&self) -> Result<(), String> {
-        let share = |name: &str, weight: Weight| {
-            let revision = self.services.get(name).and_then(|s| s.served.clone());
-            (revision, weight)
-        };
-        let shares = match self.scenario {
-            Scenario::Traffic => vec![
-                share("canary", self.weight.served),
-                share("stable", self.weight.served.complement()),
-            ],
-            Scenario::BlueGreen => vec![share("active", Weight::FULL)],
-            Scenario::Replicas => Vec::new(),
-        };
-        for (revision, weight) in shares {
-            let Some(revision) = revision.filter(|_| weight > Weight::ZERO) else {
-                continue;
-            };
-            let ready = self.sets.get(&revision).map_or(0, |s| s.ready(self.now));
-            if ready == 0 {
-                return Err(format!(
-                    "{weight} of the requests go to {revision}, which has no ready instance"
-                ));
-            }
-        }
-        Ok(())
-    }
-
-    /// After healing: the users are on what is wanted, or what was bad has been taken back, and nothing else is left over.
-    fn at_rest(&self) -> Result<(), String> {
-        let status = &self.status;
-        let stable = status.stable_rs.clone().map(RevisionHash::new);
-        let wanted = status.current_pod_hash.clone().map(RevisionHash::new);
-        let bad = [4, 5].contains(&version(&self.spec));
-        let done = stable.is_some() && stable == wanted;
-        // The very first version has nothing to fall back to.
-        let stuck = bad && version(&self.spec) == 4 && (stable.is_none() || !status.abort);
-        if !done && !status.abort && !stuck {
-            return Err(format!(
-                "not at rest: {:?} {:?} waits for {:?}",
-                status.phase, status.message, status.waiting_on
-            ));
-        }
-        if stuck {
-            return Ok(());
-        }
-        if self.scenario == Scenario::Traffic && self.weight.served != Weight::ZERO {
-            return Err(format!("at rest with {} on the canary", self.weight.served));
-        }
-        for (hash, set) in &self.sets {
-            let expected = if Some(hash) == stable.as_ref() {
-                REPLICAS
-            } else {
-                0
-            };
-            if set.desired != expected {
-                return Err(format!(
-                    "at rest with {} instances of {hash}, not {expected}",
-                    set.desired
-                ));
-            }
-        }
-        Ok(())
-    }
 }
 
 impl Set {
@@ -624,52 +537,4 @@ impl Set {
             .filter(|p| p.ready_at.is_some_and(|at| at <= now))
             .count() as u32
     }
-}
-
-fn version(spec: &RolloutSpec) -> u64 {
-    let labels = spec
-        .template
-        .as_ref()
-        .and_then(|t| t.metadata.as_ref())
-        .and_then(|m| m.labels.as_ref());
-    labels
-        .and_then(|l| l.get("version"))
-        .and_then(|v| v.parse().ok())
-        .unwrap_or(0)
-}
-
-fn spec(scenario: Scenario, version: u64) -> RolloutSpec {
-    let analysis = json!({"templates": [{"templateName": "t"}]});
-    let strategy = match scenario {
-        Scenario::Traffic => json!({"canary": {
-            "stableService": "stable", "canaryService": "canary", "scaleDownDelaySeconds": 5, "abortScaleDownDelaySeconds": 3,
-            "trafficRouting": {"plugins": {"argoproj-labs/gatewayAPI": {"httpRoute": "web"}}},
-            "steps": [{"setWeight": 25}, {"analysis": analysis}, {"pause": {"duration": 3}}, {"setWeight": 50}, {"pause": {}}, {"setWeight": 75}],
-        }}),
-        Scenario::Replicas => json!({"canary": {
-            "maxSurge": 1, "maxUnavailable": 1,
-            "steps": [{"setWeight": 25}, {"analysis": analysis}, {"setWeight": 50}, {"pause": {"duration": 3}}],
-        }}),
-        Scenario::BlueGreen => json!({"blueGreen": {
-            "activeService": "active", "previewService": "preview", "previewReplicaCount": 1, "scaleDownDelaySeconds": 5,
-            "abortScaleDownDelaySeconds": 3, "autoPromotionSeconds": 4, "prePromotionAnalysis": analysis, "postPromotionAnalysis": analysis,
-        }}),
-    };
-    let labels = json!({"app": "web", "version": version.to_string()});
-    let value = json!({
-        "replicas": REPLICAS, "selector": {"matchLabels": {"app": "web"}}, "strategy": strategy,
-        "template": {"metadata": {"labels": labels}, "spec": {"containers": [{"name": "web", "image": "web"}]}},
-    });
-    let spec: RolloutSpec = serde_json::from_value(value).unwrap_or_default();
-    debug_assert!(
-        lower(&spec).desired.is_some(),
-        "{:?}",
-        lower(&spec).problems
-    );
-    spec
-}
-
-fn templates() -> TemplateSource {
-    let template = serde_json::from_value(json!({"metrics": [{"name": "m"}]})).unwrap_or_default();
-    BTreeMap::from([((false, "t".to_owned()), template)])
 }

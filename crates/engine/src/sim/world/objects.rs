@@ -1,0 +1,57 @@
+//! The objects of the world, as a person would write them.
+
+use std::collections::BTreeMap;
+
+use serde_json::json;
+use serin_api::rollout::{RolloutSpec, lower};
+
+use super::{REPLICAS, Scenario};
+use crate::analysis::TemplateSource;
+
+pub(super) fn version(spec: &RolloutSpec) -> u64 {
+    let labels = spec
+        .template
+        .as_ref()
+        .and_then(|t| t.metadata.as_ref())
+        .and_then(|m| m.labels.as_ref());
+    labels
+        .and_then(|l| l.get("version"))
+        .and_then(|v| v.parse().ok())
+        .unwrap_or(0)
+}
+
+pub(super) fn spec(scenario: Scenario, version: u64) -> RolloutSpec {
+    let analysis = json!({"templates": [{"templateName": "t"}]});
+    let strategy = match scenario {
+        Scenario::Traffic => json!({"canary": {
+            "stableService": "stable", "canaryService": "canary", "scaleDownDelaySeconds": 5, "abortScaleDownDelaySeconds": 3,
+            "trafficRouting": {"plugins": {"argoproj-labs/gatewayAPI": {"httpRoute": "web"}}},
+            "steps": [{"setWeight": 25}, {"analysis": analysis}, {"pause": {"duration": 3}}, {"setWeight": 50}, {"pause": {}}, {"setWeight": 75}],
+        }}),
+        Scenario::Replicas => json!({"canary": {
+            "maxSurge": 1, "maxUnavailable": 1,
+            "steps": [{"setWeight": 25}, {"analysis": analysis}, {"setWeight": 50}, {"pause": {"duration": 3}}],
+        }}),
+        Scenario::BlueGreen => json!({"blueGreen": {
+            "activeService": "active", "previewService": "preview", "previewReplicaCount": 1, "scaleDownDelaySeconds": 5,
+            "abortScaleDownDelaySeconds": 3, "autoPromotionSeconds": 4, "prePromotionAnalysis": analysis, "postPromotionAnalysis": analysis,
+        }}),
+    };
+    let labels = json!({"app": "web", "version": version.to_string()});
+    let value = json!({
+        "replicas": REPLICAS, "selector": {"matchLabels": {"app": "web"}}, "strategy": strategy,
+        "template": {"metadata": {"labels": labels}, "spec": {"containers": [{"name": "web", "image": "web"}]}},
+    });
+    let spec: RolloutSpec = serde_json::from_value(value).unwrap_or_default();
+    debug_assert!(
+        lower(&spec).desired.is_some(),
+        "{:?}",
+        lower(&spec).problems
+    );
+    spec
+}
+
+pub(super) fn templates() -> TemplateSource {
+    let template = serde_json::from_value(json!({"metrics": [{"name": "m"}]})).unwrap_or_default();
+    BTreeMap::from([((false, "t".to_owned()), template)])
+}
