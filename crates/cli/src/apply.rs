@@ -88,7 +88,7 @@ pub(crate) async fn run(context: &Context, args: ApplyArgs) -> Result<(), CliErr
     }
 }
 
-/// Finds the kind and the path of every object; namespaces come first, as the others live in them.
+/// Finds the kind and the path of every object, in the order in which they are applied.
 pub(crate) fn locate<'a>(
     context: &Context,
     client: &Client,
@@ -127,8 +127,18 @@ pub(crate) fn locate<'a>(
             object,
         });
     }
-    located.sort_by_key(|located| located.resource.kind != "Namespace");
+    located.sort_by_key(|located| turn(&located.resource.kind));
     Ok(located)
+}
+
+/// When a kind is applied: first what others live in, at last what starts something, so that it finds what it names.
+fn turn(kind: &str) -> u8 {
+    match kind {
+        "Namespace" | "CustomResourceDefinition" => 0,
+        "Rollout" | "Deployment" | "ReplicaSet" | "StatefulSet" | "DaemonSet" | "Job"
+        | "CronJob" | "Pod" | "Experiment" | "AnalysisRun" => 2,
+        _ => 1,
+    }
 }
 
 async fn apply(

@@ -1,7 +1,5 @@
 //! Where our own log goes, and how much of it.
 
-use std::io::IsTerminal;
-
 use tracing_subscriber::EnvFilter;
 
 /// What a command logs that only asks and prints. What the client library has to say, it says in the error too.
@@ -26,7 +24,7 @@ pub(crate) fn init(verbose: u8, platform: bool) {
     let _ = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none())
+        .with_ansi(false)
         .with_target(false)
         .try_init();
 }

@@ -184,7 +184,6 @@ impl Platform {
         let stop_serving = CancellationToken::new();
         let mut serving = JoinSet::new();
         let router = server.guarded_router(&credentials.token);
-        let router = tls::ending(router, stop_serving.clone());
         serving.spawn(tls::serve(listener, acceptor, router, stop_serving.clone()));
         let kubeconfig = credentials.write_kubeconfig(&home, api)?;
         write_running(&home, api)?;

@@ -66,7 +66,8 @@ fn route(name: &str, host: &str, services: &[&str]) -> Value {
     })
 }
 
-/// What is measured at each step: errors of the new revision over the last two intervals.
+/// What is measured at each step: errors of the new revision over the last two intervals, three times good in a row. Where
+/// there are too few requests to tell, it is looked again.
 fn template(args: &DemoArgs) -> Value {
     let millis = |usual| format!("{}ms", args.paced(Duration::from_millis(usual)).as_millis());
     json!({
@@ -75,14 +76,23 @@ fn template(args: &DemoArgs) -> Value {
             "args": [{"name": "revision"}],
             "metrics": [{
                 "name": "error-ratio",
-                "initialDelay": millis(1000), "interval": millis(1000), "count": 3,
-                "failureCondition": "result > 0.01", "inconclusiveLimit": 2,
+                "initialDelay": millis(1000), "interval": millis(1000),
+                "consecutiveSuccessLimit": 3, "inconclusiveLimit": 30,
+                "failureCondition": "result > 0.01",
                 "provider": {"serin": {
-                    "metric": "error-ratio", "revision": "{{args.revision}}", "window": millis(2000), "minRequests": 10,
+                    "metric": "error-ratio", "revision": "{{args.revision}}", "window": millis(2000),
+                    "minRequests": least_requests(args),
                 }},
             }],
         },
     })
+}
+
+/// A quarter of what the first step brings in a window, and at least two.
+fn least_requests(args: &DemoArgs) -> u64 {
+    let share = f64::from(args.steps.first().copied().unwrap_or(100)) / 100.0;
+    let window = args.paced(Duration::from_secs(2)).as_secs_f64();
+    (f64::from(args.rate) * share * window / 4.0).max(2.0) as u64
 }
 
 fn shop(args: &DemoArgs) -> Value {

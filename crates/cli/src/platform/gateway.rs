@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -32,27 +32,23 @@ pub(super) struct Gateway {
 #[derive(Debug, Default)]
 pub(crate) struct Processes {
     /// Holds the sockets and starts the gateway again.
-    pub(crate) keeper: Option<OwnProcess>,
+    pub(crate) keeper: Vec<OwnProcess>,
     /// Serves.
-    pub(crate) gateway: Option<OwnProcess>,
+    pub(crate) gateway: Vec<OwnProcess>,
 }
 
 impl Processes {
-    /// Those that live in a state directory.
+    /// Those that live in a state directory, whatever `run/gateway.json` says: it may be lost or of another time.
     pub(crate) fn of(home: &Home) -> Self {
-        let Some(info) = read_endpoint(home.root()) else {
-            return Self::default();
-        };
-        let find = |pid, command| OwnProcess::find(pid, command, home.root());
         Self {
-            keeper: info.keeper_pid.and_then(|pid| find(pid, "keeper")),
-            gateway: find(info.pid, "gateway"),
+            keeper: OwnProcess::all("keeper", home.root()),
+            gateway: OwnProcess::all("gateway", home.root()),
         }
     }
 
     /// Whether any lives.
     pub(crate) fn any(&self) -> bool {
-        self.keeper.is_some() || self.gateway.is_some()
+        !self.keeper.is_empty() || !self.gateway.is_empty()
     }
 }
 
@@ -98,6 +94,17 @@ impl Gateway {
         }
     }
 
+    /// Where the keeper is to listen. A port that the system once chose is asked for again, so that users find the gateway
+    /// where it was.
+    fn addresses(&self) -> Vec<SocketAddr> {
+        let before = read_endpoint(self.home.root()).map_or_else(Vec::new, |info| info.listen);
+        let is_free = |address: &SocketAddr| TcpListener::bind(address).is_ok();
+        if fits(&self.listen, &before) && before.iter().all(is_free) {
+            return before;
+        }
+        self.listen.clone()
+    }
+
     fn start(&self) -> io::Result<Child> {
         let log = File::options()
             .create(true)
@@ -105,7 +112,7 @@ impl Gateway {
             .open(self.home.logs().join("gateway.log"))?;
         let mut command = Command::new(&self.program);
         command.arg("keeper").arg("--home").arg(self.home.root());
-        for address in &self.listen {
+        for address in self.addresses() {
             command.arg("--listen").arg(address.to_string());
         }
         command
@@ -116,7 +123,38 @@ impl Gateway {
     }
 }
 
+/// Whether the addresses of before are what is asked for now, where port 0 asks for any.
+fn fits(asked: &[SocketAddr], before: &[SocketAddr]) -> bool {
+    let is_one = |(asked, before): (&SocketAddr, &SocketAddr)| {
+        asked.ip() == before.ip() && [0, before.port()].contains(&asked.port())
+    };
+    asked.len() == before.len() && asked.iter().zip(before).all(is_one)
+}
+
 /// Whether a child runs; one that has ended is reaped.
 fn is_running(child: Option<&mut Child>) -> bool {
     child.is_some_and(|child| matches!(child.try_wait(), Ok(None)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_addresses_that_are_asked_for_are_taken_again() {
+        let all = |texts: &[&str]| -> Vec<SocketAddr> {
+            texts.iter().map(|text| text.parse().unwrap()).collect()
+        };
+        let before = all(&["127.0.0.1:4000"]);
+        for (asked, expected) in [
+            (&["127.0.0.1:0"][..], true),
+            (&["127.0.0.1:4000"], true),
+            (&["127.0.0.1:4001"], false),
+            (&["127.0.0.2:0"], false),
+            (&["127.0.0.1:0", "127.0.0.1:0"], false),
+            (&[], false),
+        ] {
+            assert_eq!(fits(&all(asked), &before), expected, "{asked:?}");
+        }
+    }
 }

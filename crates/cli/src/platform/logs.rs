@@ -25,9 +25,7 @@ impl PodLogs for NodeLogs {
                     follow: request.follow,
                     previous: request.previous,
                     timestamps: request.timestamps,
-                    tail_lines: request
-                        .tail_lines
-                        .map(|n| usize::try_from(n).unwrap_or(usize::MAX)),
+                    tail_lines: request.tail_lines,
                     since_seconds: None,
                     since_time: request.since,
                     limit_bytes: request.limit_bytes,

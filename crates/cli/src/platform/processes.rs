@@ -1,7 +1,7 @@
 //! Processes of this state directory that live on their own, and how to end one without ever hitting a stranger.
 //!
-//! A process number in a file may by now be that of another program. It is believed only if the process was started with the
-//! very command line that we start it with, which names the state directory.
+//! A process number in a file may by now be that of another program, or the file may be lost. So processes are found by the
+//! very command line that we start them with, which names the state directory; files are not asked.
 
 use std::ffi::OsString;
 use std::fs;
@@ -23,12 +23,19 @@ pub(crate) struct OwnProcess {
 }
 
 impl OwnProcess {
-    /// The process `pid`, if it is `serin COMMAND --home HOME`.
-    pub(crate) fn find(pid: u32, command: &str, home: &Path) -> Option<Self> {
-        let pid = Pid::from_raw(i32::try_from(pid).ok()?)?;
-        let arguments = vec![command.into(), "--home".into(), home.into()];
-        let process = Self { pid, arguments };
-        process.lives().then_some(process)
+    /// Every process that is `serin COMMAND --home HOME`.
+    pub(crate) fn all(command: &str, home: &Path) -> Vec<Self> {
+        let arguments: Vec<OsString> = vec![command.into(), "--home".into(), home.into()];
+        let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+        let found = entries.filter_map(|entry| {
+            let pid = Pid::from_raw(entry.file_name().to_str()?.parse().ok()?)?;
+            let process = Self {
+                pid,
+                arguments: arguments.clone(),
+            };
+            process.lives().then_some(process)
+        });
+        found.collect()
     }
 
     /// Its number.
@@ -99,6 +106,6 @@ mod tests {
             &wanted
         ));
         assert!(!begins_with(b"", &wanted));
-        assert!(OwnProcess::find(std::process::id(), "keeper", Path::new("/h")).is_none());
+        assert!(OwnProcess::all("keeper", Path::new("/no/such/home")).is_empty());
     }
 }

@@ -24,6 +24,10 @@ const GATHER: Duration = Duration::from_millis(50);
 const GATHER_LIMIT: usize = 1000;
 
 /// One change of one kind of object.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a change is handled as soon as it is there; none is kept"
+)]
 enum Change {
     Rollout(Event<Rollout>),
     Deployment(Event<Deployment>),

@@ -235,8 +235,10 @@ fn set_row(prefix: &str, set: &SetNode) -> Row {
 fn pod_row(prefix: &str, pod: &PodNode) -> Row {
     let (ready, all) = pod.ready;
     let mut info = vec![format!("ready {ready}/{all}")];
-    if pod.restarts > 0 {
-        info.push(format!("{} restarts", pod.restarts));
+    match pod.restarts {
+        0 => {}
+        1 => info.push("1 restart".to_owned()),
+        many => info.push(format!("{many} restarts")),
     }
     info.extend(pod.ip.clone());
     Row {

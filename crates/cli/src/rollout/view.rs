@@ -188,6 +188,10 @@ pub(crate) fn view(objects: &Objects, now: Timestamp) -> Tree {
     let workload = &objects.workload;
     let standing = Standing::of(workload);
     let metadata = workload.metadata();
+    let waits_for = waits_for(workload);
+    let message = standing
+        .message
+        .filter(|message| !repeats(message, waits_for.as_deref()));
     Tree {
         kind: match workload {
             Workload::Rollout(_) => "Rollout",
@@ -197,8 +201,8 @@ pub(crate) fn view(objects: &Objects, now: Timestamp) -> Tree {
         namespace: metadata.namespace.clone().unwrap_or_default(),
         strategy: strategy(workload),
         state: standing.health.into(),
-        message: standing.message,
-        waits_for: waits_for(workload),
+        message,
+        waits_for,
         images: images(objects),
         replicas: replicas(workload),
         steps: steps::steps(workload),
@@ -230,6 +234,11 @@ fn waits_for(workload: &Workload) -> Option<String> {
         WaitingOn::Nothing => None,
         waiting => Some(waiting.to_string()),
     }
+}
+
+/// Whether a message says nothing but what is waited for.
+fn repeats(message: &str, waits_for: Option<&str>) -> bool {
+    waits_for.is_some_and(|what| message.strip_prefix("waits for ") == Some(what))
 }
 
 fn replicas(workload: &Workload) -> Replicas {

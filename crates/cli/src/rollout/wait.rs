@@ -103,19 +103,17 @@ fn conclude(objects: &Objects, verdict: Option<Verdict>) -> Result<(), CliError>
     }
     let standing = Standing::of(&objects.workload);
     let name = objects.workload.reference();
-    let what = if standing.taken_back {
-        "failed and was taken back; the stable revision serves"
+    let (what, serves) = if standing.taken_back {
+        ("it was taken back", "the stable revision serves")
     } else {
-        "failed: it does not get on; the old revision serves"
+        ("it does not get on", "what served before still does")
     };
-    let why = standing
-        .message
-        .map(|why| format!(": {why}"))
-        .unwrap_or_default();
-    Err(CliError::new(
-        Exit::TakenBack,
-        format!("{name} {what}{why}"),
-    ))
+    let why = standing.message.unwrap_or_else(|| what.to_owned());
+    let message = format!("the release of {name} failed: {why}");
+    Err(CliError::new(Exit::TakenBack, message).hint(format!(
+        "{serves}; `serin rollout get {}` shows the rest",
+        objects.workload.name()
+    )))
 }
 
 #[cfg(test)]

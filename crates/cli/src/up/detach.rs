@@ -107,7 +107,11 @@ fn ended(status: ExitStatus, said: &str, log: &Path) -> CliError {
         .find(|exit| status.code() == Some(i32::from(*exit as u8)));
     let message = message.unwrap_or_else(|| format!("the background process ended ({status})"));
     let error = CliError::new(exit.unwrap_or(Exit::Failed), message);
-    let hints = of("hint: ");
+    let mut hints = of("hint: ");
+    if said.is_empty() && status.code() == Some(i32::from(Exit::Home as u8)) {
+        // With no room for the log, the process cannot have said why.
+        hints.push("is the disk full? make room, then start again; nothing was lost".to_owned());
+    }
     if hints.is_empty() {
         return error.hint(format!("see {}", log.display()));
     }

@@ -87,7 +87,8 @@ fn done(rollout: &Rollout, steps: usize) -> usize {
 pub(super) fn asked_weight(rollout: &Rollout) -> Option<i32> {
     let status = rollout.status.as_ref()?;
     let steps = &rollout.spec.strategy.canary.as_ref()?.steps;
-    if status.current_pod_hash == status.stable_rs {
+    let trial = status.stable_rs.is_some() && status.current_pod_hash != status.stable_rs;
+    if !trial {
         return None;
     }
     if status.abort {
