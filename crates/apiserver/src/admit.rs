@@ -113,6 +113,7 @@ pub(crate) fn update(
         _ => incoming.clone(),
     };
     keep_system_metadata(old, &mut new);
+    keep_namespace_hold(target, old, &mut new);
     if target.part == Part::Main {
         defaults::apply(kind, &mut new);
     }
@@ -303,6 +304,15 @@ fn keep_system_metadata(old: &Value, new: &mut Value) {
     }
     metadata.remove("selfLink");
     drop_empty(metadata);
+}
+
+/// What holds a namespace until it is empty is the collector's: no manifest leaves it out by chance.
+fn keep_namespace_hold(target: &Target, old: &Value, new: &mut Value) {
+    let hold = old.at("/spec/finalizers");
+    let is_namespace = target.kind.group.is_empty() && target.kind.kind == "Namespace";
+    if is_namespace && target.part != Part::Finalize && !hold.is_null() {
+        new.map("spec").insert("finalizers".into(), hold.clone());
+    }
 }
 
 /// Clients say "no labels" in several ways; the stored object knows one, or every such write would count as a change.

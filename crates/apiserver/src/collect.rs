@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use jiff::SignedDuration;
 use serde_json::Value;
+use tokio::time::{Instant, sleep_until};
 
 use self::plan::{Step, plan};
 use crate::admit::Context;
@@ -18,7 +19,7 @@ use crate::options::{DeleteOptions, FieldValidation};
 use crate::server::{ApiServer, Clock};
 use crate::status::Refusal;
 use crate::store::{Change, ChangeKind, Key, Record, Shared, WeakStore, prefix};
-use crate::target::Target;
+use crate::target::{Part, Target};
 use crate::tree::Tree;
 use crate::verbs;
 
@@ -35,6 +36,7 @@ pub(crate) async fn run(store: WeakStore, clock: Clock) {
     let mut committed = open.subscribe();
     let mut cursor = open.shared().version();
     let mut suspects = everything(open.shared());
+    let mut tidy_at = Instant::now();
     drop(open);
     loop {
         let Some(open) = store.upgrade() else { return };
@@ -53,12 +55,20 @@ pub(crate) async fn run(store: WeakStore, clock: Clock) {
         }
         let server = ApiServer::new(open).with_clock_of(&clock);
         suspects = look_at_all(&server, suspects).await;
-        forget_old_events(&server).await;
+        if Instant::now() >= tidy_at {
+            forget_old_events(&server).await;
+            tidy_at = Instant::now() + TIDY;
+        }
         drop(server);
-        let pause = if suspects.is_empty() { TIDY } else { RETRY };
+        let retry_at = Instant::now() + RETRY;
+        let wake_at = if suspects.is_empty() {
+            tidy_at
+        } else {
+            retry_at.min(tidy_at)
+        };
         tokio::select! {
             changed = committed.changed() => if changed.is_err() { return },
-            () = tokio::time::sleep(pause) => {}
+            () = sleep_until(wake_at) => {}
         }
     }
 }
@@ -140,7 +150,7 @@ async fn carry_out(server: &ApiServer, step: &Step) -> Result<(), Refusal> {
         }
         Step::DropOwners { key, uids } => {
             let forget = |object: &Value| Ok(without_owners(object, uids));
-            change(server, key, forget).await
+            change(server, key, Part::Main, forget).await
         }
         Step::DropFinalizer { key, finalizer } => {
             let drop_it = |object: &Value| {
@@ -148,7 +158,7 @@ async fn carry_out(server: &ApiServer, step: &Step) -> Result<(), Refusal> {
                 meta::drop_finalizer(&mut object, finalizer);
                 Ok(object)
             };
-            change(server, key, drop_it).await
+            change(server, key, Part::Main, drop_it).await
         }
         Step::EndNamespace { key } => {
             let release = |object: &Value| {
@@ -156,7 +166,7 @@ async fn carry_out(server: &ApiServer, step: &Step) -> Result<(), Refusal> {
                 object.map("spec").remove("finalizers");
                 Ok(object)
             };
-            change(server, key, release).await
+            change(server, key, Part::Finalize, release).await
         }
     }
 }
@@ -164,6 +174,7 @@ async fn carry_out(server: &ApiServer, step: &Step) -> Result<(), Refusal> {
 async fn change(
     server: &ApiServer,
     key: &Key,
+    part: Part,
     change: impl Fn(&Value) -> Result<Value, Refusal>,
 ) -> Result<(), Refusal> {
     let context = Context {
@@ -171,7 +182,10 @@ async fn change(
         fields: FieldValidation::Ignore,
         applied: false,
     };
-    let target = Target::of_key(key).ok_or_else(Refusal::no_page)?;
+    let target = Target {
+        part,
+        ..Target::of_key(key).ok_or_else(Refusal::no_page)?
+    };
     verbs::modify(server, &target, context, false, change)
         .await
         .map(drop)

@@ -1,9 +1,6 @@
 //! Who may speak to a listener: whoever has the token, and only under the name of this machine's loopback.
-//!
-//! The token comes as `Bearer`, or as the password of `Basic`: kubectl sends no bearer token where there is no TLS, and
-//! does send what stands in the address of the server.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::Router;
@@ -14,8 +11,7 @@ use http::{HeaderMap, header};
 
 use crate::status::Refusal;
 
-/// The name before the token, where a scheme wants one.
-const USER: &str = "serin";
+const SCHEME: &[u8] = b"Bearer ";
 /// Open to all: they say nothing but that the server is there.
 const OPEN: &[&str] = &["/healthz", "/livez", "/readyz"];
 
@@ -57,69 +53,10 @@ fn is_admin(headers: &HeaderMap, token: &str) -> bool {
     let value = headers
         .get(header::AUTHORIZATION)
         .map_or(&b""[..], |v| v.as_bytes());
-    let space = value.iter().position(|b| *b == b' ').unwrap_or(value.len());
-    let Some((scheme, given)) = value.split_at_checked(space) else {
+    let Some((scheme, given)) = value.split_at_checked(SCHEME.len()) else {
         return false;
     };
-    let wanted = if scheme.eq_ignore_ascii_case(b"basic") {
-        base64(format!("{USER}:{token}").as_bytes())
-    } else if scheme.eq_ignore_ascii_case(b"bearer") {
-        token.to_owned()
-    } else {
-        return false;
-    };
-    !token.is_empty() && same(given.trim_ascii(), wanted.as_bytes())
-}
-
-/// A kubeconfig for a listener of [`guarded_router`](crate::ApiServer::guarded_router). It holds the token: keep the file
-/// readable for its owner alone.
-pub fn kubeconfig(address: SocketAddr, token: &str) -> String {
-    format!(
-        "apiVersion: v1
-kind: Config
-current-context: serin
-clusters:
-- name: serin
-  cluster:
-    # kubectl sends the token of the user over TLS only, so it stands in the address too.
-    server: \"http://{USER}:{token}@{address}\"
-users:
-- name: serin
-  user:
-    token: \"{token}\"
-contexts:
-- name: serin
-  context:
-    cluster: serin
-    user: serin
-    namespace: default
-"
-    )
-}
-
-/// Standard base64, with padding.
-fn base64(bytes: &[u8]) -> String {
-    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let letter = |bits: u32| {
-        ALPHABET
-            .get(bits as usize & 63)
-            .map_or('=', |c| char::from(*c))
-    };
-    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
-    for chunk in bytes.chunks(3) {
-        let bits = (0..3).fold(0u32, |bits, i| {
-            bits << 8 | chunk.get(i).map_or(0, |b| u32::from(*b))
-        });
-        let letters = [
-            letter(bits >> 18),
-            letter(bits >> 12),
-            letter(bits >> 6),
-            letter(bits),
-        ];
-        text.extend(letters.iter().take(chunk.len() + 1));
-        text.extend(std::iter::repeat_n('=', 3 - chunk.len()));
-    }
-    text
+    scheme.eq_ignore_ascii_case(SCHEME) && !token.is_empty() && same(given, token.as_bytes())
 }
 
 /// Compares in a time that does not depend on where the first difference is.
@@ -160,19 +97,6 @@ mod tests {
     }
 
     #[test]
-    fn base64_of_all_lengths() {
-        for (plain, coded) in [
-            ("", ""),
-            ("f", "Zg=="),
-            ("fo", "Zm8="),
-            ("foo", "Zm9v"),
-            ("foob", "Zm9vYg=="),
-        ] {
-            assert_eq!(base64(plain.as_bytes()), coded);
-        }
-    }
-
-    #[test]
     fn tokens() {
         let ask = |value: &str| {
             is_admin(
@@ -184,8 +108,6 @@ mod tests {
         for wrong in ["secret", "Bearer secre", "Bearer secretx", "Bearer "] {
             assert!(!ask(wrong), "{wrong}");
         }
-        assert!(ask("Basic c2VyaW46c2VjcmV0"));
-        assert!(!ask("Basic c2VyaW46c2VjcmV1") && !ask("Basic secret"));
         assert!(!is_admin(&HeaderMap::new(), "secret"));
         assert!(!is_admin(
             &HeaderMap::from_iter([(header::AUTHORIZATION, "Bearer ".parse().unwrap())]),

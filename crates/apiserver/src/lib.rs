@@ -39,8 +39,7 @@ mod target;
 mod tree;
 mod verbs;
 
-pub use guard::kubeconfig;
-pub use listen::serve;
+pub use listen::{serve, serve_over};
 pub use logs::{LogError, LogRequest, LogStream, PodLogs};
 pub use server::{ApiServer, router};
 pub use store::{DamagedRow, Store, StoreError};

@@ -1,7 +1,8 @@
 //! A listener for the router: bounded connections, deadlines, and an end that ends watches too.
 
 use std::convert::Infallible;
-use std::future::Future;
+use std::future::{Future, ready};
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use axum::extract::Request;
 use axum::response::Response;
 use futures::StreamExt;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -19,8 +21,10 @@ use tower::ServiceExt;
 
 /// Connections at one time; more wait in the listener's backlog.
 const CONNECTIONS: usize = 512;
-/// A client that does not finish the head of its request by then is hung up on.
-const HEAD_DEADLINE: Duration = Duration::from_secs(15);
+/// A client that does not begin a next request, or finish the head of one, by then is hung up on.
+const HEAD_DEADLINE: Duration = Duration::from_secs(90);
+/// A client that does not finish its handshake by then is hung up on.
+const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(10);
 /// What an answer under way gets when the server is told to end.
 const GRACE: Duration = Duration::from_secs(5);
 /// After a failed accept, such as with no file descriptors left.
@@ -37,6 +41,20 @@ pub async fn serve(
     router: Router,
     shutdown: impl Future<Output = ()> + Send,
 ) {
+    serve_over(listener, |stream| ready(Ok(stream)), router, shutdown).await;
+}
+
+/// As [`serve`], over what `handshake` makes of each connection, such as TLS. Clients like kubectl send a token over TLS only.
+pub async fn serve_over<S, H, F>(
+    listener: TcpListener,
+    handshake: H,
+    router: Router,
+    shutdown: impl Future<Output = ()> + Send,
+) where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    H: Fn(TcpStream) -> F,
+    F: Future<Output = io::Result<S>> + Send + 'static,
+{
     let stop = CancellationToken::new();
     let places = Arc::new(Semaphore::new(CONNECTIONS));
     let tasks = TaskTracker::new();
@@ -53,7 +71,8 @@ pub async fn serve(
         };
         match accepted {
             Ok((stream, _)) => {
-                let connection = connection(stream, router.clone(), stop.clone());
+                let _no_delay = stream.set_nodelay(true);
+                let connection = connection(handshake(stream), router.clone(), stop.clone());
                 tasks.spawn(async move {
                     connection.await;
                     drop(place);
@@ -76,8 +95,18 @@ pub async fn serve(
     }
 }
 
-async fn connection(stream: TcpStream, router: Router, stop: CancellationToken) {
-    let _no_delay = stream.set_nodelay(true);
+async fn connection<S>(
+    handshake: impl Future<Output = io::Result<S>>,
+    router: Router,
+    stop: CancellationToken,
+) where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let stream = match tokio::time::timeout(HANDSHAKE_DEADLINE, handshake).await {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(error)) => return tracing::debug!(%error, "a handshake failed"),
+        Err(_) => return tracing::debug!("a handshake did not end in time"),
+    };
     let ending = stop.clone();
     let service =
         hyper::service::service_fn(move |request: hyper::Request<hyper::body::Incoming>| {

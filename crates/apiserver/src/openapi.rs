@@ -1,7 +1,9 @@
 //! The OpenAPI v3 documents, one for each group and version: what kubectl checks manifests against and explains from.
 //!
-//! The paths are only as many as clients look at: per kind a PATCH with its `fieldValidation`. Absent on purpose: the v2
-//! document, which answers 404, as clients fall back without it.
+//! The paths are only as many as clients look at: per kind a PATCH with its `fieldValidation`. Absent on purpose: schemas in
+//! the v2 document.
+
+pub(crate) mod v2;
 
 use std::collections::HashMap;
 use std::sync::{LazyLock, Mutex, PoisonError};

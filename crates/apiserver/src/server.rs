@@ -72,6 +72,7 @@ impl ApiServer {
             .route("/version", get(version))
             .route("/api", get(discovery::core))
             .route("/apis", get(discovery::groups))
+            .route("/openapi/v2", get(openapi::v2::document))
             .route("/openapi/v3", get(openapi::index))
             .route("/openapi/v3/{*path}", get(openapi::document))
             .fallback(resources)

@@ -12,6 +12,8 @@ pub(crate) enum Part {
     Main,
     Status,
     Scale,
+    /// Of a Namespace: what holds it until it is empty.
+    Finalize,
     /// Of a Pod.
     Log,
     /// Of a Pod.
@@ -147,6 +149,9 @@ fn part_of(kind: &Kind, part: Option<&str>) -> Option<Part> {
     let pod = kind.group.is_empty() && kind.plural == "pods";
     match part {
         None => Some(Part::Main),
+        Some("finalize") if kind.group.is_empty() && kind.plural == "namespaces" => {
+            Some(Part::Finalize)
+        }
         Some("status") if kind.subresources.status => Some(Part::Status),
         Some("scale") if kind.subresources.scale => Some(Part::Scale),
         Some("log") if pod => Some(Part::Log),
@@ -194,6 +199,10 @@ mod tests {
         assert_eq!(
             core("namespaces/a"),
             some("/namespaces//a", Part::Main, false)
+        );
+        assert_eq!(
+            core("namespaces/a/finalize"),
+            some("/namespaces//a", Part::Finalize, false)
         );
         assert_eq!(
             core("namespaces/a/status"),

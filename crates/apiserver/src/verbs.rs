@@ -27,7 +27,8 @@ pub(crate) async fn answer(server: &ApiServer, call: Call) -> Result<Response, R
         Part::Eviction => return pods::evict(server, call).await,
         Part::Binding => return pods::bind(server, call).await,
         Part::Scale => return scale::answer(server, call).await,
-        Part::Main | Part::Status => {}
+        Part::Finalize if call.method != Method::PUT => return Err(Refusal::method(&call.method)),
+        Part::Main | Part::Status | Part::Finalize => {}
     }
     let named = call.target.name.is_some();
     let main = call.target.part == Part::Main;

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use serde_json::Value;
+use serin_api::kinds;
 
 use crate::lifecycle::{FOREGROUND, ORPHAN};
 use crate::meta;
 use crate::options::Propagation;
-use crate::store::{Key, Record, Shared};
+use crate::store::{Key, Record, Shared, prefix};
 use crate::tree::Tree;
 
 /// One thing to do.
@@ -103,13 +104,33 @@ fn blocks(dependent: &Record, owner: &str) -> bool {
         .any(|blocks| blocks)
 }
 
+/// Whether an owner may be an object of the state file that could not be read: then nobody knows that it is gone.
+fn may_be_unreadable(shared: &Shared, record: &Record, uid: &str) -> bool {
+    let damaged = shared.damaged();
+    if damaged.is_empty() {
+        return false;
+    }
+    let object = record.value();
+    let owners = object.at("/metadata/ownerReferences").as_array();
+    let mut owners = owners.into_iter().flatten();
+    owners.any(|owner| {
+        let text = |pointer| owner.at(pointer).as_str().unwrap_or_default();
+        let (group, version) = kinds::split_api_version(text("/apiVersion"));
+        let Some(kind) = kinds::find(group, version, text("/kind")) else {
+            return false;
+        };
+        let all = prefix(group, kind.plural, Some(record.key.namespace()));
+        let key = format!("{all}{}", text("/name"));
+        text("/uid") == uid && damaged.iter().any(|row| row.key == key)
+    })
+}
+
 /// An object lives as long as one of its owners.
 fn check_owners(shared: &Shared, record: &Arc<Record>) -> Vec<Step> {
-    let (alive, gone): (Vec<&Box<str>>, Vec<_>) = record
-        .facts
-        .owners
-        .iter()
-        .partition(|uid| shared.find_uid(uid).is_some());
+    let (alive, gone): (Vec<&Box<str>>, Vec<_>) =
+        record.facts.owners.iter().partition(|uid| {
+            shared.find_uid(uid).is_some() || may_be_unreadable(shared, record, uid)
+        });
     let waits = |uid: &str| {
         let owner = shared.find_uid(uid).and_then(|key| shared.get(&key));
         owner

@@ -42,6 +42,7 @@ pub(crate) fn apply(
 ) -> Result<Value, Vec<Conflict>> {
     let mut config = config.clone();
     strip_identity(&mut config);
+    strip_other_part(kind, manager, &mut config);
     let fields = Owned::of(kind, &config);
     let mut entries: Vec<Entry> = live.map(Entry::all).unwrap_or_default();
     let mine = entries.iter().position(|e| e.is(manager));
@@ -80,6 +81,18 @@ pub(crate) fn release(old: &Value, new: &mut Value) {
         entry.fields.drop_changed(old, new);
     }
     write_entries(new, entries);
+}
+
+/// An apply to the object leaves its status alone, and the other way: what is not written is not owned.
+fn strip_other_part(kind: &Kind, manager: Manager<'_>, config: &mut Value) {
+    let Some(top) = config.as_object_mut().filter(|_| kind.subresources.status) else {
+        return;
+    };
+    if manager.subresource == "status" {
+        top.retain(|name, _| name == "status");
+    } else {
+        top.remove("status");
+    }
 }
 
 /// What says which object it is, or belongs to the server, is nobody's to own.

@@ -1,8 +1,10 @@
 //! The state file: one SQLite database, opened by one process at a time.
 //!
 //! Tables: `objects` has the present state, `log` the recent changes so that watches go on after a restart, `meta` the
-//! number of the last write.
+//! number of the last write. Every row has a checksum: SQLite notices a broken page but not a changed byte in a value. A row
+//! that does not fit its checksum is never served; an object of the recent changes is taken from there instead.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, OpenOptions};
 use std::io::{self, Read};
 use std::os::unix::fs::OpenOptionsExt;
@@ -12,20 +14,20 @@ use std::sync::Arc;
 use rusqlite::{Connection, OpenFlags, Row, params};
 
 use super::error::{DamagedRow, StoreError};
-use super::record::{Change, ChangeKind, Record};
+use super::record::{Change, ChangeKind, Key, Record};
 use super::state::RING_CHANGES;
 
 /// Marks the file as ours: `SERN`.
 const APPLICATION_ID: i64 = 0x5345_524e;
 /// The layout of the tables; one more for every change to it.
-const FORMAT: i64 = 1;
+const FORMAT: i64 = 2;
 /// The log is cut after this many writes beyond what is kept.
 const LOG_SLACK: u64 = 1024;
 const MAGIC: &[u8; 16] = b"SQLite format 3\0";
 
 const SCHEMA: &str = "
-    CREATE TABLE objects (key TEXT PRIMARY KEY, rv INTEGER NOT NULL, json BLOB NOT NULL) STRICT;
-    CREATE TABLE log (rv INTEGER PRIMARY KEY, key TEXT NOT NULL, type INTEGER NOT NULL, json BLOB NOT NULL) STRICT;
+    CREATE TABLE objects (key TEXT PRIMARY KEY, rv INTEGER NOT NULL, json BLOB NOT NULL, sum INTEGER NOT NULL) STRICT;
+    CREATE TABLE log (rv INTEGER PRIMARY KEY, key TEXT NOT NULL, type INTEGER NOT NULL, json BLOB NOT NULL, sum INTEGER NOT NULL) STRICT;
     CREATE TABLE meta (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT;
     INSERT INTO meta VALUES ('rv', 0);
 ";
@@ -54,7 +56,10 @@ impl Disk {
         }
         check_header(path)?;
         let db = connect(path)?;
-        check_content(path, &db)?;
+        let found = check_content(path, &db)?;
+        if found < FORMAT {
+            add_sums(&db).map_err(|e| StoreError::database(path, &e))?;
+        }
         let loaded = load(&db).map_err(|e| StoreError::database(path, &e))?;
         for row in &loaded.damaged {
             tracing::error!(
@@ -109,16 +114,50 @@ fn write_change(db: &Connection, change: &Change) -> Result<(), rusqlite::Error>
         ChangeKind::Modified => 1,
         ChangeKind::Deleted => 2,
     };
-    db.prepare_cached("INSERT INTO log VALUES (?1, ?2, ?3, ?4)")?
-        .execute(params![rv, key, kind, json])?;
+    let sum = checksum(key, rv, json);
+    db.prepare_cached("INSERT INTO log VALUES (?1, ?2, ?3, ?4, ?5)")?
+        .execute(params![rv, key, kind, json, sum])?;
     if change.kind == ChangeKind::Deleted {
         db.prepare_cached("DELETE FROM objects WHERE key = ?1")?
             .execute([key])?;
     } else {
-        db.prepare_cached("INSERT OR REPLACE INTO objects VALUES (?1, ?2, ?3)")?
-            .execute(params![key, rv, json])?;
+        db.prepare_cached("INSERT OR REPLACE INTO objects VALUES (?1, ?2, ?3, ?4)")?
+            .execute(params![key, rv, json, sum])?;
     }
     Ok(())
+}
+
+/// FNV-1a of 64 bits: every step is one to one, so any single changed byte changes the result.
+fn checksum(key: &str, rv: i64, json: &[u8]) -> i64 {
+    const START: u64 = 0xcbf2_9ce4_8422_2325;
+    const PRIME: u64 = 0x0100_0000_01b3;
+    let rv = rv.to_le_bytes();
+    let all = key.as_bytes().iter().chain(&[0]).chain(&rv).chain(json);
+    let sum = all.fold(START, |sum, byte| {
+        (sum ^ u64::from(*byte)).wrapping_mul(PRIME)
+    });
+    sum.cast_signed()
+}
+
+/// Brings a file of format 1, which had no checksums, to this format: all of it or nothing.
+fn add_sums(db: &Connection) -> Result<(), rusqlite::Error> {
+    let transaction = db.unchecked_transaction()?;
+    for table in ["objects", "log"] {
+        transaction.execute_batch(&format!(
+            "ALTER TABLE {table} ADD COLUMN sum INTEGER NOT NULL DEFAULT 0"
+        ))?;
+        let mut rows = transaction.prepare(&format!("SELECT rowid, key, rv, json FROM {table}"))?;
+        let mut rows = rows.query([])?;
+        while let Some(row) = rows.next()? {
+            let (key, json): (String, Vec<u8>) = (row.get(1)?, row.get(3)?);
+            let sum = checksum(&key, row.get(2)?, &json);
+            transaction
+                .prepare_cached(&format!("UPDATE {table} SET sum = ?1 WHERE rowid = ?2"))?
+                .execute(params![sum, row.get::<_, i64>(0)?])?;
+        }
+    }
+    transaction.pragma_update(None, "user_version", FORMAT)?;
+    transaction.commit()
 }
 
 /// SQLite integers are signed; versions count writes, so they fit.
@@ -214,7 +253,8 @@ fn connect(path: &Path) -> Result<Connection, StoreError> {
     open().map_err(|e| StoreError::database(path, &e))
 }
 
-fn check_content(path: &Path, db: &Connection) -> Result<(), StoreError> {
+/// The format of a file that is ours and whole.
+fn check_content(path: &Path, db: &Connection) -> Result<i64, StoreError> {
     let database = |e| StoreError::database(path, &e);
     let pragma = |name| {
         db.pragma_query_value(None, name, |row| row.get::<_, i64>(0))
@@ -238,9 +278,11 @@ fn check_content(path: &Path, db: &Connection) -> Result<(), StoreError> {
         .query_row("PRAGMA quick_check(1)", [], |row| row.get(0))
         .map_err(database)?;
     if verdict == "ok" {
-        Ok(())
+        Ok(found)
     } else {
-        Err(StoreError::corrupt(path, verdict))
+        // The first line only says which database; an error is one line.
+        let why = verdict.lines().last().unwrap_or_default();
+        Err(StoreError::corrupt(path, why))
     }
 }
 
@@ -249,7 +291,7 @@ fn load(db: &Connection) -> Result<Loaded, rusqlite::Error> {
         rv: db.query_row("SELECT value FROM meta WHERE name = 'rv'", [], version)?,
         ..Loaded::default()
     };
-    let mut objects = db.prepare("SELECT rv, key, json FROM objects ORDER BY key")?;
+    let mut objects = db.prepare("SELECT rv, key, json, sum FROM objects ORDER BY key")?;
     let mut rows = objects.query([])?;
     while let Some(row) = rows.next()? {
         match record(row) {
@@ -262,7 +304,7 @@ fn load(db: &Connection) -> Result<Loaded, rusqlite::Error> {
             }),
         }
     }
-    let mut log = db.prepare("SELECT rv, key, json, type FROM log ORDER BY rv")?;
+    let mut log = db.prepare("SELECT rv, key, json, sum, type FROM log ORDER BY rv")?;
     let mut rows = log.query([])?;
     while let Some(row) = rows.next()? {
         match logged(row) {
@@ -271,10 +313,43 @@ fn load(db: &Connection) -> Result<Loaded, rusqlite::Error> {
             Err(_) => loaded.log.clear(),
         }
     }
+    repair(&mut loaded);
     let objects = loaded.records.iter().map(|r| r.rv);
     let latest = objects.chain(loaded.log.last().map(|c| c.record.rv)).max();
     loaded.rv = loaded.rv.max(latest.unwrap_or(0));
     Ok(loaded)
+}
+
+/// Takes objects that cannot be read from the recent changes, as far as these go back.
+fn repair(loaded: &mut Loaded) {
+    if loaded.damaged.is_empty() {
+        return;
+    }
+    let latest: BTreeMap<&Key, &Change> = loaded
+        .log
+        .iter()
+        .map(|change| (&change.record.key, change))
+        .collect();
+    let present: BTreeSet<Key> = loaded.records.iter().map(|r| r.key.clone()).collect();
+    let missing = latest
+        .into_values()
+        .filter(|change| change.kind != ChangeKind::Deleted)
+        .filter(|change| !present.contains(&change.record.key));
+    for change in missing {
+        let latest = &change.record;
+        let key = latest.key.as_str();
+        tracing::warn!(
+            key,
+            "an object of the state file was damaged and is taken from the recent changes"
+        );
+        loaded.damaged.retain(|row| row.key != key);
+        loaded.records.push(Record {
+            key: latest.key.clone(),
+            rv: latest.rv,
+            json: latest.json.clone(),
+            facts: latest.facts.clone(),
+        });
+    }
 }
 
 fn version(row: &Row<'_>) -> rusqlite::Result<u64> {
@@ -285,11 +360,15 @@ fn record(row: &Row<'_>) -> Result<Record, String> {
     let rv = version(row).map_err(|e| e.to_string())?;
     let key: String = row.get(1).map_err(|e| e.to_string())?;
     let json: Vec<u8> = row.get(2).map_err(|e| e.to_string())?;
+    let sum: i64 = row.get(3).map_err(|e| e.to_string())?;
+    if sum != checksum(&key, number(rv), &json) {
+        return Err("its checksum is another".into());
+    }
     Record::parse(&key, rv, json)
 }
 
 fn logged(row: &Row<'_>) -> Result<Change, String> {
-    let kind = match row.get::<_, i64>(3).map_err(|e| e.to_string())? {
+    let kind = match row.get::<_, i64>(4).map_err(|e| e.to_string())? {
         0 => ChangeKind::Added,
         1 => ChangeKind::Modified,
         2 => ChangeKind::Deleted,

@@ -60,7 +60,8 @@ impl Shared {
         }
     }
 
-    pub(super) fn damaged(&self) -> &[DamagedRow] {
+    /// The rows of the state file that could not be read when it was opened.
+    pub(crate) fn damaged(&self) -> &[DamagedRow] {
         &self.damaged
     }
 

@@ -216,7 +216,7 @@ fn files_of_others_and_of_later_versions_are_refused() {
         Store::open(&path),
         Err(StoreError::Newer {
             found: 99,
-            known: 1,
+            known: 2,
             ..
         })
     ));
@@ -239,6 +239,8 @@ async fn one_unreadable_object_does_not_take_the_others_with_it() {
     let db = rusqlite::Connection::open(&path).unwrap();
     let broken = "UPDATE objects SET json = x'7b' WHERE key = '/configmaps/default/b'";
     assert_eq!(db.execute(broken, []).unwrap(), 1);
+    // So old that it is not among the recent changes.
+    db.execute("DELETE FROM log", []).unwrap();
     drop(db);
     let store = Store::open(&path).unwrap();
     let [damaged] = store.damaged() else {
@@ -253,6 +255,52 @@ async fn one_unreadable_object_does_not_take_the_others_with_it() {
         .unwrap();
     drop(store);
     assert!(Store::open(&path).unwrap().damaged().is_empty());
+}
+
+/// One changed byte of the value of `a`, in these tables; what is served of it then.
+async fn with_a_changed_byte(tables: &[&str]) -> Option<Arc<Record>> {
+    let (_dir, path) = state_file();
+    let store = Store::open(&path).unwrap();
+    store.write(put("a", Expect::Absent, "on")).await.unwrap();
+    drop(store);
+    let db = rusqlite::Connection::open(&path).unwrap();
+    for table in tables {
+        let change = format!(
+            "UPDATE {table} SET json = CAST(replace(CAST(json AS TEXT), '\"on\"', '\"no\"') AS BLOB) WHERE key = '/configmaps/default/a'"
+        );
+        assert_eq!(db.execute(&change, []).unwrap(), 1);
+    }
+    drop(db);
+    let store = Store::open(&path).unwrap();
+    let served = store.get(&key("a"));
+    assert_eq!(store.damaged().is_empty(), served.is_some());
+    served
+}
+
+#[tokio::test]
+async fn a_changed_byte_is_never_served() {
+    let whole = with_a_changed_byte(&[]).await;
+    assert!(whole.is_some());
+    assert_eq!(with_a_changed_byte(&["log"]).await, whole);
+    assert_eq!(with_a_changed_byte(&["objects"]).await, whole);
+    assert_eq!(with_a_changed_byte(&["objects", "log"]).await, None);
+}
+
+#[tokio::test]
+async fn a_file_without_checksums_gets_them() {
+    let (_dir, path) = state_file();
+    let store = Store::open(&path).unwrap();
+    let written = store.write(put("a", Expect::Absent, "1")).await.unwrap();
+    drop(store);
+    let db = rusqlite::Connection::open(&path).unwrap();
+    let older = "ALTER TABLE objects DROP COLUMN sum; ALTER TABLE log DROP COLUMN sum; PRAGMA user_version = 1;";
+    db.execute_batch(older).unwrap();
+    drop(db);
+    for _ in 0..2 {
+        let store = Store::open(&path).unwrap();
+        assert!(store.damaged().is_empty());
+        assert_eq!(store.get(&key("a")), Some(Arc::clone(&written)));
+    }
 }
 
 #[test]

@@ -11,7 +11,7 @@ use super::error::WriteError;
 use super::record::{Record, Write};
 
 /// Writes that may wait; further callers wait for a place.
-const QUEUE: usize = 1024;
+const QUEUE: usize = 256;
 /// Writes of one transaction. A disk makes a few hundred synced commits in a second, so more writes share each one.
 const BATCH: usize = 256;
 

@@ -184,6 +184,13 @@ async fn a_namespace_takes_its_content_with_it() {
     maps.create(&PostParams::default(), &config_map("b", "1"))
         .await
         .unwrap();
+    // A manifest that says nothing of what holds the namespace does not let it go.
+    let mut bare = namespaces.get("team").await.unwrap();
+    bare.spec = None;
+    namespaces
+        .replace("team", &PostParams::default(), &bare)
+        .await
+        .unwrap();
     namespaces
         .delete("team", &DeleteParams::default())
         .await

@@ -65,7 +65,8 @@ impl Owned {
         self
     }
 
-    /// What is here and not in `other`.
+    /// What is here and not in `other`. A place that is whole here and has parts there is in both: an empty list that got
+    /// elements is not gone.
     pub(super) fn minus(&self, other: &Self) -> Self {
         let below = self.below.iter().filter_map(|(name, mine)| {
             let left = other
@@ -75,7 +76,7 @@ impl Owned {
             (left.here || !left.below.is_empty()).then(|| (name.clone(), left))
         });
         Self {
-            here: self.here && !other.here,
+            here: self.here && !other.here && other.below.is_empty(),
             below: below.collect(),
         }
     }

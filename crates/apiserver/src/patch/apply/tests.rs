@@ -65,6 +65,15 @@ fn what_is_left_out_is_removed() {
 }
 
 #[test]
+fn what_was_empty_can_be_filled() {
+    let empty = container(json!({"name": "a", "env": [], "resources": {}}));
+    let env = json!([{"name": "X", "value": "1"}]);
+    let full = container(json!({"name": "a", "env": env, "resources": {"limits": {"cpu": "1"}}}));
+    let once = applied(None, &empty, "serin");
+    assert_eq!(without_entries(applied(Some(&once), &full, "serin")), full);
+}
+
+#[test]
 fn what_another_set_too_stays() {
     let config = json!({"spec": {"replicas": 2, "paused": true}});
     let once = applied(None, &config, "a");
