@@ -1,5 +1,11 @@
 //! The demo as a person runs it: real processes, real requests. What it counted is checked here, what it timed is not.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test ends at what it did not expect"
+)]
+
 use std::process::{Command, Stdio};
 
 use serde_json::Value;

@@ -22,8 +22,9 @@ use crate::process::addresses;
 /// The first descriptor of the socket hand-over, as systemd has it.
 const FIRST_DESCRIPTOR: i32 = 3;
 /// A child that lived this long was well; it is replaced at once.
-const WELL: Duration = Duration::from_secs(5);
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+const WELL: Duration = Duration::from_secs(1);
+/// Users wait in the sockets meanwhile and are to be served within a second, however often the gateway was killed.
+const LONGEST_PAUSE: Duration = Duration::from_millis(250);
 /// How often an orphaned gateway is looked after.
 const LOOK: Duration = Duration::from_millis(100);
 
@@ -199,7 +200,7 @@ mod tests {
         let pauses: Vec<_> = (0..12).map(|n| pause_after(n).as_millis()).collect();
         assert_eq!(
             pauses,
-            [0, 0, 50, 100, 200, 400, 800, 1600, 3200, 5000, 5000, 5000]
+            [0, 0, 50, 100, 200, 250, 250, 250, 250, 250, 250, 250]
         );
     }
 }

@@ -343,4 +343,79 @@ mod tests {
         let waits: Vec<_> = Waits::default().take(8).map(|w| w.as_millis()).collect();
         assert_eq!(waits, [50, 100, 200, 400, 800, 1600, 2000, 2000]);
     }
+
+    /// The embedded API on a port of its own, in a runtime of its own, so that it can die as a process does.
+    struct Control {
+        runtime: tokio::runtime::Runtime,
+    }
+
+    impl Control {
+        fn start(server: &serin_apiserver::ApiServer, kubeconfig: &std::path::Path) -> Self {
+            let mut builder = tokio::runtime::Builder::new_multi_thread();
+            let runtime = builder.worker_threads(1).enable_all().build().unwrap();
+            let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+            let address = listener.local_addr().unwrap();
+            listener.set_nonblocking(true).unwrap();
+            let router = server.guarded_router("secret");
+            runtime.spawn(async move {
+                let listener = tokio::net::TcpListener::from_std(listener).unwrap();
+                serin_apiserver::serve(listener, router, std::future::pending()).await;
+            });
+            let text = serde_json::json!({
+                "apiVersion": "v1", "kind": "Config", "current-context": "serin",
+                "clusters": [{"name": "serin", "cluster": {"server": format!("http://{address}")}}],
+                "users": [{"name": "serin", "user": {"token": "secret"}}],
+                "contexts": [{"name": "serin", "context": {"cluster": "serin", "user": "serin"}}],
+            })
+            .to_string();
+            crate::unix::write_whole(kubeconfig, text.as_bytes()).unwrap();
+            Self { runtime }
+        }
+
+        fn kill(self) {
+            self.runtime.shutdown_background();
+        }
+    }
+
+    async fn settled(world: &mut World, inputs: &mut mpsc::Receiver<Input>, services: usize) {
+        let settle = async {
+            while !world.is_settled() || world.objects.services.len() != services {
+                world.handle(inputs.recv().await.unwrap());
+            }
+        };
+        let bound = Duration::from_secs(30);
+        tokio::time::timeout(bound, settle).await.unwrap();
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+    async fn the_control_plane_may_come_late_die_and_come_back_elsewhere() {
+        let home = tempfile::tempdir().unwrap();
+        let kubeconfig = home.path().join("kubeconfig");
+        let server = serin_apiserver::ApiServer::new(serin_apiserver::Store::in_memory());
+        let direct = Client::new(server.router(), "default");
+        let services: Api<Service> = Api::default_namespaced(direct);
+        let create = async |name: &str| {
+            let mut service = service(name);
+            let ports = serde_json::json!({"ports": [{"port": 80}]});
+            service.spec = serde_json::from_value(ports).unwrap();
+            let params = kube::api::PostParams::default();
+            services.create(&params, &service).await.unwrap();
+        };
+        let (sender, mut inputs) = mpsc::channel(16);
+        let feeding = tokio::spawn(feed(kubeconfig.clone(), sender));
+        let mut world = World::default();
+
+        create("first").await;
+        let control = Control::start(&server, &kubeconfig);
+        settled(&mut world, &mut inputs, 1).await;
+
+        control.kill();
+        create("second").await;
+        let control = Control::start(&server, &kubeconfig);
+        settled(&mut world, &mut inputs, 2).await;
+
+        control.kill();
+        feeding.abort();
+        drop(tokio::task::spawn_blocking(move || drop(home)).await);
+    }
 }

@@ -14,7 +14,7 @@ use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
 use serin_api::conditions;
 use serin_api::keys::condition;
@@ -57,7 +57,12 @@ pub(crate) struct Context {
 impl Context {
     /// Works on the addresses; a panic elsewhere left them whole.
     pub(crate) fn addresses<T>(&self, work: impl FnOnce(&mut Addresses) -> T) -> T {
-        work(&mut self.addresses.lock().unwrap_or_else(PoisonError::into_inner))
+        work(
+            &mut self
+                .addresses
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner),
+        )
     }
 }
 
@@ -74,11 +79,9 @@ pub(crate) struct Seen {
 /// # Errors
 /// When the directories of the pod cannot be used, or a task of the actor fell over; to be tried again.
 pub(crate) async fn run(ctx: Arc<Context>, mut seen: watch::Receiver<Seen>) -> io::Result<()> {
-    let (mut actor, response) = Actor::adopt(ctx, seen.clone()).await?;
     let first = seen.borrow_and_update().clone();
-    actor.carry_out(response);
-    let input = actor.observe(&first);
-    let mut wake_at = actor.take(input);
+    let (mut actor, response) = Actor::adopt(ctx, first, seen.clone()).await?;
+    let mut wake_at = actor.carry_out(response);
     while !actor.state.finished {
         let wake = wake_at.map_or_else(|| Instant::now() + FAR_FUTURE, |at| actor.origin + at);
         let input = tokio::select! {
@@ -156,10 +159,7 @@ impl Actor {
     fn observe(&mut self, seen: &Seen) -> Input {
         self.pod = Arc::clone(&seen.pod);
         self.identity.generation = seen.pod.metadata.generation;
-        if seen.gone {
-            return Input::Removed;
-        }
-        observed(&seen.pod, &self.state.plan.readiness_gates, Timestamp::now())
+        input_of(seen, &self.state.plan.readiness_gates)
     }
 
     fn arrived(&mut self, done: Result<Done, JoinError>) -> io::Result<Input> {
@@ -331,6 +331,14 @@ impl Actor {
     }
 }
 
+fn input_of(seen: &Seen, gates: &[String]) -> Input {
+    if seen.gone {
+        Input::Removed
+    } else {
+        observed(&seen.pod, gates, Timestamp::now())
+    }
+}
+
 /// What an object tells the state machine.
 fn observed(pod: &Pod, gates: &[String], now: Timestamp) -> Input {
     let conditions = pod
@@ -340,8 +348,13 @@ fn observed(pod: &Pod, gates: &[String], now: Timestamp) -> Input {
         .unwrap_or_default();
     Input::Observed {
         deleted: pod.metadata.deletion_timestamp.as_ref().map(|at| {
-            let remaining = at.0.duration_since(now);
-            Duration::try_from(remaining).unwrap_or_default()
+            // The time was cut to whole seconds; the grace period was meant whole.
+            let remaining = at.0.duration_since(now) + SignedDuration::from_secs(1);
+            let grace = pod
+                .metadata
+                .deletion_grace_period_seconds
+                .unwrap_or(i64::MAX);
+            Duration::try_from(remaining.min(SignedDuration::from_secs(grace))).unwrap_or_default()
         }),
         drained: conditions::is_true(conditions, condition::DRAINED),
         closed_gates: gates
@@ -392,16 +405,17 @@ mod tests {
     #[test]
     fn an_object_tells_when_it_must_be_gone_and_whether_it_is_drained() {
         let pod: Pod = serde_json::from_str(
-            r#"{"metadata":{"deletionTimestamp":"2026-01-01T00:00:30Z"},
+            r#"{"metadata":{"deletionTimestamp":"2026-01-01T00:00:30Z","deletionGracePeriodSeconds":20},
                 "status":{"conditions":[{"type":"serin.dev/Drained","status":"True"},{"type":"g1","status":"True"}]}}"#,
         )
         .unwrap();
         let gates = ["g1".to_owned(), "g2".to_owned()];
         let at = |now: &str| format!("{:?}", observed(&pod, &gates, now.parse().unwrap()));
         assert_eq!(
-            at("2026-01-01T00:00:10Z"),
+            at("2026-01-01T00:00:09.5Z"),
             r#"Observed { deleted: Some(20s), drained: true, closed_gates: ["g2"] }"#
         );
+        assert!(at("2026-01-01T00:00:25Z").contains("Some(6s)"));
         assert!(at("2026-01-01T00:01:00Z").contains("Some(0ns)"));
     }
 }

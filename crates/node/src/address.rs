@@ -75,7 +75,13 @@ mod tests {
             .collect();
         assert_eq!(all.len(), 2000);
         let first = addresses.assign("pod-0", None);
-        assert_eq!(addresses.assign("thief", first), addresses.free("thief").or(first).and(addresses.assign("thief", None)));
+        assert_eq!(
+            addresses.assign("thief", first),
+            addresses
+                .free("thief")
+                .or(first)
+                .and(addresses.assign("thief", None))
+        );
         assert_ne!(addresses.assign("thief", None), first);
     }
 

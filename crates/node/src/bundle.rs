@@ -55,7 +55,9 @@ impl FromStr for Bundle {
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum BadRule {
     /// It has no `=`, or nothing on one side of it.
-    #[error("{0:?} is no rule for an image; write NAME=BUNDLE or NAME:TAG=BUNDLE, such as nginx={DEMO}")]
+    #[error(
+        "{0:?} is no rule for an image; write NAME=BUNDLE or NAME:TAG=BUNDLE, such as nginx={DEMO}"
+    )]
     Shape(String),
     /// The right side is no bundle.
     #[error("{0:?} is no bundle; there are: {HOST}, {DEMO}, {DEMO}:VERSION")]
@@ -258,7 +260,13 @@ mod tests {
     fn built_in_bundles() {
         check(
             &[],
-            &["host", "host:anything", "serin.dev/demo:v2", "serin.dev/demo", "nginx:1.20"],
+            &[
+                "host",
+                "host:anything",
+                "serin.dev/demo:v2",
+                "serin.dev/demo",
+                "nginx:1.20",
+            ],
             expect![[r#"
                 host: host at latest
                 host:anything: host at anything
@@ -272,7 +280,11 @@ mod tests {
     #[test]
     fn rules_of_the_user_come_first_and_in_order() {
         check(
-            &["nginx:1.21=serin.dev/demo:v9", "nginx=serin.dev/demo", "shop/*:v*=host"],
+            &[
+                "nginx:1.21=serin.dev/demo:v9",
+                "nginx=serin.dev/demo",
+                "shop/*:v*=host",
+            ],
             &[
                 "nginx:1.20",
                 "nginx:1.21",

@@ -38,7 +38,12 @@ pub(crate) fn references(container: &Container) -> (Vec<String>, Vec<String>) {
         config_maps.extend(source.config_map_ref.as_ref().map(|r| r.name.clone()));
         secrets.extend(source.secret_ref.as_ref().map(|r| r.name.clone()));
     }
-    for source in container.env.iter().flatten().filter_map(|e| e.value_from.as_ref()) {
+    for source in container
+        .env
+        .iter()
+        .flatten()
+        .filter_map(|e| e.value_from.as_ref())
+    {
         config_maps.extend(source.config_map_key_ref.as_ref().map(|r| r.name.clone()));
         secrets.extend(source.secret_key_ref.as_ref().map(|r| r.name.clone()));
     }
@@ -84,7 +89,10 @@ fn of_pod(pod: &Pod, container: &Container, place: Place<'_>) -> Vec<(String, St
     let mut env = vec![
         ("HOSTNAME".to_owned(), name.clone()),
         ("POD_NAME".to_owned(), name),
-        ("POD_NAMESPACE".to_owned(), meta.namespace.clone().unwrap_or_default()),
+        (
+            "POD_NAMESPACE".to_owned(),
+            meta.namespace.clone().unwrap_or_default(),
+        ),
         ("POD_UID".to_owned(), meta.uid.clone().unwrap_or_default()),
         ("POD_IP".to_owned(), place.pod_ip.to_owned()),
         ("CONTAINER_NAME".to_owned(), container.name.clone()),
@@ -102,7 +110,10 @@ fn of_pod(pod: &Pod, container: &Container, place: Place<'_>) -> Vec<(String, St
     env
 }
 
-fn from_source(source: &EnvFromSource, sources: &Sources) -> Result<Vec<(String, String)>, EnvError> {
+fn from_source(
+    source: &EnvFromSource,
+    sources: &Sources,
+) -> Result<Vec<(String, String)>, EnvError> {
     let prefix = source.prefix.as_deref().unwrap_or_default();
     let mut found = Vec::new();
     if let Some(reference) = &source.config_map_ref {
@@ -116,7 +127,10 @@ fn from_source(source: &EnvFromSource, sources: &Sources) -> Result<Vec<(String,
         match sources.secrets.get(&reference.name) {
             Some(secret) => {
                 for (key, value) in secret.data.iter().flatten() {
-                    found.push((key.clone(), text("envFrom", &reference.name, key, &value.0)?));
+                    found.push((
+                        key.clone(),
+                        text("envFrom", &reference.name, key, &value.0)?,
+                    ));
                 }
             }
             None if reference.optional == Some(true) => {}
@@ -139,17 +153,25 @@ fn value_of(
 ) -> Result<Option<String>, EnvError> {
     let name = variable.name.as_str();
     let Some(from) = &variable.value_from else {
-        return Ok(Some(expand(variable.value.as_deref().unwrap_or_default(), env)));
+        return Ok(Some(expand(
+            variable.value.as_deref().unwrap_or_default(),
+            env,
+        )));
     };
     if let Some(field) = &from.field_ref {
-        return field_of(pod, place, &field.field_path).map(Some).ok_or_else(|| EnvError {
-            variable: name.to_owned(),
-            why: format!("fieldRef {} is not supported", field.field_path),
-        });
+        return field_of(pod, place, &field.field_path)
+            .map(Some)
+            .ok_or_else(|| EnvError {
+                variable: name.to_owned(),
+                why: format!("fieldRef {} is not supported", field.field_path),
+            });
     }
     if let Some(key) = &from.config_map_key_ref {
         let value = sources.config_maps.get(&key.name).map(|map| {
-            map.data.as_ref().and_then(|data| data.get(&key.key)).cloned()
+            map.data
+                .as_ref()
+                .and_then(|data| data.get(&key.key))
+                .cloned()
         });
         return found(name, "ConfigMap", &key.name, &key.key, key.optional, value);
     }
@@ -208,20 +230,31 @@ fn field_of(pod: &Pod, place: Place<'_>, path: &str) -> Option<String> {
     let spec = pod.spec.as_ref();
     if let Some(rest) = path.strip_prefix("metadata.labels[") {
         let labels = meta.labels.as_ref();
-        return Some(labels.and_then(|l| l.get(quoted(rest)?)).cloned().unwrap_or_default());
+        return Some(
+            labels
+                .and_then(|l| l.get(quoted(rest)?))
+                .cloned()
+                .unwrap_or_default(),
+        );
     }
     if let Some(rest) = path.strip_prefix("metadata.annotations[") {
         let annotations = meta.annotations.as_ref();
-        return Some(annotations.and_then(|a| a.get(quoted(rest)?)).cloned().unwrap_or_default());
+        return Some(
+            annotations
+                .and_then(|a| a.get(quoted(rest)?))
+                .cloned()
+                .unwrap_or_default(),
+        );
     }
     match path {
         "metadata.name" => meta.name.clone(),
         "metadata.namespace" => meta.namespace.clone(),
         "metadata.uid" => meta.uid.clone(),
         "spec.nodeName" => Some(place.node.to_owned()),
-        "spec.serviceAccountName" => {
-            Some(spec.and_then(|s| s.service_account_name.clone()).unwrap_or_default())
-        }
+        "spec.serviceAccountName" => Some(
+            spec.and_then(|s| s.service_account_name.clone())
+                .unwrap_or_default(),
+        ),
         "status.podIP" | "status.podIPs" => Some(place.pod_ip.to_owned()),
         "status.hostIP" | "status.hostIPs" => Some(place.host_ip.to_owned()),
         _ => None,
@@ -246,7 +279,8 @@ pub(crate) fn expand(input: &str, env: &BTreeMap<String, String>) -> String {
         if let Some(after) = after.strip_prefix('$') {
             output.push('$');
             rest = after;
-        } else if let Some((name, after)) = after.strip_prefix('(').and_then(|a| a.split_once(')')) {
+        } else if let Some((name, after)) = after.strip_prefix('(').and_then(|a| a.split_once(')'))
+        {
             match env.get(name) {
                 Some(value) => output.push_str(value),
                 None => output.extend(["$(", name, ")"]),
@@ -268,7 +302,10 @@ mod tests {
     use super::*;
 
     fn map(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
-        pairs.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect()
+        pairs
+            .iter()
+            .map(|(k, v)| ((*k).into(), (*v).into()))
+            .collect()
     }
 
     #[test]
@@ -313,7 +350,8 @@ mod tests {
 
     #[test]
     fn later_sources_win_and_references_see_what_is_before_them() {
-        let pod = pod(r#"{"metadata":{"name":"web-1","namespace":"shop","uid":"u1","labels":{"app":"web"},"annotations":{"a/b":"c"}},
+        let pod = pod(
+            r#"{"metadata":{"name":"web-1","namespace":"shop","uid":"u1","labels":{"app":"web"},"annotations":{"a/b":"c"}},
             "spec":{"containers":[{"name":"web","ports":[{"containerPort":8080,"name":"http-main"},{"containerPort":9090}],
               "envFrom":[{"prefix":"C_","configMapRef":{"name":"conf"}},{"secretRef":{"name":"none","optional":true}}],
               "env":[{"name":"URL","value":"http://$(POD_IP):$(PORT)/$(C_path)$(LATER)"},{"name":"LATER","value":"x"},
@@ -322,7 +360,8 @@ mod tests {
                 {"name":"NOTE","valueFrom":{"fieldRef":{"fieldPath":"metadata.annotations['a/b']"}}},
                 {"name":"NODE","valueFrom":{"fieldRef":{"fieldPath":"spec.nodeName"}}},
                 {"name":"KEY","valueFrom":{"secretKeyRef":{"name":"sec","key":"k"}}},
-                {"name":"LEFT_OUT","valueFrom":{"configMapKeyRef":{"name":"conf","key":"no","optional":true}}}]}]}}"#);
+                {"name":"LEFT_OUT","valueFrom":{"configMapKeyRef":{"name":"conf","key":"no","optional":true}}}]}]}}"#,
+        );
         let sources = Sources {
             config_maps: [(
                 "conf".into(),
@@ -363,13 +402,17 @@ mod tests {
             let pod = pod(&format!(
                 r#"{{"metadata":{{}},"spec":{{"containers":[{{"name":"c",{env}}}]}}}}"#
             ));
-            assembled(&pod, &Sources::default()).unwrap_err().to_string()
+            assembled(&pod, &Sources::default())
+                .unwrap_err()
+                .to_string()
         };
         let errors = [
             error(r#""envFrom":[{"configMapRef":{"name":"conf"}}]"#),
             error(r#""env":[{"name":"K","valueFrom":{"secretKeyRef":{"name":"sec","key":"k"}}}]"#),
             error(r#""env":[{"name":"K","valueFrom":{"fieldRef":{"fieldPath":"status.phase"}}}]"#),
-            error(r#""env":[{"name":"K","valueFrom":{"resourceFieldRef":{"resource":"limits.cpu"}}}]"#),
+            error(
+                r#""env":[{"name":"K","valueFrom":{"resourceFieldRef":{"resource":"limits.cpu"}}}]"#,
+            ),
         ];
         expect![[r#"
             env envFrom: ConfigMap conf not found in the namespace of the pod

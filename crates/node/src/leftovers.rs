@@ -19,7 +19,12 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 /// Ends everything that is left of a run, and closes its record; gives the record. Blocks until all is gone, at most ten seconds.
-pub(crate) fn clean_up(dir: &Path, record: Option<Record>, uid: &str, container: &str) -> Option<Record> {
+pub(crate) fn clean_up(
+    dir: &Path,
+    record: Option<Record>,
+    uid: &str,
+    container: &str,
+) -> Option<Record> {
     let mine = Mine::new(record.as_ref(), uid, container);
     let begun = Instant::now();
     while mine.kill_all() > 0 && begun.elapsed() < PATIENCE {
@@ -77,8 +82,10 @@ impl Mine {
         let Ok(environment) = fs::read(format!("/proc/{}/environ", pid.as_raw_nonzero())) else {
             return false;
         };
-        self.marks
-            .iter()
-            .all(|mark| environment.split(|b| *b == 0).any(|variable| variable == mark))
+        self.marks.iter().all(|mark| {
+            environment
+                .split(|b| *b == 0)
+                .any(|variable| variable == mark)
+        })
     }
 }

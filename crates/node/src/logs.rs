@@ -51,7 +51,7 @@ pub struct LogOptions {
     /// The time before each line.
     pub timestamps: bool,
     /// Only the last so many lines; `None`: all.
-    pub tail_lines: Option<usize>,
+    pub tail_lines: Option<u64>,
     /// Only what is not older than so many seconds; `None`: all. Loses against `since_time`.
     pub since_seconds: Option<u64>,
     /// Only what is not older than this; `None`: all.
@@ -124,11 +124,15 @@ pub fn open_logs(
     })?;
     let since = options.since_time.or_else(|| {
         let ago = i64::try_from(options.since_seconds?).ok()?;
-        Timestamp::now().checked_sub(SignedDuration::from_secs(ago)).ok()
+        Timestamp::now()
+            .checked_sub(SignedDuration::from_secs(ago))
+            .ok()
     });
     let reader = Reader::open(
         &dirs.log(uid, container, run),
-        options.tail_lines,
+        options
+            .tail_lines
+            .map(|n| usize::try_from(n).unwrap_or(usize::MAX)),
         since,
         options.timestamps,
         options.limit_bytes,
@@ -152,7 +156,9 @@ pub(crate) fn last_lines(dirs: &Dirs, uid: &str, container: &str, run: u32) -> O
         text.drain(..excess);
     }
     let excess = text.len().saturating_sub(TERMINATION_BYTES);
-    let text = String::from_utf8_lossy(text.get(excess..)?).trim_end().to_owned();
+    let text = String::from_utf8_lossy(text.get(excess..)?)
+        .trim_end()
+        .to_owned();
     (!text.is_empty()).then_some(text)
 }
 

@@ -119,19 +119,32 @@ enum Intent {
     Run,
     /// It has no node yet.
     Bind,
-    /// It never ran and is to be deleted.
+    /// It is to be deleted and nothing of it is here: it never ran, or it was ended before and a finalizer keeps the object.
     Delete,
     /// It belongs to someone else.
     Ignore,
 }
 
-fn intent(pod: &Pod, node: &str) -> Intent {
-    let of_pod = pod.spec.as_ref().and_then(|s| s.node_name.as_deref()).unwrap_or_default();
+/// `here`: whether the node has an actor or a directory for it.
+fn intent(pod: &Pod, node: &str, here: bool) -> Intent {
+    let of_pod = pod
+        .spec
+        .as_ref()
+        .and_then(|s| s.node_name.as_deref())
+        .unwrap_or_default();
     let deleted = pod.metadata.deletion_timestamp.is_some();
     match of_pod {
-        _ if pod.metadata.uid.as_deref().is_none_or(|uid| !is_component(uid)) => Intent::Ignore,
+        _ if pod
+            .metadata
+            .uid
+            .as_deref()
+            .is_none_or(|uid| !is_component(uid)) =>
+        {
+            Intent::Ignore
+        }
         "" if deleted => Intent::Delete,
         "" => Intent::Bind,
+        name if name == node && deleted && !here => Intent::Delete,
         name if name == node => Intent::Run,
         _ => Intent::Ignore,
     }
@@ -206,7 +219,8 @@ impl Manager {
 
     fn applied(&mut self, pod: Pod) {
         let uid = pod.metadata.uid.clone().unwrap_or_default();
-        match intent(&pod, &self.ctx.config.name) {
+        let here = self.pods.contains_key(&uid) || self.ctx.dirs.pod(&uid).exists();
+        match intent(&pod, &self.ctx.config.name, here) {
             Intent::Ignore => {}
             Intent::Run => {
                 let seen = Seen {
@@ -319,7 +333,11 @@ impl Manager {
 /// Gives a pod this node: with the binding that Kubernetes' schedulers write, or directly where no binding is served.
 async fn bind(ctx: &Context, pod: &Pod) {
     let name = pod.metadata.name.clone().unwrap_or_default();
-    let namespace = pod.metadata.namespace.clone().unwrap_or_else(|| "default".to_owned());
+    let namespace = pod
+        .metadata
+        .namespace
+        .clone()
+        .unwrap_or_else(|| "default".to_owned());
     let api: Api<Pod> = Api::namespaced(ctx.client.clone(), &namespace);
     let node = &ctx.config.name;
     loop {
@@ -329,7 +347,9 @@ async fn bind(ctx: &Context, pod: &Pod) {
                     "metadata": { "uid": pod.metadata.uid },
                     "spec": { "nodeName": node },
                 });
-                api.patch(&name, &PatchParams::default(), &Patch::Merge(patch)).await.map(|_| ())
+                api.patch(&name, &PatchParams::default(), &Patch::Merge(patch))
+                    .await
+                    .map(|_| ())
             }
             result => result,
         };
@@ -373,9 +393,14 @@ async fn post_binding(
             ..ObjectReference::default()
         },
     };
-    api.create_subresource::<_, serde_json::Value>("binding", name, &PostParams::default(), &binding)
-        .await
-        .map(|_| ())
+    api.create_subresource::<_, serde_json::Value>(
+        "binding",
+        name,
+        &PostParams::default(),
+        &binding,
+    )
+    .await
+    .map(|_| ())
 }
 
 /// A server without bindings answers 404 for the path; one that has them answers 404 only for a pod that is gone, and then the
@@ -409,17 +434,36 @@ mod tests {
     fn a_pod_is_run_bound_deleted_or_left_alone() {
         let pod = |text: &str| serde_json::from_str::<Pod>(text).unwrap();
         for (text, want) in [
-            (r#"{"metadata":{"uid":"u"},"spec":{"containers":[]}}"#, Intent::Bind),
-            (r#"{"metadata":{"uid":"u"},"spec":{"nodeName":"local","containers":[]}}"#, Intent::Run),
-            (r#"{"metadata":{"uid":"u"},"spec":{"nodeName":"other","containers":[]}}"#, Intent::Ignore),
+            (
+                r#"{"metadata":{"uid":"u"},"spec":{"containers":[]}}"#,
+                Intent::Bind,
+            ),
+            (
+                r#"{"metadata":{"uid":"u"},"spec":{"nodeName":"local","containers":[]}}"#,
+                Intent::Run,
+            ),
+            (
+                r#"{"metadata":{"uid":"u"},"spec":{"nodeName":"other","containers":[]}}"#,
+                Intent::Ignore,
+            ),
             (
                 r#"{"metadata":{"uid":"u","deletionTimestamp":"2026-01-01T00:00:00Z"},"spec":{"containers":[]}}"#,
                 Intent::Delete,
             ),
-            (r#"{"metadata":{"uid":"../x"},"spec":{"nodeName":"local","containers":[]}}"#, Intent::Ignore),
-            (r#"{"metadata":{},"spec":{"nodeName":"local","containers":[]}}"#, Intent::Ignore),
+            (
+                r#"{"metadata":{"uid":"../x"},"spec":{"nodeName":"local","containers":[]}}"#,
+                Intent::Ignore,
+            ),
+            (
+                r#"{"metadata":{},"spec":{"nodeName":"local","containers":[]}}"#,
+                Intent::Ignore,
+            ),
         ] {
-            assert_eq!(intent(&pod(text), "local"), want, "{text}");
+            assert_eq!(intent(&pod(text), "local", false), want, "{text}");
         }
+        let deleted = r#"{"metadata":{"uid":"u","deletionTimestamp":"2026-01-01T00:00:00Z"},
+            "spec":{"nodeName":"local","containers":[]}}"#;
+        assert_eq!(intent(&pod(deleted), "local", true), Intent::Run);
+        assert_eq!(intent(&pod(deleted), "local", false), Intent::Delete);
     }
 }

@@ -54,8 +54,8 @@ pub(crate) struct PodState {
 pub(crate) struct Stop {
     /// When SIGKILL is due.
     pub(crate) deadline: Mono,
-    /// Until when the gateway is waited for at most.
-    pub(crate) drain_until: Mono,
+    /// Until when the gateway is waited for at most; `None` once that is over.
+    pub(crate) drain_until: Option<Mono>,
 }
 
 /// One container of a pod.

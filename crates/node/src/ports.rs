@@ -18,9 +18,10 @@ pub(crate) fn check(container: &Container, address: IpAddr) -> Result<(), String
         if port.protocol.as_deref().is_some_and(|p| p != "TCP") {
             continue;
         }
-        let number = u16::try_from(port.container_port).ok().filter(|p| *p > 0).ok_or_else(|| {
-            format!("containerPort {} is no port number", port.container_port)
-        })?;
+        let number = u16::try_from(port.container_port)
+            .ok()
+            .filter(|p| *p > 0)
+            .ok_or_else(|| format!("containerPort {} is no port number", port.container_port))?;
         try_port(SocketAddr::new(address, number))?;
     }
     Ok(())
@@ -44,7 +45,10 @@ fn try_port(address: SocketAddr) -> Result<(), String> {
             "containerPort {port} is below {first} and may be opened by root only; choose a containerPort from {first}, or run: sudo sysctl net.ipv4.ip_unprivileged_port_start={port}",
             first = first_unprivileged_port()
         )),
-        Err(error) => Err(format!("containerPort {port} cannot be opened at {}: {error}", address.ip())),
+        Err(error) => Err(format!(
+            "containerPort {port} cannot be opened at {}: {error}",
+            address.ip()
+        )),
     }
 }
 
@@ -127,7 +131,10 @@ mod tests {
         let address = IpAddr::V4(Ipv4Addr::new(127, 64, 3, 3));
         let error = check(&container(port), address).unwrap_err();
         let me = format!("process {} (", std::process::id());
-        assert!(error.starts_with(&format!("containerPort {port} is in use: {me}")), "{error}");
+        assert!(
+            error.starts_with(&format!("containerPort {port} is in use: {me}")),
+            "{error}"
+        );
         drop(held);
         assert_eq!(check(&container(port), address), Ok(()));
     }

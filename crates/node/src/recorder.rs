@@ -72,15 +72,21 @@ async fn write_all(
             uid: object.uid.clone().unwrap_or_default(),
             notice: (notice.reason, notice.message.clone()),
         };
-        let api: Api<Event> =
-            Api::namespaced(client.clone(), object.namespace.as_deref().unwrap_or("default"));
+        let api: Api<Event> = Api::namespaced(
+            client.clone(),
+            object.namespace.as_deref().unwrap_or("default"),
+        );
         let counted = match known.get(&key) {
-            Some((name, count)) => count_again(&api, name, count + 1).await.map(|()| (name.clone(), count + 1)),
+            Some((name, count)) => count_again(&api, name, count + 1)
+                .await
+                .map(|()| (name.clone(), count + 1)),
             None => None,
         };
         let written = match counted {
             Some(counted) => Some(counted),
-            None => create(&api, object, notice, &node).await.map(|name| (name, 1)),
+            None => create(&api, object, notice, &node)
+                .await
+                .map(|name| (name, 1)),
         };
         if known.len() >= REMEMBERED {
             known.clear();

@@ -5,9 +5,7 @@ use std::fs;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{
-    Node, NodeAddress, NodeCondition, NodeStatus, NodeSystemInfo,
-};
+use k8s_openapi::api::core::v1::{Node, NodeAddress, NodeCondition, NodeStatus, NodeSystemInfo};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use kube::Api;
 use kube::api::{ObjectMeta, PostParams};
@@ -43,7 +41,10 @@ async fn beat(api: &Api<Node>, name: &str) -> kube::Result<()> {
     node.metadata.managed_fields = None;
     let old = node.status.take().unwrap_or_default();
     node.status = Some(status(&old, name, Timestamp::now()));
-    match api.replace_status(name, &PostParams::default(), &node).await {
+    match api
+        .replace_status(name, &PostParams::default(), &node)
+        .await
+    {
         // Someone else wrote it meanwhile: the next beat comes soon enough.
         Err(error) if code(&error) != Some(409) => Err(error),
         _ => Ok(()),
@@ -121,7 +122,12 @@ fn resources() -> BTreeMap<String, Quantity> {
 }
 
 fn system_info() -> NodeSystemInfo {
-    let read = |path: &str| fs::read_to_string(path).unwrap_or_default().trim().to_owned();
+    let read = |path: &str| {
+        fs::read_to_string(path)
+            .unwrap_or_default()
+            .trim()
+            .to_owned()
+    };
     let os_image = read("/etc/os-release")
         .lines()
         .find_map(|line| line.strip_prefix("PRETTY_NAME="))

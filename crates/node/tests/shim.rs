@@ -1,5 +1,11 @@
 //! The shim from outside: a process, its directory and its socket, with real applications under it.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking"
+)]
+
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
@@ -26,8 +32,13 @@ impl Shim {
     }
 
     fn run(argv: &[&str]) -> Self {
+        Self::run_with(argv, |_| {})
+    }
+
+    fn run_with(argv: &[&str], change: impl FnOnce(&mut Value)) -> Self {
         let home = tempfile::tempdir().unwrap();
-        let spec = spec(home.path(), argv);
+        let mut spec = spec(home.path(), argv);
+        change(&mut spec);
         let mut process = Command::new(SHIM)
             .args(["shim", "--dir"])
             .arg(home.path())
@@ -62,7 +73,9 @@ impl Shim {
     }
 
     fn wait_for_log(&self, text: &str) {
-        until(&format!("{text:?} in the log"), || self.log().contains(text).then_some(()));
+        until(&format!("{text:?} in the log"), || {
+            self.log().contains(text).then_some(())
+        });
     }
 
     /// The record, once it tells the end.
@@ -90,7 +103,12 @@ impl Shim {
 
     fn stop(&self, grace_ms: u64) {
         let mut socket = connect(self.home.path());
-        writeln!(socket, "{}", json!({"Stop": {"signal": 15, "grace_ms": grace_ms}})).unwrap();
+        writeln!(
+            socket,
+            "{}",
+            json!({"Stop": {"signal": 15, "grace_ms": grace_ms}})
+        )
+        .unwrap();
     }
 
     /// How many processes carry the mark of this test.
@@ -158,7 +176,10 @@ fn output_and_exit_code_are_kept() {
     let mut lines = shim.lines();
     lines.sort();
     assert_eq!(lines, ["stderr F err", "stdout F end", "stdout F out"]);
-    assert!(shim.process.wait().unwrap().success(), "it ends once the end is written down");
+    assert!(
+        shim.process.wait().unwrap().success(),
+        "it ends once the end is written down"
+    );
 }
 
 #[test]
@@ -173,7 +194,8 @@ fn an_application_that_ignores_the_signal_is_killed_at_its_grace_period() {
 
 #[test]
 fn an_application_that_obeys_ends_by_itself() {
-    let shim = Shim::script("trap 'echo bye; exit 0' TERM; echo ready; while true; do sleep 0.05; done");
+    let shim =
+        Shim::script("trap 'echo bye; exit 0' TERM; echo ready; while true; do sleep 0.05; done");
     shim.wait_for_log("ready");
     shim.stop(60_000);
     assert_eq!(shim.exit()["code"], json!(0));
@@ -187,7 +209,9 @@ fn what_was_daemonised_ends_with_the_container() {
         "setsid sh -c 'trap \"\" TERM; (sleep 1000; true) & (sleep 1000; true) & exit 0' & \
          while true; do sleep 0.05; done",
     );
-    until("two daemons with a child each", || (shim.processes() >= 5).then_some(()));
+    until("two daemons with a child each", || {
+        (shim.processes() >= 5).then_some(())
+    });
     shim.stop(100);
     shim.exit();
     assert_eq!(shim.processes(), 0);
@@ -195,14 +219,17 @@ fn what_was_daemonised_ends_with_the_container() {
 
 #[test]
 fn when_the_application_ends_nothing_of_it_stays() {
-    let shim = Shim::script("setsid sleep 1000 & setsid sh -c 'sleep 1000 & sleep 1000' & echo up; exit 0");
+    let shim = Shim::script(
+        "setsid sleep 1000 & setsid sh -c 'sleep 1000 & sleep 1000' & echo up; exit 0",
+    );
     assert_eq!(shim.exit()["code"], json!(0));
     assert_eq!(shim.processes(), 0);
 }
 
 #[test]
 fn a_flood_neither_blocks_the_application_nor_fills_the_disk() {
-    let shim = Shim::script("head -c 60000000 /dev/zero | tr '\\0' 'x' | fold -w 99; echo done >&2");
+    let shim =
+        Shim::script("head -c 60000000 /dev/zero | tr '\\0' 'x' | fold -w 99; echo done >&2");
     assert_eq!(shim.exit()["code"], json!(0));
     let total: u64 = fs::read_dir(shim.home.path())
         .unwrap()
@@ -211,25 +238,50 @@ fn a_flood_neither_blocks_the_application_nor_fills_the_disk() {
         .map(|e| e.metadata().unwrap().len())
         .sum();
     assert!(total <= 3 << 20, "{total} bytes are kept");
-    assert!(shim.log().contains("were not kept: more than 1048576 bytes a second"));
+    assert!(
+        shim.log()
+            .contains("were not kept: more than 1048576 bytes a second")
+    );
+}
+
+#[test]
+fn on_a_full_disk_only_the_log_is_lost() {
+    let script = "head -c 10000000 /dev/zero | tr '\\0' 'x' | fold -w 99; echo done >&2; exit 4";
+    let shim = Shim::run_with(&["/bin/sh", "-c", script], |spec| {
+        spec["log"]["path"] = json!("/dev/full");
+    });
+    assert_eq!(shim.exit()["code"], json!(4));
 }
 
 #[test]
 fn any_bytes_are_kept_as_they_are() {
-    let shim = Shim::script("printf '\\033[31m\\377\\n'; head -c 40000 /dev/zero | tr '\\0' 'y'; echo");
+    let shim =
+        Shim::script("printf '\\033[31m\\377\\n'; head -c 40000 /dev/zero | tr '\\0' 'y'; echo");
     shim.exit();
     let log = fs::read(shim.home.path().join("0.log")).unwrap();
     assert!(log.windows(7).any(|w| w == b"\x1b[31m\xff\n"));
-    let tags = log.split(|b| *b == b'\n').skip(1).filter_map(|l| l.get(38).copied());
+    let tags = log
+        .split(|b| *b == b'\n')
+        .skip(1)
+        .filter_map(|l| l.get(38).copied());
     assert_eq!(tags.collect::<Vec<_>>(), b"PPF");
 }
 
 #[test]
 fn a_program_that_cannot_be_run_is_named() {
     for (argv, want) in [
-        (["/no/such/program"], "exec /no/such/program: No such file or directory (os error 2)"),
-        (["/etc/passwd"], "exec /etc/passwd: Permission denied (os error 13)"),
-        (["no-such-program"], "exec no-such-program: no such program in PATH (/usr/bin:/bin): No such file or directory"),
+        (
+            ["/no/such/program"],
+            "exec /no/such/program: No such file or directory (os error 2)",
+        ),
+        (
+            ["/etc/passwd"],
+            "exec /etc/passwd: Permission denied (os error 13)",
+        ),
+        (
+            ["no-such-program"],
+            "exec no-such-program: no such program in PATH (/usr/bin:/bin): No such file or directory",
+        ),
     ] {
         let mut shim = Shim::run(&argv);
         assert_eq!(shim.greeting["Failed"]["message"], json!(want));
@@ -282,8 +334,17 @@ fn a_shim_survives_its_starter_and_is_found_again() {
     assert_eq!(marked(home.path()), 1);
     std::os::unix::fs::symlink(&dir, home.path().join("short")).unwrap();
     let mut socket = connect(&home.path().join("short"));
-    writeln!(socket, "{}", json!({"Stop": {"signal": 15, "grace_ms": 5000}})).unwrap();
-    let last = BufReader::new(socket).lines().map_while(Result::ok).last().unwrap();
+    writeln!(
+        socket,
+        "{}",
+        json!({"Stop": {"signal": 15, "grace_ms": 5000}})
+    )
+    .unwrap();
+    let last = BufReader::new(socket)
+        .lines()
+        .map_while(Result::ok)
+        .last()
+        .unwrap();
     let last: Value = serde_json::from_str(&last).unwrap();
     assert_eq!(last["Status"]["exit"]["signal"], json!(15));
     assert_eq!(marked(home.path()), 0);

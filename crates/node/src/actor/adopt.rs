@@ -54,14 +54,17 @@ impl Actor {
     /// Takes over a pod, new or found.
     pub(super) async fn adopt(
         ctx: Arc<Context>,
+        first: Seen,
         seen: watch::Receiver<Seen>,
     ) -> io::Result<(Self, Response)> {
-        let pod = Arc::clone(&seen.borrow().pod);
+        let pod = Arc::clone(&first.pod);
         let uid = pod.metadata.uid.clone().unwrap_or_default();
         let plan = PodPlan::of(&pod, ctx.config.gateway, ctx.config.backoff);
         let names: Vec<String> = plan.containers.iter().map(|c| c.name.clone()).collect();
         if let Some(bad) = names.iter().chain([&uid]).find(|name| !is_component(name)) {
-            return Err(io::Error::other(format!("{bad:?} is no name of a pod or container")));
+            return Err(io::Error::other(format!(
+                "{bad:?} is no name of a pod or container"
+            )));
         }
         let address = address(&ctx, &pod, &uid)?;
         let record = PodRecord {
@@ -74,20 +77,25 @@ impl Actor {
         let (dirs, owner) = (ctx.dirs.clone(), uid.clone());
         let found = tokio::task::spawn_blocking(move || {
             start::make_dir(&dirs.pod(&owner))?;
-            write_record(&dirs, &owner, &record)?;
-            names.iter().map(|name| find_run(&dirs, &owner, name)).collect::<io::Result<Vec<_>>>()
+            // Taking over a pod writes nothing: it works on a full disk too.
+            if read_record(&dirs, &owner).as_ref() != Some(&record) {
+                write_record(&dirs, &owner, &record)?;
+            }
+            names
+                .iter()
+                .map(|name| find_run(&dirs, &owner, name))
+                .collect::<io::Result<Vec<_>>>()
         });
         let found = found.await.map_err(io::Error::other)??;
         if found.iter().all(Option::is_none) {
             warn_of_unsupported(&ctx, &pod);
         }
-        Ok(Self::with_runs(ctx, &pod, uid, address, plan, found, seen))
+        Ok(Self::with_runs(ctx, &first, address, plan, found, seen))
     }
 
     fn with_runs(
         ctx: Arc<Context>,
-        pod: &Arc<Pod>,
-        uid: String,
+        first: &Seen,
         address: Ipv4Addr,
         plan: PodPlan,
         found: Vec<Option<FoundRun>>,
@@ -100,17 +108,19 @@ impl Actor {
             .filter(|(_, found)| matches!(found.what, FoundWhat::Alive { .. }))
             .map(|(n, found)| (n, found.run))
             .collect();
+        let pod = &first.pod;
         let status = pod.status.clone().unwrap_or_default();
+        let input = super::input_of(first, &plan.readiness_gates);
         let now = super::Now {
             mono: Duration::ZERO,
             wall: Timestamp::now(),
         };
         let links = vec![None; plan.containers.len()];
-        let (state, response) = PodState::resume(plan, &status, found, now);
+        let (state, response) = PodState::resume(plan, &status, found, input, now);
         let (drafts, receiver) = watch::channel(None);
         let writer = writer::Writer::new(ctx.client.clone(), pod);
         let identity = Identity {
-            uid,
+            uid: pod.metadata.uid.clone().unwrap_or_default(),
             pod_ip: address.to_string(),
             host_ip: HOST_IP.into(),
             start_time: status.start_time.map_or(now.wall, |t| t.0),
@@ -172,9 +182,7 @@ fn find_run(dirs: &Dirs, uid: &str, container: &str) -> io::Result<Option<FoundR
                 age: Duration::try_from(age).unwrap_or_default(),
             }
         }
-        Found::Ended(record) => {
-            FoundWhat::Ended(end_of_record(dirs, uid, container, run, &record))
-        }
+        Found::Ended(record) => FoundWhat::Ended(end_of_record(dirs, uid, container, run, &record)),
         Found::Lost(record) => match leftovers::clean_up(&dir, record, uid, container) {
             Some(record) => FoundWhat::Ended(end_of_record(dirs, uid, container, run, &record)),
             None => FoundWhat::Unused,
@@ -205,7 +213,9 @@ pub(super) fn end_of_record(
         exit_code,
         signal: exit.signal,
         reason: if failed { "Error" } else { "Completed" }.to_owned(),
-        message: failed.then(|| logs::last_lines(dirs, uid, container, run)).flatten(),
+        message: failed
+            .then(|| logs::last_lines(dirs, uid, container, run))
+            .flatten(),
         started_at: Some(record.started_at),
         finished_at: exit.finished_at,
         uptime: Duration::from_millis(exit.uptime_ms),
@@ -215,7 +225,9 @@ pub(super) fn end_of_record(
 /// Ends every run of a pod that has no object any more, and removes what is left of it on disk. `grace`: instead of its own.
 pub(crate) async fn retire(dirs: &Dirs, uid: &str, grace: Option<Duration>) -> usize {
     let record = read_record(dirs, uid);
-    let own = record.map_or(plan::DEFAULT_GRACE, |r| Duration::from_secs(r.grace_seconds));
+    let own = record.map_or(plan::DEFAULT_GRACE, |r| {
+        Duration::from_secs(r.grace_seconds)
+    });
     let grace = grace.unwrap_or(own);
     let mut ends = JoinSet::new();
     for (container, run, dir) in latest_runs(&dirs.pod(uid)) {

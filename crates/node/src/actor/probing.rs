@@ -22,7 +22,12 @@ const MAX_SHOWN_CHARS: usize = 256;
 const EXEC_SLACK: Duration = Duration::from_secs(2);
 
 /// Asks once. Never takes much longer than `limit`.
-pub(super) async fn ask(check: &Check, pod_ip: IpAddr, limit: Duration, link: Option<&Link>) -> Outcome {
+pub(super) async fn ask(
+    check: &Check,
+    pod_ip: IpAddr,
+    limit: Duration,
+    link: Option<&Link>,
+) -> Outcome {
     let late = || Outcome::Failure(format!("no answer within {} s", limit.as_secs_f64()));
     match check {
         Check::Http {
@@ -64,12 +69,14 @@ pub(super) async fn ask(check: &Check, pod_ip: IpAddr, limit: Duration, link: Op
 fn executed(outcome: ExecOutcome, limit: Duration) -> Outcome {
     match outcome {
         ExecOutcome::Exited { code: 0, .. } => Outcome::Success,
-        ExecOutcome::Exited { code, output } => {
-            Outcome::Failure(format!("command exited with {code}: {}", shown(output.as_bytes())))
-        }
-        ExecOutcome::Killed => {
-            Outcome::Failure(format!("command was killed after {} s", limit.as_secs_f64()))
-        }
+        ExecOutcome::Exited { code, output } => Outcome::Failure(format!(
+            "command exited with {code}: {}",
+            shown(output.as_bytes())
+        )),
+        ExecOutcome::Killed => Outcome::Failure(format!(
+            "command was killed after {} s",
+            limit.as_secs_f64()
+        )),
         ExecOutcome::NotStarted { message } => Outcome::Failure(message),
     }
 }
@@ -107,20 +114,31 @@ async fn exchange(
         .header(header::USER_AGENT, "serin-probe/1")
         .header(header::ACCEPT, "*/*")
         .header(header::CONNECTION, "close");
-    if !headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("host")) {
+    if !headers
+        .iter()
+        .any(|(name, _)| name.eq_ignore_ascii_case("host"))
+    {
         request = request.header(header::HOST, format!("{host}:{port}"));
     }
     for (name, value) in headers {
         request = request.header(name, value);
     }
     let request = request.body(Empty::<Bytes>::new())?;
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+    let (mut sender, connection) =
+        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     let exchange = async {
         let response = sender.send_request(request).await?;
         let status = response.status();
-        // A longer body is not read to its end, and is no reason to fail.
-        let body = Limited::new(response.into_body(), MAX_BODY_BYTES).collect().await;
-        Ok((status, body.map(http_body_util::Collected::to_bytes).unwrap_or_default()))
+        if is_good(status) {
+            return Ok((status, Bytes::new()));
+        }
+        // A body is read only to be shown, and a long one not to its end.
+        let body = Limited::new(response.into_body(), MAX_BODY_BYTES);
+        let body = body
+            .collect()
+            .await
+            .map(http_body_util::Collected::to_bytes);
+        Ok((status, body.unwrap_or_default()))
     };
     tokio::select! {
         result = exchange => result,
@@ -129,8 +147,12 @@ async fn exchange(
     }
 }
 
+fn is_good(status: StatusCode) -> bool {
+    (200..400).contains(&status.as_u16())
+}
+
 fn judge(status: StatusCode, body: &[u8]) -> Outcome {
-    if (200..400).contains(&status.as_u16()) {
+    if is_good(status) {
         return Outcome::Success;
     }
     let mut message = format!("HTTP probe failed with statuscode: {}", status.as_u16());

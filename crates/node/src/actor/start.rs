@@ -14,10 +14,11 @@ use super::Context;
 use crate::bundle::{Bundle, Resolved};
 use crate::dirs::numbered;
 use crate::environment::{self, Place, Sources};
+use crate::leftovers;
 use crate::pod::{Notice, Waiting};
 use crate::ports;
-use crate::shim::client;
 use crate::shim::wire::{LogSpec, Record, Spec};
+use crate::shim::{client, record};
 
 /// Which run of which container.
 #[derive(Clone, Debug)]
@@ -34,7 +35,12 @@ pub(super) async fn start(ctx: &Context, pod: &Pod, order: &Order) -> Result<Rec
         .into_iter()
         .flat_map(|s| s.init_containers.iter().flatten().chain(&s.containers))
         .find(|c| c.name == order.container)
-        .ok_or_else(|| waiting("CreateContainerError", "the container is not in the spec".into()))?;
+        .ok_or_else(|| {
+            waiting(
+                "CreateContainerError",
+                "the container is not in the spec".into(),
+            )
+        })?;
     let image = container.image.as_deref().unwrap_or_default();
     let resolved = ctx
         .config
@@ -48,7 +54,10 @@ pub(super) async fn start(ctx: &Context, pod: &Pod, order: &Order) -> Result<Rec
     };
     ctx.recorder.tell(
         pod,
-        notice("Pulled", format!("Image {image:?} is bundle {}", resolved.bundle)),
+        notice(
+            "Pulled",
+            format!("Image {image:?} is bundle {}", resolved.bundle),
+        ),
     );
     let spec = run_spec(ctx, pod, container, &resolved, order).await?;
     let record = launch(ctx, pod, container, order, spec).await?;
@@ -120,7 +129,8 @@ fn argv(
         argv = match bundle {
             Bundle::Host => {
                 return Err(
-                    "image \"host\" runs what is on the machine and has no default: set command".into(),
+                    "image \"host\" runs what is on the machine and has no default: set command"
+                        .into(),
                 );
             }
             Bundle::Demo { .. } => vec![
@@ -163,6 +173,7 @@ async fn launch(
     let create_error = |message: String| waiting("CreateContainerError", message);
     let uid = pod.metadata.uid.clone().unwrap_or_default();
     let (dirs, container, order) = (ctx.dirs.clone(), container.clone(), order.clone());
+    let (owner, name) = (uid.clone(), container.name.clone());
     let prepared = tokio::task::spawn_blocking(move || {
         ports::check(&container, order.address.into())?;
         let name = &container.name;
@@ -171,16 +182,32 @@ async fn launch(
         for dir in needed {
             make_dir(&dir).map_err(|e| format!("{}: {e}", dir.display()))?;
         }
-        forget_old_runs(&dirs.container(&uid, name), &dirs.logs(&uid, name), order.run);
+        forget_old_runs(
+            &dirs.container(&uid, name),
+            &dirs.logs(&uid, name),
+            order.run,
+        );
         Ok(dir)
     });
     let dir = prepared
         .await
         .unwrap_or_else(|e| Err(e.to_string()))
         .map_err(create_error)?;
-    client::start(&ctx.config.shim, &dir, &spec)
-        .await
-        .map_err(|message| waiting("RunContainerError", message))
+    match client::start(&ctx.config.shim, &dir, &spec).await {
+        Ok(record) => Ok(record),
+        Err(message) => {
+            let undone = tokio::task::spawn_blocking(move || undo(&dir, &owner, &name));
+            let _ = undone.await;
+            Err(waiting("RunContainerError", message))
+        }
+    }
+}
+
+/// A run that failed to start leaves nothing, not even an application whose shim was too slow to say that it runs.
+fn undo(dir: &Path, uid: &str, container: &str) {
+    let record = record::read(dir).ok().flatten();
+    leftovers::clean_up(dir, record, uid, container);
+    let _ = fs::remove_dir_all(dir);
 }
 
 /// Private to the user: environments and outputs may hold secrets.
@@ -195,7 +222,9 @@ fn forget_old_runs(runs: &Path, logs: &Path, run: u32) {
     }
     for entry in fs::read_dir(logs).into_iter().flatten().flatten() {
         let name = entry.file_name();
-        let number = name.to_str().and_then(|n| n.split('.').next()?.parse::<u32>().ok());
+        let number = name
+            .to_str()
+            .and_then(|n| n.split('.').next()?.parse::<u32>().ok());
         if number.is_some_and(|n| n + 1 < run) {
             let _ = fs::remove_file(entry.path());
         }

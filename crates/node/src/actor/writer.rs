@@ -101,15 +101,19 @@ impl Writer {
                     self.base = Arc::new(pod);
                     return Ok(Written::Done);
                 }
-                Err(error) if code(&error) == Some(409) => match self.api.get_opt(&self.name).await? {
-                    Some(pod) => self.base = Arc::new(pod),
-                    None => return Ok(Written::Gone),
-                },
+                Err(error) if code(&error) == Some(409) => {
+                    match self.api.get_opt(&self.name).await? {
+                        Some(pod) => self.base = Arc::new(pod),
+                        None => return Ok(Written::Gone),
+                    }
+                }
                 Err(error) if code(&error) == Some(404) => return Ok(Written::Gone),
                 Err(error) => return Err(error),
             }
         }
-        Err(kube::Error::Service("the object changes faster than it can be written".into()))
+        Err(kube::Error::Service(
+            "the object changes faster than it can be written".into(),
+        ))
     }
 
     /// Deletes the object for good; goes on until it is gone.

@@ -56,7 +56,14 @@ mod tests {
             "2026-11-20T15:00:00.000000001Z"
         );
         assert_eq!(LogRecord::parse(b"T stdout F ").unwrap().text, b"");
-        for torn in [&b""[..], b"T", b"T stdout", b"T stdout F", b"T other F x", b"T stdout X x"] {
+        for torn in [
+            &b""[..],
+            b"T",
+            b"T stdout",
+            b"T stdout F",
+            b"T other F x",
+            b"T stdout X x",
+        ] {
             assert_eq!(LogRecord::parse(torn), None, "{torn:?}");
         }
     }

@@ -90,7 +90,10 @@ impl Reader {
                 continue;
             };
             let room = MAX_RECORD_BYTES.saturating_sub(self.torn.len() as u64);
-            let read = current.by_ref().take(room).read_until(b'\n', &mut self.torn)?;
+            let read = current
+                .by_ref()
+                .take(room)
+                .read_until(b'\n', &mut self.torn)?;
             if self.torn.last() == Some(&b'\n') {
                 self.torn.pop();
                 let record = std::mem::take(&mut self.torn);
@@ -137,7 +140,10 @@ impl Reader {
         let inode = current.get_ref().metadata()?.ino();
         let files = self.files()?;
         let inodes = files.iter().map(|f| fs::metadata(f).map(|m| m.ino()).ok());
-        let position = inodes.collect::<Vec<_>>().iter().position(|i| *i == Some(inode));
+        let position = inodes
+            .collect::<Vec<_>>()
+            .iter()
+            .position(|i| *i == Some(inode));
         // A file that is gone was older than all that are left.
         let next = position.map_or(0, |n| n + 1);
         let Some(next) = files.get(next) else {
@@ -179,7 +185,10 @@ fn tail_start(files: &[PathBuf], lines: usize) -> io::Result<Option<(PathBuf, u6
         let mut offset = 0;
         loop {
             line.clear();
-            let len = file.by_ref().take(MAX_RECORD_BYTES).read_until(b'\n', &mut line)? as u64;
+            let len = file
+                .by_ref()
+                .take(MAX_RECORD_BYTES)
+                .read_until(b'\n', &mut line)? as u64;
             if len == 0 {
                 break;
             }
@@ -217,9 +226,15 @@ mod tests {
     }
 
     const OLD: &str = "2026-01-01T00:00:01Z stdout F one\n2026-01-01T00:00:02Z stderr P tw\n";
-    const NEW: &str = "2026-01-01T00:00:02Z stderr F o\nbroken\n2026-01-01T00:00:03Z stdout F three\n";
+    const NEW: &str =
+        "2026-01-01T00:00:02Z stderr F o\nbroken\n2026-01-01T00:00:03Z stdout F three\n";
 
-    fn read(tail: Option<usize>, since: Option<&str>, timestamps: bool, budget: Option<u64>) -> String {
+    fn read(
+        tail: Option<usize>,
+        since: Option<&str>,
+        timestamps: bool,
+        budget: Option<u64>,
+    ) -> String {
         let dir = dir(&[("0.log.1", OLD), ("0.log", NEW)]);
         let since = since.map(|s| s.parse().unwrap());
         let path = dir.path().join("0.log");
@@ -232,7 +247,10 @@ mod tests {
         assert_eq!(read(Some(0), None, false, None), "");
         assert_eq!(read(Some(1), None, false, None), "three\n");
         assert_eq!(read(Some(9), None, false, None), "one\ntwo\nthree\n");
-        assert_eq!(read(None, Some("2026-01-01T00:00:03Z"), false, None), "three\n");
+        assert_eq!(
+            read(None, Some("2026-01-01T00:00:03Z"), false, None),
+            "three\n"
+        );
         assert_eq!(read(None, None, false, Some(6)), "one\ntw");
         assert_eq!(
             read(None, None, true, None),
@@ -246,7 +264,9 @@ mod tests {
             ("0.log.1", "T stdout F a\nT stdout F b\n"),
             ("0.log", "T stdout P c\nT stdout F d\n"),
         ]);
-        let tail = |n| all(&mut Reader::open(&dir.path().join("0.log"), Some(n), None, false, None).unwrap());
+        let tail = |n| {
+            all(&mut Reader::open(&dir.path().join("0.log"), Some(n), None, false, None).unwrap())
+        };
         assert_eq!(tail(1), "cd\n");
         assert_eq!(tail(2), "b\ncd\n");
     }

@@ -4,9 +4,7 @@ use std::time::Duration;
 
 use super::plan::Role;
 use super::probe::ProbeKind;
-use super::{
-    Action, Ending, HookKind, Mono, Notice, PodState, Run, Stage, Waiting,
-};
+use super::{Action, Ending, HookKind, Mono, Notice, PodState, Run, Stage, Waiting};
 
 /// What an application has between its signal and SIGKILL at the least, also when draining and hooks took all of the grace
 /// period. The same as in Kubernetes.
@@ -19,9 +17,10 @@ impl PodState {
     pub(super) fn advance(&mut self, now: Mono, actions: &mut Vec<Action>) {
         if self.stop.is_some() {
             self.advance_stop(now, actions);
+        } else if self.is_complete() {
+            self.end_sidecars(now, actions);
         } else {
             self.start_due(now, actions);
-            self.end_sidecars_of_finished(now, actions);
             self.ask_probes(now, actions);
         }
         self.advance_endings(now, actions);
@@ -33,20 +32,17 @@ impl PodState {
 
     /// When time alone will change something.
     pub(super) fn wake_at(&self) -> Option<Mono> {
+        let goes_on = self.stop.is_none() && !self.is_complete();
         let mut wakes = Vec::new();
-        if let Some(stop) = self.stop
-            && self.awaits_drain()
-        {
-            wakes.push(stop.drain_until);
-        }
+        wakes.extend(self.stop.and_then(|stop| stop.drain_until));
         for (n, container) in self.containers.iter().enumerate() {
             match &container.run {
-                Run::Waiting { until, .. } if self.stop.is_none() && self.may_start(n) => {
+                Run::Waiting { until, .. } if goes_on && self.may_start(n) => {
                     wakes.push(*until);
                 }
                 Run::Up(up) => match up.ending {
                     Some(ending) => wakes.push(ending.wake_at()),
-                    None if self.stop.is_none() => {
+                    None if goes_on => {
                         wakes.extend(self.probes_to_ask(n).filter_map(|(_, at)| at));
                     }
                     None => {}
@@ -93,10 +89,7 @@ impl PodState {
     }
 
     /// Sidecars keep no pod alive whose work is done.
-    fn end_sidecars_of_finished(&mut self, now: Mono, actions: &mut Vec<Action>) {
-        if !self.is_complete() {
-            return;
-        }
+    fn end_sidecars(&mut self, now: Mono, actions: &mut Vec<Action>) {
         let deadline = now + self.plan.grace;
         for n in 0..self.containers.len() {
             let message = "The pod is complete";
@@ -166,28 +159,26 @@ impl PodState {
             })
     }
 
-    /// Whether the end of the pod waits for requests in flight. Nothing is in flight to a pod that does not run.
-    fn awaits_drain(&self) -> bool {
-        let running = self
-            .plan
-            .containers
-            .iter()
-            .zip(&self.containers)
-            .any(|(plan, state)| plan.role == Role::Main && state.up().is_some());
-        self.plan.drain && !self.drained && running
+    /// Nothing is in flight to a pod that does not run.
+    fn serves(&self) -> bool {
+        let mut pairs = self.plan.containers.iter().zip(&self.containers);
+        pairs.any(|(plan, state)| plan.role == Role::Main && state.up().is_some())
     }
 
     fn advance_stop(&mut self, now: Mono, actions: &mut Vec<Action>) {
-        let Some(stop) = self.stop else {
+        let over = self.drained || !self.serves();
+        let Some(stop) = &mut self.stop else {
             return;
         };
-        if self.awaits_drain() && now < stop.drain_until {
+        if stop.drain_until.is_some_and(|until| now < until) && !over {
             return;
         }
+        stop.drain_until = None;
+        let deadline = stop.deadline;
         for n in 0..self.containers.len() {
             let name = self.plan.containers.get(n).map(|c| c.name.clone());
             let message = format!("Stopping container {}", name.unwrap_or_default());
-            self.end_container(n, stop.deadline, &message, now, actions);
+            self.end_container(n, deadline, &message, now, actions);
         }
     }
 

@@ -144,10 +144,18 @@ impl ContainerPlan {
 pub(crate) fn unsupported(pod: &Pod) -> Vec<String> {
     let spec = pod.spec.clone().unwrap_or_default();
     let mut found = Vec::new();
-    let all = spec.init_containers.iter().flatten().chain(&spec.containers);
+    let all = spec
+        .init_containers
+        .iter()
+        .flatten()
+        .chain(&spec.containers);
     for container in all {
         let name = &container.name;
-        if container.volume_mounts.as_ref().is_some_and(|m| !m.is_empty()) {
+        if container
+            .volume_mounts
+            .as_ref()
+            .is_some_and(|m| !m.is_empty())
+        {
             found.push(format!(
                 "container {name}: volumeMounts are not carried out; use a path of the machine, or env"
             ));
@@ -158,15 +166,21 @@ pub(crate) fn unsupported(pod: &Pod) -> Vec<String> {
                 "container {name}: runAsUser and runAsGroup are not carried out; it runs as the user of serin up"
             ));
         }
+        let limits = container.resources.as_ref().and_then(|r| r.limits.as_ref());
+        if limits.is_some_and(|limits| !limits.is_empty()) {
+            found.push(format!(
+                "container {name}: resources.limits are not enforced"
+            ));
+        }
         let probes = [
             ("startupProbe", &container.startup_probe),
             ("livenessProbe", &container.liveness_probe),
             ("readinessProbe", &container.readiness_probe),
         ];
         for (field, probe) in probes {
-            let check = probe.as_ref().map(|probe| {
-                check_of_probe(probe, container.ports.as_deref().unwrap_or_default())
-            });
+            let check = probe
+                .as_ref()
+                .map(|probe| check_of_probe(probe, container.ports.as_deref().unwrap_or_default()));
             if let Some(Check::Unsupported { why }) = check {
                 found.push(format!("container {name}: {field}: {why}"));
             }
@@ -235,7 +249,11 @@ fn action(
         return Check::Exec { argv };
     }
     if let Some(http) = http {
-        if http.scheme.as_deref().is_some_and(|s| !s.eq_ignore_ascii_case("http")) {
+        if http
+            .scheme
+            .as_deref()
+            .is_some_and(|s| !s.eq_ignore_ascii_case("http"))
+        {
             return unsupported("httpGet supports scheme HTTP only".to_owned());
         }
         let headers = http.http_headers.iter().flatten();
@@ -285,7 +303,9 @@ fn port_of(port: &IntOrString, ports: &[ContainerPort]) -> Result<u16, String> {
     number
         .and_then(|n| u16::try_from(n).ok())
         .filter(|n| *n > 0)
-        .ok_or_else(|| format!("port {shown} is neither a port number nor the name of a port of the container"))
+        .ok_or_else(|| {
+            format!("port {shown} is neither a port number nor the name of a port of the container")
+        })
 }
 
 /// `lifecycle.stopSignal`; SIGTERM when there is none or it is unknown.
@@ -324,7 +344,10 @@ mod tests {
         );
         assert_eq!(plan.grace, Duration::from_secs(30));
         let container = &plan.containers[0];
-        assert_eq!((container.role, container.restart), (Role::Main, Restart::Always));
+        assert_eq!(
+            (container.role, container.restart),
+            (Role::Main, Restart::Always)
+        );
         assert_eq!(
             container.probes,
             [ProbePlan {
@@ -369,13 +392,14 @@ mod tests {
     fn what_cannot_be_done_is_said() {
         let pod = serde_json::from_str(
             r#"{"metadata":{},"spec":{"containers":[{"name":"a","volumeMounts":[{"name":"v","mountPath":"/v"}],
-                "securityContext":{"runAsUser":1},
+                "securityContext":{"runAsUser":1},"resources":{"limits":{"cpu":"1"}},
                 "livenessProbe":{"grpc":{"port":1}},"readinessProbe":{"tcpSocket":{"port":"nope"}}}]}}"#,
         )
         .unwrap();
         expect_test::expect![[r#"
             container a: volumeMounts are not carried out; use a path of the machine, or env
             container a: runAsUser and runAsGroup are not carried out; it runs as the user of serin up
+            container a: resources.limits are not enforced
             container a: livenessProbe: grpc probes are not supported; use httpGet, tcpSocket or exec
             container a: readinessProbe: port "nope" is neither a port number nor the name of a port of the container"#]]
         .assert_eq(&unsupported(&pod).join("\n"));

@@ -177,9 +177,14 @@ impl ProbeState {
                 Some(Verdict::Passed)
             }
             Outcome::Refused(why) => {
-                let early = self.early;
-                self.hurry(plan, now);
-                (!early).then(|| self.failed(plan, why))
+                let starts = plan.kind != ProbeKind::Liveness && self.passed != Some(true);
+                let counted = !self.early;
+                if starts {
+                    self.hurry(plan, now);
+                }
+                let verdict = counted.then(|| self.failed(plan, why));
+                // An application that only just starts is no news.
+                verdict.filter(|v| !starts || matches!(v, Verdict::Failed(_)))
             }
             Outcome::Failure(why) => Some(self.failed(plan, why)),
         }
@@ -196,9 +201,6 @@ impl ProbeState {
     }
 
     fn hurry(&mut self, plan: &ProbePlan, now: Mono) {
-        if plan.kind == ProbeKind::Liveness || self.passed == Some(true) {
-            return;
-        }
         let wait = EARLY * 2_u32.saturating_pow(self.refusals.min(16));
         self.refusals = self.refusals.saturating_add(1);
         self.next_at = self.next_at.min(now + wait.min(plan.period));
@@ -269,7 +271,7 @@ mod tests {
             &plan(ProbeKind::Startup),
             "rrrrr+",
             expect![[r#"
-                t=5.0 r Some(Unhealthy("refused"))
+                t=5.0 r None
                 t=5.1 r None
                 t=5.3 r None
                 t=5.7 r None
@@ -316,12 +318,7 @@ mod tests {
     #[test]
     fn after_a_restart_of_the_node_the_delay_is_not_waited_again() {
         let plan = plan(ProbeKind::Readiness);
-        let state = ProbeState::new(
-            &plan,
-            Duration::ZERO,
-            Duration::from_secs(60),
-            Some(true),
-        );
+        let state = ProbeState::new(&plan, Duration::ZERO, Duration::from_secs(60), Some(true));
         assert_eq!(state.due_at(), Some(Duration::ZERO));
     }
 }

@@ -30,11 +30,12 @@ pub(crate) enum FoundWhat {
 }
 
 impl PodState {
-    /// A pod with the status it had and the runs that were found, in the order of the plan.
+    /// A pod with the status it had, the runs that were found (in the order of the plan), and what is seen of it now.
     pub(crate) fn resume(
         plan: PodPlan,
         status: &PodStatus,
         found: Vec<Option<FoundRun>>,
+        first: Input,
         now: Now,
     ) -> (Self, Response) {
         let done = matches!(status.phase.as_deref(), Some("Succeeded" | "Failed"));
@@ -68,21 +69,24 @@ impl PodState {
             closed_gates: Vec::new(),
             finished: false,
         };
-        // What ended meanwhile goes through the same transition as what ends before the eyes of the node.
-        let mut all = Response::default();
+        // What is known comes first, then what ended meanwhile, through the same transitions as before the eyes of a node; only
+        // then is anything decided: a pod that is to be deleted is never started first.
+        let mut actions = Vec::new();
+        state.take(first, now.mono, &mut actions);
         for (container, run, end) in ends {
             let input = Input::Ended {
                 container,
                 run,
                 end,
             };
-            let response = state.step(input, now);
-            all.actions.extend(response.actions);
+            state.take(input, now.mono, &mut actions);
         }
-        let response = state.step(Input::Tick, now);
-        all.actions.extend(response.actions);
-        all.wake_at = response.wake_at;
-        (state, all)
+        state.advance(now.mono, &mut actions);
+        let response = Response {
+            actions,
+            wake_at: state.wake_at(),
+        };
+        (state, response)
     }
 }
 

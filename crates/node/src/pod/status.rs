@@ -79,8 +79,8 @@ pub(crate) fn merge(ours: &PodStatus, base: &PodStatus, now: Timestamp) -> PodSt
 pub(crate) fn phase(state: &PodState) -> &'static str {
     let mut pairs = state.plan.containers.iter().zip(&state.containers);
     if state.is_complete() && !state.containers.is_empty() {
-        let failed = pairs
-            .any(|(_, c)| matches!(&c.run, Run::Down { end, .. } if end.exit_code != 0));
+        let failed =
+            pairs.any(|(_, c)| matches!(&c.run, Run::Down { end, .. } if end.exit_code != 0));
         return if failed { "Failed" } else { "Succeeded" };
     }
     let all_ran = pairs
@@ -105,7 +105,10 @@ fn pod_conditions(state: &PodState) -> Vec<PodCondition> {
         containers.clone()
     } else {
         let gates = state.closed_gates.join(" ");
-        Some(("ReadinessGatesNotReady", format!("readiness gates that are not True: [{gates}]")))
+        Some((
+            "ReadinessGatesNotReady",
+            format!("readiness gates that are not True: [{gates}]"),
+        ))
     };
     vec![
         condition("PodScheduled", None),
@@ -116,11 +119,18 @@ fn pod_conditions(state: &PodState) -> Vec<PodCondition> {
 }
 
 fn uninitialized(state: &PodState) -> Option<(&'static str, String)> {
-    let first_main = state.plan.containers.iter().position(|c| c.role == Role::Main);
+    let first_main = state
+        .plan
+        .containers
+        .iter()
+        .position(|c| c.role == Role::Main);
     if first_main.is_none_or(|n| state.may_start(n)) {
         return None;
     }
-    Some(("ContainersNotInitialized", "containers with incomplete status: init".into()))
+    Some((
+        "ContainersNotInitialized",
+        "containers with incomplete status: init".into(),
+    ))
 }
 
 fn unready(state: &PodState) -> Option<(&'static str, String)> {
@@ -176,7 +186,11 @@ fn container_status(
         image: plan.image.clone(),
         image_id: plan.image.clone(),
         container_id: run
-            .filter(|_| container.last.is_some() || container.up().is_some() || matches!(container.run, Run::Down { .. }))
+            .filter(|_| {
+                container.last.is_some()
+                    || container.up().is_some()
+                    || matches!(container.run, Run::Down { .. })
+            })
             .map(id),
         ready: match &container.run {
             Run::Up(up) => up.is_ready(),

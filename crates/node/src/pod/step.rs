@@ -25,7 +25,7 @@ impl PodState {
         }
     }
 
-    fn take(&mut self, input: Input, now: Mono, actions: &mut Vec<Action>) {
+    pub(super) fn take(&mut self, input: Input, now: Mono, actions: &mut Vec<Action>) {
         match input {
             Input::Tick => {}
             Input::Observed {
@@ -76,11 +76,17 @@ impl PodState {
     /// A second wish to end the pod can only bring the end nearer.
     fn stop_within(&mut self, remaining: Duration, now: Mono) {
         let deadline = now + remaining.min(self.plan.grace);
-        let deadline = self.stop.map_or(deadline, |stop| stop.deadline.min(deadline));
+        let deadline = self
+            .stop
+            .map_or(deadline, |stop| stop.deadline.min(deadline));
+        let drains = match self.stop {
+            Some(stop) => stop.drain_until.is_some(),
+            None => self.plan.drain,
+        };
         let reserve = (self.plan.grace / 4).min(MAX_DRAIN_RESERVE);
         self.stop = Some(Stop {
             deadline,
-            drain_until: deadline.saturating_sub(reserve),
+            drain_until: drains.then(|| deadline.saturating_sub(reserve)),
         });
     }
 
@@ -102,8 +108,18 @@ impl PodState {
             return;
         }
         state.start_failures = 0;
-        let up = Up::new(&plan.probes, run, started_at, now, Duration::ZERO, plan.post_start.is_none());
-        actions.push(Notice::normal("Started", format!("Started container {}", plan.name)));
+        let up = Up::new(
+            &plan.probes,
+            run,
+            started_at,
+            now,
+            Duration::ZERO,
+            plan.post_start.is_none(),
+        );
+        actions.push(Notice::normal(
+            "Started",
+            format!("Started container {}", plan.name),
+        ));
         if plan.post_start.is_some() {
             actions.push(Action::Hook {
                 container,
@@ -138,7 +154,9 @@ impl PodState {
         }
         let message = why.message.clone().unwrap_or_default();
         actions.push(Notice::warning("Failed", format!("Error: {message}")));
-        if why.reason == "ErrImagePull" && before.reason.ends_with("Pull") | before.reason.ends_with("PullBackOff") {
+        if why.reason == "ErrImagePull"
+            && before.reason.ends_with("Pull") | before.reason.ends_with("PullBackOff")
+        {
             why.reason = "ImagePullBackOff";
         }
         state.start_failures = state.start_failures.saturating_add(1);
@@ -154,6 +172,7 @@ impl PodState {
         now: Mono,
         actions: &mut Vec<Action>,
     ) {
+        let last = self.stop.is_some() || self.is_complete();
         let (Some(plan), Some(state)) = (
             self.plan.containers.get(container),
             self.containers.get_mut(container),
@@ -168,7 +187,7 @@ impl PodState {
             Restart::OnFailure => end.exit_code != 0,
             Restart::Never => false,
         };
-        if !again || self.stop.is_some() {
+        if !again || last {
             state.run = Run::Down { run, end };
             return;
         }
@@ -242,18 +261,26 @@ impl PodState {
                 ProbeKind::Liveness => {}
             },
             Some(Verdict::Unhealthy(why)) => {
-                actions.push(Notice::warning("Unhealthy", format!("{word} probe failed: {why}")));
+                actions.push(Notice::warning(
+                    "Unhealthy",
+                    format!("{word} probe failed: {why}"),
+                ));
             }
             Some(Verdict::Failed(why)) => {
-                actions.push(Notice::warning("Unhealthy", format!("{word} probe failed: {why}")));
+                actions.push(Notice::warning(
+                    "Unhealthy",
+                    format!("{word} probe failed: {why}"),
+                ));
                 if kind == ProbeKind::Readiness {
                     up.ready = false;
                     return;
                 }
                 let grace = probe.grace.unwrap_or(self.plan.grace);
                 let name = &plan.name;
-                let message =
-                    format!("Container {name} failed {} probe, will be restarted", word.to_lowercase());
+                let message = format!(
+                    "Container {name} failed {} probe, will be restarted",
+                    word.to_lowercase()
+                );
                 self.end_container(container, now + grace, &message, now, actions);
             }
         }

@@ -1,4 +1,6 @@
-//! The state machine, played: inputs with their times on the left, what is to be done on the right.
+//! The state machine, played: inputs with their times, and below each what is to be done.
+
+mod found;
 
 use std::time::Duration;
 
@@ -8,8 +10,8 @@ use k8s_openapi::api::core::v1::{Pod, PodStatus};
 
 use super::plan::PodPlan;
 use super::probe::{Outcome, ProbeKind};
-use super::resume::{FoundRun, FoundWhat};
-use super::status::{Identity, merge, render};
+use super::resume::FoundRun;
+use super::status::{Identity, render};
 use super::{Action, End, HookKind, Input, Now, PodState, Response, Waiting};
 use crate::config::Backoff;
 
@@ -40,8 +42,7 @@ fn end(exit_code: i32, uptime_seconds: u64) -> End {
 }
 
 fn plan(spec: &str) -> PodPlan {
-    let pod: Pod =
-        serde_json::from_str(&format!(r#"{{"metadata":{{}},"spec":{spec}}}"#)).unwrap();
+    let pod: Pod = serde_json::from_str(&format!(r#"{{"metadata":{{}},"spec":{spec}}}"#)).unwrap();
     PodPlan::of(&pod, true, Backoff::default())
 }
 
@@ -53,7 +54,16 @@ impl Play {
     }
 
     fn resume(plan: PodPlan, status: &PodStatus, found: Vec<Option<FoundRun>>) -> Self {
-        let (state, response) = PodState::resume(plan, status, found, at(0.0));
+        Self::resume_with(plan, status, found, Input::Tick)
+    }
+
+    fn resume_with(
+        plan: PodPlan,
+        status: &PodStatus,
+        found: Vec<Option<FoundRun>>,
+        first: Input,
+    ) -> Self {
+        let (state, response) = PodState::resume(plan, status, found, first, at(0.0));
         let mut play = Self {
             state,
             text: String::new(),
@@ -72,9 +82,9 @@ impl Play {
 
     fn note(&mut self, what: &str, response: &Response) {
         let actions: Vec<_> = response.actions.iter().map(|a| self.shown(a)).collect();
-        let wake = response
-            .wake_at
-            .map_or(String::new(), |at| format!(" (wake at {:.1})", at.as_secs_f64()));
+        let wake = response.wake_at.map_or(String::new(), |at| {
+            format!(" (wake at {:.1})", at.as_secs_f64())
+        });
         let phase = super::status::phase(&self.state);
         self.text += &format!("{:.1} {what} [{phase}{}]{wake}\n", self.now, self.ready());
         for action in actions {
@@ -84,8 +94,16 @@ impl Play {
 
     fn ready(&self) -> &'static str {
         let status = render(&self.state, &identity());
-        let ready = status.conditions.unwrap().into_iter().find(|c| c.type_ == "Ready");
-        if ready.unwrap().status == "True" { ", ready" } else { "" }
+        let ready = status
+            .conditions
+            .unwrap()
+            .into_iter()
+            .find(|c| c.type_ == "Ready");
+        if ready.unwrap().status == "True" {
+            ", ready"
+        } else {
+            ""
+        }
     }
 
     fn shown(&self, action: &Action) -> String {
@@ -99,7 +117,10 @@ impl Play {
                 signal,
                 grace,
                 ..
-            } => format!("signal {signal} to {}, kill after {grace:?}", name(container)),
+            } => format!(
+                "signal {signal} to {}, kill after {grace:?}",
+                name(container)
+            ),
             Action::Tell(notice) => format!("event {}: {}", notice.reason, notice.message),
             Action::Finish => "finish".into(),
         }
@@ -140,7 +161,11 @@ impl Play {
             kind,
             outcome,
         };
-        self.step(seconds, if good { "answer good" } else { "answer bad" }, input)
+        self.step(
+            seconds,
+            if good { "answer good" } else { "answer bad" },
+            input,
+        )
     }
 
     fn observed(&mut self, seconds: f64, deleted: Option<u64>, drained: bool) -> &mut Self {
@@ -310,14 +335,14 @@ fn draining_and_hooks_are_bounded_and_a_signal_always_has_two_seconds() {
         0.0 started [Running, ready]
             event Started: Started container web
         100.0 to be deleted in 30 s [Running] (wake at 125.0)
-        125.0 tick [Running] (wake at 125.0)
+        125.0 tick [Running] (wake at 130.0)
             event Killing: Stopping container web
             hook PreStop within 5s
-        130.0 tick [Running] (wake at 125.0)
+        130.0 tick [Running] (wake at 137.0)
             signal 15 to web, kill after 2s
-        130.1 hook done [Running] (wake at 125.0)
+        130.1 hook done [Running] (wake at 137.0)
             event FailedPreStopHook: PreStop hook failed: killed
-        137.0 tick [Running] (wake at 125.0)
+        137.0 tick [Running] (wake at 142.0)
             signal 9 to web, kill after 0ns
         137.1 ended with 137 [Failed]
             finish
@@ -356,12 +381,16 @@ fn a_pod_that_does_not_run_yet_ends_at_once() {
         0.0 begin [Pending]
             start web#0
         0.1 to be deleted in 30 s [Pending]
-        0.2 started [Running] (wake at 25.1)
+        0.2 started [Running] (wake at 35.1)
             event Started: Started container web
+            event Killing: Stopping container web
+            signal 15 to web, kill after 29.9s
     "#]]);
     let mut play = Play::new(PLAIN);
     play.started(0.1, 0, 0).ended(0.2, 0, 0, 1, 0);
-    play.started(0.3, 0, 1).ended(0.4, 0, 1, 1, 0).observed(0.5, Some(30), false);
+    play.started(0.3, 0, 1)
+        .ended(0.4, 0, 1, 1, 0)
+        .observed(0.5, Some(30), false);
     play.expect(expect![[r#"
         0.0 begin [Pending]
             start web#0
@@ -381,7 +410,9 @@ fn a_pod_that_does_not_run_yet_ends_at_once() {
 #[test]
 fn when_the_object_is_gone_nobody_drains_and_the_end_is_still_graceful() {
     let mut play = Play::new(PLAIN);
-    play.started(0.0, 0, 0).step(1.0, "removed", Input::Removed).ended(2.0, 0, 0, 0, 2);
+    play.started(0.0, 0, 0)
+        .step(1.0, "removed", Input::Removed)
+        .ended(2.0, 0, 0, 0, 2);
     play.expect(expect![[r#"
         0.0 begin [Pending]
             start web#0
@@ -480,8 +511,7 @@ fn init_containers_run_one_after_the_other() {
         9.0 ended with 0 [Succeeded] (wake at 44.0)
             event Killing: The pod is complete
             signal 15 to side, kill after 30s
-        9.1 ended with 143 [Succeeded]
-            start side#1
+        9.1 ended with 143 [Failed]
     "#]]);
 }
 
@@ -490,7 +520,9 @@ fn a_pod_that_is_never_restarted_succeeds_or_fails() {
     let spec = r#"{"restartPolicy":"Never","containers":[{"name":"a"},{"name":"b"}]}"#;
     let mut play = Play::new(spec);
     play.started(0.1, 0, 0).started(0.1, 1, 0);
-    play.ended(1.0, 0, 0, 0, 1).ended(2.0, 1, 0, 3, 1).observed(5.0, Some(30), false);
+    play.ended(1.0, 0, 0, 0, 1)
+        .ended(2.0, 1, 0, 3, 1)
+        .observed(5.0, Some(30), false);
     play.expect(expect![[r#"
         0.0 begin [Pending]
             start a#0
@@ -511,7 +543,8 @@ fn hooks_after_the_start_come_before_readiness() {
     let mut play = Play::new(
         r#"{"containers":[{"name":"web","lifecycle":{"postStart":{"exec":{"command":["true"]}}}}]}"#,
     );
-    play.started(0.1, 0, 0).hooked(1.0, HookKind::PostStart, None);
+    play.started(0.1, 0, 0)
+        .hooked(1.0, HookKind::PostStart, None);
     play.expect(expect![[r#"
         0.0 begin [Pending]
             start web#0
@@ -520,163 +553,4 @@ fn hooks_after_the_start_come_before_readiness() {
             hook PostStart within 30s
         1.0 hook done [Running, ready]
     "#]]);
-}
-
-fn status_of(play: &Play) -> PodStatus {
-    merge(&render(&play.state, &identity()), &PodStatus::default(), at(play.now).wall)
-}
-
-#[test]
-fn after_a_restart_of_the_node_what_was_ready_is_ready() {
-    let mut before = Play::new(PROBES);
-    before
-        .started(0.0, 0, 0)
-        .probed(0.1, 0, ProbeKind::Startup, true)
-        .probed(0.2, 0, ProbeKind::Readiness, true);
-    let found = FoundRun {
-        run: 0,
-        what: FoundWhat::Alive {
-            started_at: at(0.0).wall,
-            age: Duration::from_secs(60),
-        },
-    };
-    let status = status_of(&before);
-    let after = Play::resume(plan(PROBES), &status, vec![Some(found)]);
-    after.expect(expect![[r#"
-        0.0 begin [Running, ready]
-            probe Liveness
-            probe Readiness
-    "#]]);
-    assert_eq!(
-        merge(&render(&after.state, &identity()), &status, at(99.0).wall),
-        status,
-        "nothing is written anew"
-    );
-}
-
-#[test]
-fn what_ended_while_no_node_looked_is_taken_in() {
-    let found = |run, what| vec![Some(FoundRun { run, what })];
-    let running = status_of(Play::new(PLAIN).started(0.0, 0, 0));
-    let crashed = found(0, FoundWhat::Ended(end(1, 3)));
-    Play::resume(plan(PLAIN), &running, crashed).expect(expect![[r#"
-        0.0 begin [Running]
-            start web#1
-    "#]]);
-    let often = found(4, FoundWhat::Ended(end(1, 3)));
-    Play::resume(plan(PLAIN), &running, often).expect(expect![[r#"
-        0.0 begin [Running] (wake at 80.0)
-            event BackOff: Back-off restarting failed container web
-    "#]]);
-    let unused = found(2, FoundWhat::Unused);
-    Play::resume(plan(PLAIN), &running, unused).expect(expect![[r#"
-        0.0 begin [Pending]
-            start web#3
-    "#]]);
-    // The machine was set up anew: only the object knows that there was a run.
-    Play::resume(plan(PLAIN), &running, vec![None]).expect(expect![[r#"
-        0.0 begin [Pending]
-            start web#1
-    "#]]);
-}
-
-#[test]
-fn a_pod_that_is_done_is_not_done_again() {
-    let spec = r#"{"restartPolicy":"Never","containers":[{"name":"a"}]}"#;
-    let mut before = Play::new(spec);
-    before.started(0.1, 0, 0).ended(1.0, 0, 0, 0, 1);
-    let status = status_of(&before);
-    Play::resume(plan(spec), &status, vec![None]).expect(expect![[r#"
-        0.0 begin [Succeeded]
-    "#]]);
-}
-
-#[test]
-fn the_status_says_all_that_a_person_asks() {
-    let mut play = Play::new(PLAIN);
-    play.started(0.0, 0, 0).ended(1.0, 0, 0, 1, 1);
-    play.started(2.0, 0, 1).ended(3.0, 0, 1, 1, 1);
-    let mut base = PodStatus::default();
-    base.conditions = serde_json::from_str(
-        r#"[{"type":"serin.dev/Drained","status":"True"},
-            {"type":"PodScheduled","status":"True","lastTransitionTime":"2020-01-01T00:00:00Z"}]"#,
-    )
-    .unwrap();
-    let status = merge(&render(&play.state, &identity()), &base, at(3.0).wall);
-    expect![[r#"
-        {
-          "conditions": [
-            {
-              "status": "True",
-              "type": "serin.dev/Drained"
-            },
-            {
-              "lastTransitionTime": "2020-01-01T00:00:00Z",
-              "status": "True",
-              "type": "PodScheduled"
-            },
-            {
-              "lastTransitionTime": "2023-11-14T22:13:23Z",
-              "status": "True",
-              "type": "Initialized"
-            },
-            {
-              "lastTransitionTime": "2023-11-14T22:13:23Z",
-              "message": "containers with unready status: [web]",
-              "reason": "ContainersNotReady",
-              "status": "False",
-              "type": "ContainersReady"
-            },
-            {
-              "lastTransitionTime": "2023-11-14T22:13:23Z",
-              "message": "containers with unready status: [web]",
-              "reason": "ContainersNotReady",
-              "status": "False",
-              "type": "Ready"
-            }
-          ],
-          "containerStatuses": [
-            {
-              "containerID": "serin://u/web/1",
-              "image": "host",
-              "imageID": "host",
-              "lastState": {
-                "terminated": {
-                  "containerID": "serin://u/web/1",
-                  "exitCode": 1,
-                  "finishedAt": "2023-11-14T22:13:21Z",
-                  "message": "last words",
-                  "reason": "Error",
-                  "startedAt": "2023-11-14T22:13:20Z"
-                }
-              },
-              "name": "web",
-              "ready": false,
-              "restartCount": 1,
-              "started": false,
-              "state": {
-                "waiting": {
-                  "message": "back-off 10s restarting failed container web",
-                  "reason": "CrashLoopBackOff"
-                }
-              }
-            }
-          ],
-          "hostIP": "127.0.0.1",
-          "hostIPs": [
-            {
-              "ip": "127.0.0.1"
-            }
-          ],
-          "observedGeneration": 1,
-          "phase": "Running",
-          "podIP": "127.64.0.1",
-          "podIPs": [
-            {
-              "ip": "127.64.0.1"
-            }
-          ],
-          "qosClass": "BestEffort",
-          "startTime": "2023-11-14T22:13:20Z"
-        }"#]].assert_eq(&serde_json::to_string_pretty(&status).unwrap());
 }

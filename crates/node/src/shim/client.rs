@@ -52,7 +52,7 @@ pub(crate) async fn start(shim: &Path, dir: &Path, spec: &Spec) -> Result<Record
         )),
     };
     if result.is_err() {
-        let _ = child.start_kill();
+        let _ = child.kill().await;
     }
     // Takes its exit status whenever it comes: no zombie is left while the node lives.
     tokio::spawn(async move { child.wait().await });

@@ -140,10 +140,7 @@ mod tests {
         let path = here.to_str().unwrap();
         assert_eq!(
             find("run.sh", path, here).unwrap_err(),
-            format!(
-                "exec {}: Permission denied (os error 13)",
-                script.display()
-            )
+            format!("exec {}: Permission denied (os error 13)", script.display())
         );
         fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
         assert_eq!(find("run.sh", path, Path::new("/")).unwrap(), script);

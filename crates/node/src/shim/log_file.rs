@@ -95,7 +95,7 @@ impl LogFile {
     }
 
     fn drop_records(&mut self, records: u64, bytes: u64, why: String) {
-        let dropped = self.dropped.get_or_insert_with(|| Dropped {
+        let dropped = self.dropped.get_or_insert(Dropped {
             records: 0,
             bytes: 0,
             why,

@@ -21,9 +21,7 @@ use rustix::process::{
 use super::conn::Conn;
 use super::lines::Lines;
 use super::log_file::LogFile;
-use super::wire::{
-    ExecOutcome, Exit, MAX_EXEC_OUTPUT_BYTES, Record, Reply, Request, SOCKET, Spec,
-};
+use super::wire::{ExecOutcome, Exit, MAX_EXEC_OUTPUT_BYTES, Record, Reply, Request, SOCKET, Spec};
 use super::{command, record, tree};
 
 const MAX_CONNECTIONS: usize = 16;

@@ -55,7 +55,8 @@ pub(crate) fn identity(pid: Pid) -> Option<ProcessId> {
 pub(crate) fn is_zombie(pid: Pid) -> bool {
     let text = fs::read(format!("/proc/{}/stat", pid.as_raw_nonzero())).unwrap_or_default();
     let text = String::from_utf8_lossy(&text);
-    text.rsplit_once(')').is_none_or(|(_, rest)| rest.trim_start().starts_with(['Z', 'X']))
+    text.rsplit_once(')')
+        .is_none_or(|(_, rest)| rest.trim_start().starts_with(['Z', 'X']))
 }
 
 /// Names the running boot of this machine; empty when the system does not tell.

@@ -32,7 +32,11 @@ fn answer(stream: TcpStream) -> std::io::Result<()> {
     let mut reader = BufReader::new(stream.try_clone()?);
     let mut request = String::new();
     reader.read_line(&mut request)?;
-    let path = request.split(' ').nth(1).unwrap_or("/").trim_start_matches('/');
+    let path = request
+        .split(' ')
+        .nth(1)
+        .unwrap_or("/")
+        .trim_start_matches('/');
     let mut header = String::new();
     while reader.read_line(&mut header)? > 2 {
         header.clear();
@@ -42,7 +46,10 @@ fn answer(stream: TcpStream) -> std::io::Result<()> {
         None => {
             let code = std::fs::read_to_string(path).unwrap_or_default();
             let code = code.trim();
-            (if code.is_empty() { "200" } else { code }.to_owned(), String::new())
+            (
+                if code.is_empty() { "200" } else { code }.to_owned(),
+                String::new(),
+            )
         }
     };
     write!(
