@@ -7,8 +7,10 @@
 #![expect(
     clippy::unwrap_used,
     clippy::indexing_slicing,
+    clippy::panic,
     reason = "a test ends at what it did not expect"
 )]
+#![expect(clippy::print_stdout, reason = "what was measured is told")]
 
 #[path = "../support/mod.rs"]
 mod support;
