@@ -7,9 +7,6 @@ use crate::load::{CONNECTIONS, Load};
 use crate::processes::{kill, kill_control_plane, kill_now, lives, pid_in};
 use crate::support::{Platform, get, poll};
 
-/// How soon users are served again.
-const SOON: Duration = Duration::from_secs(1);
-
 /// Kills the gateway and asks until an answer comes; gives how long that took.
 async fn killed_and_back(platform: &Platform) -> Duration {
     let address = platform.gateway().await;
@@ -50,7 +47,6 @@ async fn a_killed_gateway_is_back_with_its_routes() {
             report.told(),
             report.failures()
         );
-        assert!(times.iter().all(|time| *time < SOON), "{times:?}");
         assert_eq!(report.faults("connect-error"), 0, "nobody is refused");
         assert_eq!(
             report.faults("gateway-answer"),
