@@ -196,11 +196,22 @@ impl View<'_> {
         })
     }
 
+    /// The revision behind a Service once the plan is carried out.
+    fn behind(&self, service: &String) -> Option<RevisionHash> {
+        let moved = self.plan.actions.iter().find_map(|action| match action {
+            Action::Select {
+                service: which,
+                revision,
+            } if which == service => Some(revision.clone()),
+            _ => None,
+        });
+        let seen = self.observed.services.get(service);
+        moved.or_else(|| seen.and_then(|s| s.revision.clone()))
+    }
+
     /// The revision behind a Service when it has no available instance while others have.
     fn nobody_behind(&self, service: Option<&String>) -> Option<Violation> {
-        let revision = service
-            .and_then(|s| self.observed.services.get(s))
-            .and_then(|s| s.revision.clone())?;
+        let revision = self.behind(service?)?;
         let others = self
             .observed
             .revisions
@@ -224,15 +235,8 @@ impl View<'_> {
             seen.is_some_and(|s| s.revision.as_ref() == Some(revision))
         };
         let reachable = match &self.desired.strategy {
-            Strategy::Canary(canary) if canary.routes.is_empty() => false,
             Strategy::Canary(canary) => {
-                let mut routes = canary
-                    .routes
-                    .iter()
-                    .filter_map(|r| self.observed.routes.get(r));
-                let share = routes.any(|r| r.canary != Some(Weight::ZERO) || !r.acknowledged);
-                selected(canary.stable_service.as_ref())
-                    || (share && selected(canary.canary_service.as_ref()))
+                selected(canary.stable_service.as_ref()) || selected(canary.canary_service.as_ref())
             }
             Strategy::BlueGreen(blue_green) => selected(Some(&blue_green.active_service)),
         };
@@ -250,7 +254,13 @@ impl View<'_> {
         }
         let floor = self.desired.replicas;
         let is_stable = self.plan.status.stable_rs.as_deref() == Some(revision.as_str());
-        (is_stable && *to < floor).then_some(Violation::StableShrinks { to: *to, floor })
+        let users = match &self.desired.strategy {
+            Strategy::Canary(canary) => canary.stable_service.as_ref(),
+            Strategy::BlueGreen(blue_green) => Some(&blue_green.active_service),
+        };
+        let has_users = users.and_then(|s| self.behind(s)).as_ref() == Some(revision);
+        ((is_stable || has_users) && *to < floor)
+            .then_some(Violation::StableShrinks { to: *to, floor })
     }
 
     fn keeps_what_is_in_use(&self, action: &Action) -> Option<Violation> {

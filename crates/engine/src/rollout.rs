@@ -164,11 +164,16 @@ pub struct Note {
 
 /// Decides what is done next for a Rollout.
 pub fn plan(spec: &RolloutSpec, observed: &Observed, now: Timestamp) -> Plan {
-    let desired = match checked(spec, observed) {
+    let desired = match checked(spec) {
         Ok(desired) => desired,
         Err(problems) => return report::invalid(observed, &problems, now),
     };
+    let problems = validate::references(&desired, observed);
     let mut planner = Planner::new(&desired, observed, now);
+    if !problems.is_empty() && !planner.goes_back() {
+        return report::invalid(observed, &problems, now);
+    }
+    planner.problems = problems;
     planner.take_in_changes();
     if planner.make_revision() {
         match &desired.strategy {
@@ -182,19 +187,13 @@ pub fn plan(spec: &RolloutSpec, observed: &Observed, now: Timestamp) -> Plan {
     planner.finish()
 }
 
-/// The checked spec, or one sentence for each problem of the spec and of the objects that it names.
-fn checked(spec: &RolloutSpec, observed: &Observed) -> Result<Desired, Vec<String>> {
+/// The checked spec, or one sentence for each problem.
+fn checked(spec: &RolloutSpec) -> Result<Desired, Vec<String>> {
     let Lowered { desired, problems } = lower(spec);
-    let Some(desired) = desired else {
+    desired.ok_or_else(|| {
         let stopping = problems
             .iter()
             .filter(|p| p.severity != serin_api::Severity::Warning);
-        return Err(stopping.map(ToString::to_string).collect());
-    };
-    let missing = validate::references(&desired, observed);
-    if missing.is_empty() {
-        Ok(desired)
-    } else {
-        Err(missing)
-    }
+        stopping.map(ToString::to_string).collect()
+    })
 }

@@ -36,17 +36,17 @@ fn a_good_canary() {
             031s make 6dc4c998ff as revision 2
             031s step 0, Progressing, waits for 0 of 4 instances of v2 to become available
             032s scale v2 to 1
-            032s point canary at v2
-            037s send 25 % of web to the canary
-            038s step 1, Progressing, waits for nothing
-            039s start analysis web-v2-2-1
-            045s step 2, Progressing, waits for nothing
-            046s step 2, Paused, waits for the end of a pause at 2027-01-15T08:00:49Z
-            049s step 3, Progressing, waits for nothing
-            050s scale v2 to 2
-            052s send 50 % of web to the canary
-            053s step 4, Progressing, waits for nothing
-            054s step 4, Paused, waits for a decision: a pause step
+            037s point canary at v2
+            038s send 25 % of web to the canary
+            039s step 1, Progressing, waits for nothing
+            040s start analysis web-v2-2-1
+            046s step 2, Progressing, waits for nothing
+            047s step 2, Paused, waits for the end of a pause at 2027-01-15T08:00:50Z
+            050s step 3, Progressing, waits for nothing
+            051s scale v2 to 2
+            053s send 50 % of web to the canary
+            054s step 4, Progressing, waits for nothing
+            055s step 4, Paused, waits for a decision: a pause step
             060s somebody: Promote
             061s step 5, Progressing, waits for nothing
             062s scale v2 to 3
@@ -80,15 +80,15 @@ fn a_bad_canary_is_taken_back() {
             031s make 7cccb5f5b as revision 2
             031s step 0, Progressing, waits for 0 of 4 instances of v5 to become available
             032s scale v5 to 1
-            032s point canary at v5
-            037s send 25 % of web to the canary
-            038s step 1, Progressing, waits for nothing
-            039s start analysis web-v5-2-1
-            045s send 0 % of web to the canary
-            045s point canary at v1
-            045s step 0, Degraded, waits for the gateway to serve HTTPRoute web
-            046s keep v5 until 2027-01-15T08:00:48Z
-            048s scale v5 to 0
+            037s point canary at v5
+            038s send 25 % of web to the canary
+            039s step 1, Progressing, waits for nothing
+            040s start analysis web-v5-2-1
+            046s send 0 % of web to the canary
+            046s point canary at v1
+            046s step 0, Degraded, waits for the gateway to serve HTTPRoute web
+            047s keep v5 until 2027-01-15T08:00:49Z
+            049s scale v5 to 0
         "#]],
     );
 }
@@ -116,17 +116,17 @@ fn an_abort_and_a_retry() {
             031s make 6dc4c998ff as revision 2
             031s step 0, Progressing, waits for 0 of 4 instances of v2 to become available
             032s scale v2 to 1
-            032s point canary at v2
-            037s send 25 % of web to the canary
-            038s step 1, Progressing, waits for nothing
-            039s start analysis web-v2-2-1
-            045s step 2, Progressing, waits for nothing
-            046s step 2, Paused, waits for the end of a pause at 2027-01-15T08:00:49Z
-            049s step 3, Progressing, waits for nothing
-            050s scale v2 to 2
-            052s send 50 % of web to the canary
-            053s step 4, Progressing, waits for nothing
-            054s step 4, Paused, waits for a decision: a pause step
+            037s point canary at v2
+            038s send 25 % of web to the canary
+            039s step 1, Progressing, waits for nothing
+            040s start analysis web-v2-2-1
+            046s step 2, Progressing, waits for nothing
+            047s step 2, Paused, waits for the end of a pause at 2027-01-15T08:00:50Z
+            050s step 3, Progressing, waits for nothing
+            051s scale v2 to 2
+            053s send 50 % of web to the canary
+            054s step 4, Progressing, waits for nothing
+            055s step 4, Paused, waits for a decision: a pause step
             060s somebody: Abort
             061s send 0 % of web to the canary
             061s point canary at v1
@@ -136,18 +136,18 @@ fn an_abort_and_a_retry() {
             090s somebody: Retry
             091s keep v2
             091s scale v2 to 1
-            091s point canary at v2
-            091s step 0, Progressing, waits for the gateway to serve Service canary
-            096s send 25 % of web to the canary
-            097s step 1, Progressing, waits for nothing
-            098s start analysis web-v2-2-1.2
-            100s step 2, Progressing, waits for nothing
-            101s step 2, Paused, waits for the end of a pause at 2027-01-15T08:01:44Z
-            104s step 3, Progressing, waits for nothing
-            105s scale v2 to 2
-            109s send 50 % of web to the canary
-            110s step 4, Progressing, waits for nothing
-            111s step 4, Paused, waits for a decision: a pause step
+            091s step 0, Progressing, waits for 0 of 1 instances of v2 to become available
+            096s point canary at v2
+            097s send 25 % of web to the canary
+            098s step 1, Progressing, waits for nothing
+            099s start analysis web-v2-2-1.2
+            101s step 2, Progressing, waits for nothing
+            102s step 2, Paused, waits for the end of a pause at 2027-01-15T08:01:45Z
+            105s step 3, Progressing, waits for nothing
+            106s scale v2 to 2
+            110s send 50 % of web to the canary
+            111s step 4, Progressing, waits for nothing
+            112s step 4, Paused, waits for a decision: a pause step
             120s somebody: Promote
             121s step 5, Progressing, waits for nothing
             122s scale v2 to 3
@@ -186,34 +186,34 @@ fn a_canary_of_another_version_begins_while_one_is_on_trial() {
             031s make 6dc4c998ff as revision 2
             031s step 0, Progressing, waits for 0 of 4 instances of v2 to become available
             032s scale v2 to 1
-            032s point canary at v2
-            037s send 25 % of web to the canary
-            038s step 1, Progressing, waits for nothing
-            039s start analysis web-v2-2-1
-            045s step 2, Progressing, waits for nothing
-            046s step 2, Paused, waits for the end of a pause at 2027-01-15T08:00:49Z
-            049s step 3, Progressing, waits for nothing
-            050s scale v2 to 2
-            052s send 50 % of web to the canary
-            053s step 4, Progressing, waits for nothing
-            054s step 4, Paused, waits for a decision: a pause step
+            037s point canary at v2
+            038s send 25 % of web to the canary
+            039s step 1, Progressing, waits for nothing
+            040s start analysis web-v2-2-1
+            046s step 2, Progressing, waits for nothing
+            047s step 2, Paused, waits for the end of a pause at 2027-01-15T08:00:50Z
+            050s step 3, Progressing, waits for nothing
+            051s scale v2 to 2
+            053s send 50 % of web to the canary
+            054s step 4, Progressing, waits for nothing
+            055s step 4, Paused, waits for a decision: a pause step
             060s somebody: Deploy(3)
             061s make cf6596c66 as revision 3
             061s step 0, Progressing, waits for 0 of 4 instances of v3 to become available
             062s scale v3 to 1
             062s send 0 % of web to the canary
-            063s scale v2 to 0
-            063s point canary at v3
-            067s send 25 % of web to the canary
-            068s step 1, Progressing, waits for nothing
-            069s start analysis web-v3-3-1
-            071s step 2, Progressing, waits for nothing
-            072s step 2, Paused, waits for the end of a pause at 2027-01-15T08:01:15Z
-            075s step 3, Progressing, waits for nothing
-            076s scale v3 to 2
-            080s send 50 % of web to the canary
-            081s step 4, Progressing, waits for nothing
-            082s step 4, Paused, waits for a decision: a pause step
+            067s point canary at v3
+            068s scale v2 to 0
+            068s send 25 % of web to the canary
+            069s step 1, Progressing, waits for nothing
+            070s start analysis web-v3-3-1
+            072s step 2, Progressing, waits for nothing
+            073s step 2, Paused, waits for the end of a pause at 2027-01-15T08:01:16Z
+            076s step 3, Progressing, waits for nothing
+            077s scale v3 to 2
+            081s send 50 % of web to the canary
+            082s step 4, Progressing, waits for nothing
+            083s step 4, Paused, waits for a decision: a pause step
             090s somebody: Promote
             091s step 5, Progressing, waits for nothing
             092s scale v3 to 3
@@ -240,13 +240,16 @@ fn a_canary_by_replicas() {
             001s make 85755f976d as revision 1
             001s step 4, Progressing, waits for 0 of 4 instances of v1 to become available
             002s scale v1 to 4
+            004s point stable at v1
+            004s point canary at v1
             007s step 4, Healthy, waits for nothing
             030s somebody: Deploy(2)
             031s make 6dc4c998ff as revision 2
             031s step 0, Progressing, waits for 0 of 4 instances of v2 to become available
             032s scale v1 to 3
             032s scale v2 to 1
-            037s step 1, Progressing, waits for nothing
+            037s point canary at v2
+            037s step 1, Progressing, waits for the gateway to serve Service canary
             038s start analysis web-v2-2-1
             044s step 2, Progressing, waits for nothing
             045s scale v1 to 2
@@ -257,8 +260,9 @@ fn a_canary_by_replicas() {
             052s scale v1 to 1
             052s scale v2 to 3
             053s scale v2 to 4
-            057s scale v1 to 0
-            058s step 4, Healthy, waits for nothing
+            057s point stable at v2
+            058s scale v1 to 0
+            059s step 4, Healthy, waits for nothing
         "#]],
     );
 }

@@ -30,6 +30,8 @@ pub struct Desired {
     pub restart_at: Option<Timestamp>,
     /// How many finished AnalysisRuns are kept: good ones, others.
     pub analysis_history: (usize, usize),
+    /// The steps of a canary as they are written, as JSON: a change of them begins a release again.
+    pub steps_text: String,
     /// How the version comes to the users.
     pub strategy: Strategy,
 }

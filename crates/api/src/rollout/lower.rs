@@ -101,6 +101,7 @@ impl Check {
             progress_deadline_abort: spec.progress_deadline_abort.unwrap_or(false),
             restart_at: spec.restart_at.as_ref().map(|t| t.0),
             analysis_history: (good as usize, bad as usize),
+            steps_text: steps_text(&spec.strategy),
             strategy: strategy?,
         })
     }
@@ -221,6 +222,7 @@ impl Check {
             .enumerate()
             .map(|(i, step)| self.step(step, &steps_at.index(i)))
             .collect();
+        self.scales_carry_their_weights(canary, &steps, &steps_at);
         let max_surge = self.bound(canary.max_surge.as_ref(), &at.field("maxSurge"));
         let max_unavailable =
             self.bound(canary.max_unavailable.as_ref(), &at.field("maxUnavailable"));
@@ -255,6 +257,34 @@ impl Check {
             ),
             abort_scale_down_delay: (!abort_delay.is_zero()).then_some(abort_delay),
         })
+    }
+
+    /// Instances apart from the share need a route, and a share needs instances.
+    fn scales_carry_their_weights(
+        &mut self,
+        canary: &CanaryStrategy,
+        steps: &[Option<Step>],
+        at: &FieldPath,
+    ) {
+        let mut nobody = false;
+        for (i, step) in steps.iter().enumerate() {
+            match step {
+                Some(Step::SetCanaryScale(_)) if canary.traffic_routing.is_none() => {
+                    let why = "needs trafficRouting: without it the instances are the split";
+                    self.report(Problem::forbidden(at.index(i).field("setCanaryScale"), why));
+                }
+                Some(Step::SetCanaryScale(scale)) => {
+                    let none = [CanaryScale::Replicas(0), CanaryScale::Weight(Weight::ZERO)];
+                    nobody = none.contains(scale);
+                }
+                Some(Step::SetWeight(weight)) if nobody && *weight > Weight::ZERO => {
+                    let why = "the setCanaryScale before it leaves no instance to answer";
+                    let at = at.index(i).field("setWeight");
+                    self.report(Problem::invalid(at, weight.percent(), why));
+                }
+                _ => {}
+            }
+        }
     }
 
     fn unbuilt_canary_fields(&mut self, canary: &CanaryStrategy, at: &FieldPath) {
@@ -320,6 +350,9 @@ impl Check {
         for (name, _) in others.iter().filter(|(_, given)| *given) {
             self.report(Problem::unbuilt(at.field(name), instead));
         }
+        if !routing.managed_routes.is_empty() {
+            self.passed_over(&[("managedRoutes", true)], at);
+        }
         let plugins = at.field("plugins");
         let mut routes = Vec::new();
         for (name, config) in &routing.plugins {
@@ -351,6 +384,16 @@ impl Check {
             .chain(many)
             .map(|name| Route::HttpRoute(name.to_owned()))
             .collect();
+        let known = ["httpRoute", "httpRoutes", "namespace"];
+        for name in config
+            .as_object()
+            .into_iter()
+            .flat_map(|fields| fields.keys())
+        {
+            if !known.contains(&name.as_str()) {
+                self.passed_over(&[(name.as_str(), true)], at);
+            }
+        }
         if routes.is_empty() {
             self.report(Problem::required(
                 at.field("httpRoute"),
@@ -506,6 +549,7 @@ impl Check {
             ));
         }
         let passed_over = [
+            ("maxUnavailable", strategy.max_unavailable.is_some()),
             ("antiAffinity", strategy.anti_affinity.is_some()),
             ("activeMetadata", strategy.active_metadata.is_some()),
             ("previewMetadata", strategy.preview_metadata.is_some()),
@@ -599,6 +643,11 @@ impl Check {
             DEFAULT
         })
     }
+}
+
+fn steps_text(strategy: &RolloutStrategy) -> String {
+    let steps = strategy.canary.as_ref().map(|canary| &canary.steps);
+    serde_json::to_string(&steps).unwrap_or_default()
 }
 
 fn shown(value: &IntOrString) -> String {

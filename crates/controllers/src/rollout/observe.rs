@@ -15,7 +15,7 @@ use serin_api::rollout::{Desired, Rollout, Route, Strategy, lower};
 use serin_api::units::{RevisionHash, Weight};
 use serin_engine::analysis::TemplateSource;
 use serin_engine::rollout::{Observed, PodAge, Revision, Role, RouteView, RunView, ServiceView};
-use serin_engine::workload::{self, ReplicaSetView};
+use serin_engine::workload::{self, PodView, ReplicaSetView};
 
 use super::Rollouts;
 use crate::shell::Error;
@@ -96,8 +96,10 @@ impl Rollouts {
             let object = self.routes.get(namespace, name)?;
             let acknowledged = !self.acknowledged
                 || object.acknowledged_generation() >= object.metadata.generation;
+            let share = canary_share(&object, services);
             let view = RouteView {
-                canary: canary_share(&object, services),
+                canary: share.map(|(share, _)| share),
+                exact: share.is_some_and(|(_, exact)| exact),
                 acknowledged,
             };
             Some((route.clone(), view))
@@ -249,6 +251,7 @@ fn pod_age(pod: &Pod) -> PodAge {
             .creation_timestamp()
             .map_or(Timestamp::UNIX_EPOCH, |t| t.0),
         terminating: pod.metadata.deletion_timestamp.is_some(),
+        ready: PodView::from_pod(pod).ready,
     }
 }
 
@@ -257,21 +260,28 @@ pub(super) const ROLE: &str = "rollout-type";
 /// The step of an AnalysisRun of a step, from 0.
 pub(super) const STEP_INDEX: &str = "step-index";
 
-/// The share of the canary Service on a route, rounded to whole percent: of the first rule that names both Services.
-fn canary_share(route: &HTTPRoute, (stable, canary): (&str, &str)) -> Option<Weight> {
-    route.spec.rules.iter().find_map(|rule| {
+/// The share of the canary Service on a route, in whole percent, the largest where rules differ, and whether every rule that
+/// names both Services has exactly this share.
+fn canary_share(route: &HTTPRoute, (stable, canary): (&str, &str)) -> Option<(Weight, bool)> {
+    let shares = route.spec.rules.iter().filter_map(|rule| {
         let weight = |name: &str| {
             let reference = rule.backend_refs.iter().find(|b| b.name == name)?;
             Some(i64::from(reference.weight.unwrap_or(1).max(0)))
         };
         let (stable, canary) = (weight(stable)?, weight(canary)?);
-        let percent = if stable + canary == 0 {
+        let all = stable + canary;
+        // With no weight at all nobody is served: that is no share, and has to be set.
+        let percent = if all == 0 {
             0
         } else {
-            canary * 100 / (stable + canary)
+            (canary * 100 + all - 1) / all
         };
-        i32::try_from(percent).ok().and_then(Weight::new)
-    })
+        let exact = all > 0 && canary * 100 % all == 0;
+        Some((i32::try_from(percent).ok().and_then(Weight::new)?, exact))
+    });
+    let shares: Vec<_> = shares.collect();
+    let most = shares.iter().map(|(share, _)| *share).max()?;
+    Some((most, shares.iter().all(|rule| *rule == (most, true))))
 }
 
 #[cfg(test)]
@@ -281,24 +291,28 @@ mod tests {
 
     #[test]
     fn the_share_of_a_route() {
-        let share = |refs: serde_json::Value| {
-            let spec =
-                json!({"rules": [{"backendRefs": [{"name": "other"}]}, {"backendRefs": refs}]});
-            let route = HTTPRoute::new("web", serde_json::from_value(spec).unwrap());
-            canary_share(&route, ("stable", "canary")).map(Weight::percent)
+        let share = |rules: &[serde_json::Value]| {
+            let rules: Vec<_> = rules
+                .iter()
+                .map(|refs| json!({"backendRefs": refs}))
+                .collect();
+            let spec = serde_json::from_value(json!({ "rules": rules })).unwrap();
+            let found = canary_share(&HTTPRoute::new("web", spec), ("stable", "canary"));
+            found.map(|(share, exact)| (share.percent(), exact))
         };
+        let refs = |stable: i32, canary: i32| json!([{"name": "stable", "weight": stable}, {"name": "canary", "weight": canary}]);
         assert_eq!(
-            share(json!([{"name": "stable", "weight": 95}, {"name": "canary", "weight": 5}])),
-            Some(5)
+            share(&[json!([{"name": "other"}]), refs(95, 5)]),
+            Some((5, true))
         );
         assert_eq!(
-            share(json!([{"name": "stable"}, {"name": "canary"}])),
-            Some(50)
+            share(&[json!([{"name": "stable"}, {"name": "canary"}])]),
+            Some((50, true))
         );
-        assert_eq!(
-            share(json!([{"name": "stable", "weight": 0}, {"name": "canary", "weight": 0}])),
-            Some(0)
-        );
-        assert_eq!(share(json!([{"name": "stable"}])), None);
+        assert_eq!(share(&[json!([{"name": "stable"}])]), None);
+        // Nobody is served, a share below one percent, two rules that differ: all have to be set.
+        assert_eq!(share(&[refs(0, 0)]), Some((0, false)));
+        assert_eq!(share(&[refs(999, 1)]), Some((1, false)));
+        assert_eq!(share(&[refs(100, 0), refs(50, 50)]), Some((50, false)));
     }
 }

@@ -62,23 +62,12 @@ impl Judgement {
 }
 
 /// Judges a value by the conditions of its metric. A value that is no finite number is inconclusive, never good, unless a
-/// condition says itself what it means by asking `isNaN`, `isInf` or `len`, or by giving a `default`.
+/// condition says itself what it means by asking `isNaN` or `isInf`, or by giving a `default`.
 pub fn judge(metric: &Metric, value: &MetricValue) -> Judgement {
     if let MetricValue::NoData(why) = value {
         return Judgement::because(AnalysisPhase::Inconclusive, why.clone());
     }
-    let conditions = [&metric.success_condition, &metric.failure_condition];
-    let given: Vec<_> = conditions
-        .into_iter()
-        .flatten()
-        .filter(|c| !c.trim().is_empty())
-        .collect();
-    let handled = given.iter().any(|c| {
-        ["isNaN", "isInf", "default", "len("]
-            .iter()
-            .any(|word| c.contains(word))
-    });
-    if !value.is_finite() && !handled {
+    if !value.is_finite() && !says_what_it_means(metric, value) {
         let shown = value.shown().unwrap_or_default();
         return Judgement::because(
             AnalysisPhase::Inconclusive,
@@ -97,6 +86,24 @@ pub fn judge(metric: &Metric, value: &MetricValue) -> Judgement {
             AnalysisPhase::Inconclusive,
             "neither the success nor the failure condition holds",
         ),
+    }
+}
+
+/// Whether the conditions themselves say what a value means that is no finite number. An empty list is only good when the
+/// success condition says so.
+fn says_what_it_means(metric: &Metric, value: &MetricValue) -> bool {
+    let asks = |condition: &Option<String>, words: &[&str]| {
+        let text = condition.as_deref().unwrap_or_default();
+        words.iter().any(|word| text.contains(word))
+    };
+    let (good, bad) = (&metric.success_condition, &metric.failure_condition);
+    match value {
+        MetricValue::List(numbers) if numbers.is_empty() => {
+            asks(good, &["len(", "default", "isNil"])
+        }
+        _ => [good, bad]
+            .into_iter()
+            .any(|condition| asks(condition, &["isNaN", "isInf", "default"])),
     }
 }
 
@@ -234,6 +241,10 @@ mod tests {
 
     #[test]
     fn what_is_not_a_finite_number_is_never_healthy() {
+        let guarded = "len(result) > 0 && result[0] > 0.05";
+        for list in [vec![f64::NAN], vec![]] {
+            assert_eq!(phase("", guarded, MetricValue::List(list)), Inconclusive);
+        }
         for value in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
             assert_eq!(
                 phase("", "result > 0.01", MetricValue::Number(value)),

@@ -90,7 +90,14 @@ impl Planner<'_> {
             .iter()
             .filter(|r| r.role == role && r.revision == revision)
             .collect();
-        let name = match self.reference(role).clone() {
+        let base = self.run_name(role, 0);
+        // A client that skips a step leaves the run of the step before: that one is not ours.
+        let ours = |name: &str| {
+            let rest = name.strip_prefix(&base);
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+        };
+        let reference = self.reference(role).clone().filter(|r| ours(&r.name));
+        let name = match reference {
             Some(reference) => reference.name,
             None => match mine
                 .iter()

@@ -64,10 +64,16 @@ impl Planner<'_> {
             .filter(|_| !full)
             .unwrap_or(replicas);
         self.scale(stable, replicas);
-        self.scale(&current, instances);
+        // A set that is larger than its preview has to be, from an earlier try, stays: the switch may come in this very pass.
+        let has = self.revision().map_or(0, |r| r.desired);
+        self.scale(&current, instances.max(has.min(replicas)));
         self.reclaim_unserved(strategy, &[&current, stable]);
         if switched {
             self.after_switch(strategy, &current);
+            return;
+        }
+        // What another release left unfinished is put back before this one goes on.
+        if self.available(stable) > 0 && !self.select(&strategy.active_service, stable) {
             return;
         }
         if !self.await_available(&current, instances)

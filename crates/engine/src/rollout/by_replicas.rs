@@ -94,25 +94,7 @@ impl Planner<'_> {
 
     fn sides_at(&self, canary: &Canary, index: usize) -> Sides {
         let replicas = self.desired.replicas;
-        let (weight, instances) = self.targets_at(index);
-        let scaled = canary
-            .steps
-            .iter()
-            .take(index + 1)
-            .rev()
-            .find_map(|step| match step {
-                Step::SetCanaryScale(scale) => Some(!matches!(
-                    scale,
-                    serin_api::rollout::CanaryScale::MatchTraffic
-                )),
-                _ => None,
-            });
-        if index < canary.steps.len() && scaled == Some(true) {
-            return Sides {
-                canary: instances,
-                stable: replicas,
-            };
-        }
+        let (weight, _) = self.targets_at(index);
         nearest(
             weight,
             replicas,
@@ -120,17 +102,26 @@ impl Planner<'_> {
         )
     }
 
-    /// Without routes, a Service follows its revision as soon as that has an instance to answer.
+    /// Without routes, a Service follows its revision as soon as that has instances to answer. After the last step the stable
+    /// Service moves on before the last old instance goes.
     fn point_services(&mut self, canary: &Canary) {
         let stable = self.stable().unwrap_or_else(|| self.current.clone());
-        let canary_side = if self.next.abort {
+        let most = self.desired.replicas.saturating_sub(1).max(1);
+        let done = self.step_index() >= canary.steps.len() && !self.next.abort;
+        let moves_on = done && self.available(&self.current) >= most;
+        let users = if moves_on {
+            self.current.clone()
+        } else {
             stable.clone()
+        };
+        let trial = if self.next.abort {
+            stable
         } else {
             self.current.clone()
         };
         for (service, revision) in [
-            (&canary.stable_service, &stable),
-            (&canary.canary_service, &canary_side),
+            (&canary.stable_service, &users),
+            (&canary.canary_service, &trial),
         ] {
             if let Some(name) = service
                 && self.available(revision) > 0
@@ -138,6 +129,18 @@ impl Planner<'_> {
                 self.select(name, revision);
             }
         }
+    }
+
+    /// Whether a Service that is named may still bring requests to a revision.
+    fn is_reachable(&self, canary: &Canary, revision: &RevisionHash) -> bool {
+        let named = [&canary.stable_service, &canary.canary_service];
+        let seen = named
+            .into_iter()
+            .flatten()
+            .filter_map(|name| self.observed.services.get(name));
+        seen.into_iter().any(|s| {
+            s.revision.as_ref() == Some(revision) || (!s.acknowledged && s.revision.is_some())
+        })
     }
 
     /// Moves the instances of all revisions toward their numbers, never above `replicas + maxSurge` wanted nor below
@@ -149,7 +152,7 @@ impl Planner<'_> {
         if surge == 0 && unavailable == 0 {
             unavailable = 1;
         }
-        let goals = self.goals(sides);
+        let goals = self.goals(canary, sides);
         let wanted: u32 = goals.iter().map(|(r, _)| r.desired.max(r.replicas)).sum();
         let mut room = (replicas + surge).saturating_sub(wanted);
         let available: u32 = goals.iter().map(|(r, _)| r.available.min(r.desired)).sum();
@@ -172,9 +175,11 @@ impl Planner<'_> {
                 }
             }
         }
-        goals
+        let final_numbers: u32 = goals.iter().map(|(_, goal)| goal).sum();
+        let there = goals
             .iter()
-            .all(|(revision, goal)| self.is_at(revision, *goal))
+            .all(|(revision, goal)| self.is_at(revision, *goal));
+        there && final_numbers == sides.canary + sides.stable
     }
 
     fn is_at(&mut self, revision: &Revision, goal: u32) -> bool {
@@ -197,8 +202,9 @@ impl Planner<'_> {
         true
     }
 
-    /// Each revision and its number: first those that are neither wanted nor stable, then the stable one, then the wanted one.
-    fn goals(&self, sides: Sides) -> Vec<(Revision, u32)> {
+    /// Each revision and its number: first those that are neither wanted nor stable, then the stable one, then the wanted one. A
+    /// revision that a Service may bring requests to keeps one instance.
+    fn goals(&self, canary: &Canary, sides: Sides) -> Vec<(Revision, u32)> {
         let stable = self.stable().filter(|s| *s != self.current);
         let goal = |hash: &RevisionHash| {
             if *hash == self.current {
@@ -209,11 +215,12 @@ impl Planner<'_> {
                 0
             }
         };
+        let floor = |r: &Revision| u32::from(r.desired > 0 && self.is_reachable(canary, &r.hash));
         let mut goals: Vec<_> = self
             .observed
             .revisions
             .iter()
-            .map(|r| (r.clone(), goal(&r.hash)))
+            .map(|r| (r.clone(), goal(&r.hash).max(floor(r))))
             .collect();
         goals.sort_by_key(|(r, _)| {
             (

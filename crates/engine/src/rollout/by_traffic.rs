@@ -82,17 +82,25 @@ impl Planner<'_> {
         self.scale(stable, self.desired.replicas);
         self.scale_canary(canary, instances);
         self.reclaim_others(canary, &[&current, stable]);
+        if self.desired.replicas == 0 {
+            self.finish_with_nobody(canary, &current);
+            return;
+        }
         if let Some(background) = &canary.background
             && !self.analyse_in_background(background, index)
         {
             return;
         }
-        if !self.is_selected(canary.canary_service.as_ref(), &current)
-            && !self.retarget_canary(canary, &current)
+        let finishing = index >= canary.steps.len();
+        let behind = self.is_selected(canary.stable_service.as_ref(), &current);
+        // What another release left unfinished is put back before this one goes on.
+        if !(finishing && behind)
+            && self.available(stable) > 0
+            && !self.select_opt(&canary.stable_service, stable)
         {
             return;
         }
-        if index >= canary.steps.len() {
+        if finishing {
             self.finish_by_traffic(canary, &current);
         } else {
             let settled = self.follow_weight(canary, &current, weight, instances);
@@ -100,12 +108,13 @@ impl Planner<'_> {
         }
     }
 
-    /// The canary Service is on another revision: first nobody may be sent there, then it moves.
-    fn retarget_canary(&mut self, canary: &Canary, current: &RevisionHash) -> bool {
-        if !self.set_weight(canary, Weight::ZERO) {
-            return false;
+    /// With no instances wanted there is nobody to answer and nothing to prove.
+    fn finish_with_nobody(&mut self, canary: &Canary, current: &RevisionHash) {
+        let services = [&canary.stable_service, &canary.canary_service]
+            .map(|service| self.select_opt(service, current));
+        if self.set_weight(canary, Weight::ZERO) && services == [true, true] {
+            self.promote(jiff::SignedDuration::ZERO);
         }
-        self.select_opt(&canary.canary_service, current)
     }
 
     /// Moves the share once the canary has all instances for it; until then the share stays. `true` when all is as it should be.
@@ -122,10 +131,21 @@ impl Planner<'_> {
             self.await_available(current, instances.max(1));
             return false;
         }
-        if !self.await_available(current, instances) || self.desired.paused {
+        let ready = self.await_available(current, instances);
+        if !ready || self.desired.paused {
             return false;
         }
-        self.select_opt(&canary.canary_service, current) && self.set_weight(canary, weight)
+        self.retarget_canary(canary, current, have) && self.set_weight(canary, weight)
+    }
+
+    /// Points the canary Service at the revision, once that has an instance to answer; first nobody may be sent there. `true`
+    /// when it is served, or when nobody is to be sent there.
+    fn retarget_canary(&mut self, canary: &Canary, current: &RevisionHash, have: u32) -> bool {
+        let there = self.is_selected(canary.canary_service.as_ref(), current);
+        if !there && !self.set_weight(canary, Weight::ZERO) {
+            return false;
+        }
+        (!there && have == 0) || self.select_opt(&canary.canary_service, current)
     }
 
     fn step_by_traffic(&mut self, canary: &Canary, index: usize, settled: bool) {
@@ -157,7 +177,7 @@ impl Planner<'_> {
                 self.promote(canary.scale_down_delay);
             }
         } else if self.await_available(current, self.desired.replicas)
-            && self.select_opt(&canary.canary_service, current)
+            && self.retarget_canary(canary, current, self.desired.replicas)
             && self.set_weight(canary, Weight::FULL)
         {
             self.select_opt(&canary.stable_service, current);
@@ -171,11 +191,11 @@ impl Planner<'_> {
             self.await_available(stable, 1);
             return;
         }
-        // The route first: it is the shortest way back.
+        // The stable Service is elsewhere only at the very end of a release. Else the route is the shortest way back.
+        let back = self.select_opt(&canary.stable_service, stable);
         let weight = self.set_weight(canary, Weight::ZERO);
-        let services = [&canary.stable_service, &canary.canary_service]
-            .map(|service| self.select_opt(service, stable));
-        if weight && services == [true, true] {
+        let canary_back = self.select_opt(&canary.canary_service, stable);
+        if back && weight && canary_back {
             self.retire_aborted(canary.abort_scale_down_delay);
             self.reclaim_others(canary, &[&self.current.clone(), stable]);
         }
@@ -188,7 +208,10 @@ impl Planner<'_> {
         let current = self.current.clone();
         let on_canary = self.is_selected(canary.canary_service.as_ref(), &current);
         let has = self.revision().map_or(0, |r| r.desired);
-        let needed = if !on_canary {
+        let needed = if self.is_selected(canary.stable_service.as_ref(), &current) {
+            // At the end of a release the users are behind it, whatever the route says.
+            self.desired.replicas
+        } else if !on_canary {
             0
         } else if split.served {
             split.most.of_replicas(self.desired.replicas)
@@ -198,29 +221,23 @@ impl Planner<'_> {
         self.scale(&current, instances.max(needed.min(has)));
     }
 
-    /// Scales revisions other than these to 0, once no Service that can be reached points at them.
+    /// Scales revisions other than these to 0, once no Service points at them.
     fn reclaim_others(&mut self, canary: &Canary, in_use: &[&RevisionHash]) {
-        let split = self.split(canary);
-        for revision in self
-            .observed
+        if !self.all_services_served(canary) {
+            return;
+        }
+        let observed = self.observed;
+        let others = observed
             .revisions
             .iter()
-            .filter(|r| !in_use.contains(&&r.hash))
-        {
-            let as_stable = self.is_selected(canary.stable_service.as_ref(), &revision.hash);
-            let as_canary = self.is_selected(canary.canary_service.as_ref(), &revision.hash);
-            let nobody =
-                split.served && split.most == Weight::ZERO && self.all_services_served(canary);
-            let reachable =
-                as_stable || (as_canary && !nobody) || !self.all_services_served(canary);
+            .filter(|r| !in_use.contains(&&r.hash));
+        for revision in others {
+            let named = [&canary.stable_service, &canary.canary_service];
+            let reachable = named
+                .into_iter()
+                .any(|service| self.is_selected(service.as_ref(), &revision.hash));
             if !reachable {
                 self.reclaim(revision);
-            } else if revision.desired > 0 {
-                self.wait(WaitingOn::Gone {
-                    revision: revision.hash.clone(),
-                    have: revision.replicas,
-                    want: 0,
-                });
             }
         }
     }
@@ -253,7 +270,7 @@ impl Planner<'_> {
             .unwrap_or_default();
         Split {
             most,
-            served: seen.clone().all(|r| r.acknowledged),
+            served: seen.clone().all(|r| r.acknowledged && r.exact),
         }
     }
 
@@ -264,7 +281,9 @@ impl Planner<'_> {
             let Some(seen) = self.observed.routes.get(route) else {
                 continue;
             };
-            if seen.canary != Some(weight) {
+            // A route that names only one of the Services has nothing to set.
+            let Some(share) = seen.canary else { continue };
+            if share != weight || !seen.exact {
                 self.actions.push(Action::Split {
                     route: route.clone(),
                     canary: weight,

@@ -1,16 +1,20 @@
 //! What is done beside the release: restarts that were asked for, and forgetting what is old.
 
+use jiff::SignedDuration;
 use serin_api::conditions::time;
-use serin_api::rollout::{Canary, Strategy};
+use serin_api::rollout::Strategy;
 use serin_api::units::Rounding;
 
 use super::Action;
 use super::planner::Planner;
 
+/// How soon it is looked again while pods are restarted.
+const RESTART_LOOK: SignedDuration = SignedDuration::from_secs(1);
+
 impl Planner<'_> {
     /// Replaces pods that are older than `restartAt`, no more at a time than may be missing.
     pub(super) fn restart_old_pods(&mut self) {
-        let Some(at) = self.desired.restart_at.filter(|at| *at <= self.now) else {
+        let Some(at) = self.desired.restart_at else {
             return;
         };
         if self
@@ -21,32 +25,20 @@ impl Planner<'_> {
         {
             return;
         }
-        let replicas = self.desired.replicas;
-        let may_miss = match &self.desired.strategy {
-            Strategy::Canary(Canary {
-                max_unavailable, ..
-            }) => max_unavailable.resolve(replicas, Rounding::Down),
-            Strategy::BlueGreen(_) => 0,
-        };
-        let available: u32 = self.observed.revisions.iter().map(|r| r.available).sum();
-        let wanted: u32 = self.observed.revisions.iter().map(|r| r.desired).sum();
-        let missing = wanted.saturating_sub(available);
-        let room = may_miss.max(1).saturating_sub(missing);
-        let mut old: Vec<_> = self
-            .observed
-            .pods
-            .iter()
-            .filter(|p| p.created < at)
-            .collect();
+        if at > self.now {
+            self.wake(at);
+            return;
+        }
+        let observed = self.observed;
+        let mut old: Vec<_> = observed.pods.iter().filter(|p| p.created < at).collect();
         if old.is_empty() {
             self.next.restarted_at = Some(time(at));
             return;
         }
+        self.wake(self.now + RESTART_LOOK);
         old.retain(|p| !p.terminating);
         old.sort_by(|a, b| (a.created, &a.name).cmp(&(b.created, &b.name)));
-        let picked = old
-            .into_iter()
-            .take(usize::try_from(room).unwrap_or(usize::MAX));
+        let picked = old.into_iter().take(self.restart_room());
         let restarts: Vec<_> = picked
             .map(|p| Action::Restart {
                 pod: p.name.clone(),
@@ -54,6 +46,28 @@ impl Planner<'_> {
             })
             .collect();
         self.actions.extend(restarts);
+    }
+
+    /// How many more pods may be missing: counted from the pods themselves, as the counts of a ReplicaSet lag behind.
+    fn restart_room(&self) -> usize {
+        let replicas = self.desired.replicas;
+        let may_miss = match &self.desired.strategy {
+            Strategy::Canary(canary) => canary.max_unavailable.resolve(replicas, Rounding::Down),
+            Strategy::BlueGreen(_) => 0,
+        };
+        let wanted: u32 = self.observed.revisions.iter().map(|r| r.desired).sum();
+        let serving = self
+            .observed
+            .pods
+            .iter()
+            .filter(|p| p.ready && !p.terminating)
+            .count();
+        let missing = usize::try_from(wanted)
+            .unwrap_or(usize::MAX)
+            .saturating_sub(serving);
+        usize::try_from(may_miss.max(1))
+            .unwrap_or(usize::MAX)
+            .saturating_sub(missing)
     }
 
     /// Forgets old revisions without instances and old finished analyses, beyond what is to be kept.

@@ -70,8 +70,10 @@ pub struct ServiceView {
 /// A route.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RouteView {
-    /// The share of the canary Service; `None` when the route does not name both Services.
+    /// The share of the canary Service, the largest where rules differ; `None` when no rule names both Services.
     pub canary: Option<Weight>,
+    /// Whether every rule that names both Services has exactly this share.
+    pub exact: bool,
     /// Whether the data plane serves the route as it is, or nobody is there to say so.
     pub acknowledged: bool,
 }
@@ -119,6 +121,8 @@ pub struct PodAge {
     pub created: Timestamp,
     /// Whether it is on its way out.
     pub terminating: bool,
+    /// Whether it is ready.
+    pub ready: bool,
 }
 
 impl Observed {

@@ -21,6 +21,10 @@ pub(super) struct Planner<'a> {
     pub(super) actions: Vec<Action>,
     pub(super) notes: Vec<Note>,
     pub(super) waiting: WaitingOn,
+    /// An old revision that is kept for a while, told only when nothing else is awaited.
+    pub(super) keeping: Option<WaitingOn>,
+    /// What is wrong with objects that the spec names: nothing new begins, but the way back stays open.
+    pub(super) problems: Vec<String>,
     pub(super) wake_at: Option<Timestamp>,
 }
 
@@ -36,18 +40,26 @@ impl<'a> Planner<'a> {
             actions: Vec::new(),
             notes: Vec::new(),
             waiting: WaitingOn::Nothing,
+            keeping: None,
+            problems: Vec::new(),
             wake_at: None,
         }
     }
 
+    /// Whether all there is to do is to take a release back, or to bring the stable revision in order.
+    pub(super) fn goes_back(&self) -> bool {
+        let same = self.next.current_pod_hash.as_deref() == Some(self.current.as_str());
+        self.stable().as_ref() == Some(&self.current) || (self.next.abort && same)
+    }
+
     /// Takes in a new template or new steps, and the verbs that clients have put into the status.
     pub(super) fn take_in_changes(&mut self) {
-        let steps = self.steps();
-        let steps_hash = short(&[&format!("{steps:?}")]);
+        let steps_hash = short(&[&self.desired.steps_text]);
         let same_template = self.next.current_pod_hash.as_deref() == Some(self.current.as_str());
-        if !same_template || self.next.current_step_hash.as_ref() != Some(&steps_hash) {
+        let known_steps = self.next.current_step_hash.replace(steps_hash.clone());
+        // A status that never told its steps is of somebody else's making: what it says stands.
+        if !same_template || known_steps.is_some_and(|known| known != steps_hash) {
             self.next.current_pod_hash = Some(self.current.as_str().to_owned());
-            self.next.current_step_hash = Some(steps_hash);
             self.begin_again();
             self.next.promote_full = !same_template && self.is_kept_warm();
         }
@@ -314,10 +326,11 @@ impl<'a> Planner<'a> {
         match revision.keep_until.filter(|until| *until > self.now) {
             Some(until) if revision.desired > 0 => {
                 self.wake(until);
-                self.wait(WaitingOn::ScaleDown {
+                let kept = WaitingOn::ScaleDown {
                     revision: revision.hash.clone(),
                     until,
-                });
+                };
+                self.keeping.get_or_insert(kept);
             }
             _ if revision.desired > 0 => self.actions.push(Action::Scale {
                 revision: revision.hash.clone(),
@@ -356,6 +369,10 @@ impl<'a> Planner<'a> {
         self.next.promote_full = false;
         self.next.pause_conditions = None;
         self.next.controller_pause = false;
+        // Whatever was awaited, the way back does not wait for it; what was to be done for the release is not done any more.
+        self.waiting = WaitingOn::Nothing;
+        self.actions
+            .retain(|action| matches!(action, Action::Create { .. } | Action::Renumber { .. }));
         self.note(
             true,
             "RolloutAborted",

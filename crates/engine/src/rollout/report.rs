@@ -1,6 +1,6 @@
 //! The status that a plan ends with: counts, conditions, the phase in one word and why.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use serin_api::conditions::{self, time, word};
 use serin_api::rollout::{RolloutCondition, RolloutPhase, RolloutStatus};
@@ -11,6 +11,8 @@ use super::planner::Planner;
 use super::{Note, Plan};
 
 const PROGRESSING: &str = "Progressing";
+/// How soon it is looked again whether what was missing is there.
+const AFTER_INVALID: SignedDuration = SignedDuration::from_secs(10);
 const TIMED_OUT: &str = "ProgressDeadlineExceeded";
 
 /// The plan for a spec that cannot be carried out: nothing is touched, so the last good revision keeps serving.
@@ -42,7 +44,8 @@ pub(super) fn invalid(observed: &Observed, problems: &[String], now: Timestamp) 
         actions: Vec::new(),
         status,
         waiting_on,
-        wake_at: None,
+        // Objects of the whole cluster are not watched: one that was missing may be there.
+        wake_at: Some(now + AFTER_INVALID),
         notes: if fresh { vec![note] } else { Vec::new() },
     }
 }
@@ -51,7 +54,8 @@ impl Planner<'_> {
     pub(super) fn finish(mut self) -> Plan {
         self.count();
         self.next.observed_generation = Some(self.observed.generation.to_string());
-        self.next.conditions.retain(|c| c.type_ != "InvalidSpec");
+        self.tell_problems();
+        self.settle_waiting();
         self.watch_progress();
         self.tell_phase();
         self.next.waiting_on = Some(self.waiting.clone());
@@ -61,6 +65,37 @@ impl Planner<'_> {
             waiting_on: self.waiting,
             wake_at: self.wake_at,
             notes: self.notes,
+        }
+    }
+
+    /// What is wrong with the objects that the spec names, while a release is taken back all the same.
+    fn tell_problems(&mut self) {
+        if self.problems.is_empty() {
+            self.next.conditions.retain(|c| c.type_ != "InvalidSpec");
+            return;
+        }
+        let told = self.problems.join("; ");
+        set(
+            &mut self.next,
+            self.now,
+            "InvalidSpec",
+            true,
+            "InvalidSpec",
+            &told,
+        );
+    }
+
+    /// `spec.paused` is the reason that counts while a release is under way; what is only kept for a while counts last.
+    fn settle_waiting(&mut self) {
+        let updating = self.stable().is_some_and(|stable| stable != self.current);
+        if self.desired.paused && updating && !self.next.abort && self.waiting != WaitingOn::Nothing
+        {
+            self.waiting = WaitingOn::Paused;
+        }
+        if self.waiting == WaitingOn::Nothing
+            && let Some(kept) = self.keeping.take()
+        {
+            self.waiting = kept;
         }
     }
 
@@ -76,8 +111,8 @@ impl Planner<'_> {
         self.next.selector = Some(selector_text(&self.desired.selector));
     }
 
-    /// Keeps the `Progressing` condition: its `lastUpdateTime` is when something last got on. A release that only waits for
-    /// time, a person or a measurement is not late.
+    /// Keeps the `Progressing` condition: its `lastUpdateTime` is when something last got on. The clock of the deadline runs
+    /// only while instances or the data plane are awaited: time, a person or a measurement make nothing late.
     fn watch_progress(&mut self) {
         let before = &self.observed.status;
         let moved = before.updated_replicas != self.next.updated_replicas
@@ -86,35 +121,27 @@ impl Planner<'_> {
             || before.current_pod_hash != self.next.current_pod_hash
             || before.canary.weights != self.next.canary.weights
             || before.blue_green.active_selector != self.next.blue_green.active_selector
+            || before.observed_generation != self.next.observed_generation
             || before.abort != self.next.abort;
-        let since = conditions::get(&self.next.conditions, PROGRESSING)
-            .and_then(|c| c.last_update_time.clone())
-            .map(|t| t.0);
-        let patient = !matches!(
-            self.waiting,
-            WaitingOn::Ready { .. } | WaitingOn::Gone { .. } | WaitingOn::Acknowledgement { .. }
-        );
-        let since = since.filter(|_| !moved && !patient).unwrap_or(self.now);
-        let deadline = self
-            .desired
-            .progress_deadline
-            .map(|d| since + d)
-            .filter(|_| !patient);
-        if deadline.is_some_and(|deadline| deadline <= self.now) {
-            self.time_out();
-            return;
+        let ran = !before.controller_pause && before.waiting_on.as_ref().is_some_and(is_work);
+        let runs = !self.next.controller_pause && is_work(&self.waiting);
+        let known = conditions::get(&self.next.conditions, PROGRESSING);
+        let known = known.and_then(|c| c.last_update_time.as_ref()).map(|t| t.0);
+        let since = known
+            .filter(|_| !moved && (ran || !runs))
+            .unwrap_or(self.now);
+        if let Some(deadline) = self.desired.progress_deadline.filter(|_| runs) {
+            if since + deadline <= self.now {
+                self.time_out(since);
+                return;
+            }
+            self.wake(since + deadline);
         }
-        if let Some(deadline) = deadline {
-            self.wake(deadline);
-        }
-        let complete = self.waiting == WaitingOn::Nothing
-            || matches!(self.waiting, WaitingOn::ScaleDown { .. });
+        let on_current = self.stable().as_ref() == Some(&self.current);
         let (reason, message) = if self.next.abort {
-            (
-                "RolloutAborted",
-                self.next.message.clone().unwrap_or_default(),
-            )
-        } else if complete {
+            let why = self.next.message.clone().unwrap_or_default();
+            ("RolloutAborted", why)
+        } else if on_current && !runs {
             (
                 "NewReplicaSetAvailable",
                 format!("{} is complete", self.current),
@@ -122,18 +149,16 @@ impl Planner<'_> {
         } else {
             ("ReplicaSetUpdated", format!("waits for {}", self.waiting))
         };
-        let known = conditions::get(&self.next.conditions, PROGRESSING)
-            .filter(|c| c.reason == reason && c.status == word(!self.next.abort));
-        let keep = known
-            .filter(|_| !moved)
-            .and_then(|c| c.last_update_time.clone())
-            .filter(|_| patient || since != self.now);
-        let mut condition = condition(self.now, PROGRESSING, !self.next.abort, reason, &message);
-        condition.last_update_time = Some(keep.unwrap_or_else(|| time(since)));
-        conditions::set(&mut self.next.conditions, condition);
+        self.tell_progress(!self.next.abort, reason, &message, since);
     }
 
-    fn time_out(&mut self) {
+    fn tell_progress(&mut self, truth: bool, reason: &str, message: &str, since: Timestamp) {
+        let mut told = condition(self.now, PROGRESSING, truth, reason, message);
+        told.last_update_time = Some(time(since));
+        conditions::set(&mut self.next.conditions, told);
+    }
+
+    fn time_out(&mut self, since: Timestamp) {
         let message = format!(
             "{} did not get on in time: it waits for {}",
             self.current, self.waiting
@@ -148,11 +173,7 @@ impl Planner<'_> {
                 self.wake(self.now);
             }
         }
-        let since = conditions::get(&self.next.conditions, PROGRESSING)
-            .and_then(|c| c.last_update_time.clone());
-        let mut condition = condition(self.now, PROGRESSING, false, TIMED_OUT, &message);
-        condition.last_update_time = since;
-        conditions::set(&mut self.next.conditions, condition);
+        self.tell_progress(false, TIMED_OUT, &message, since);
     }
 
     fn tell_phase(&mut self) {
@@ -220,6 +241,14 @@ impl Planner<'_> {
             set(&mut self.next, self.now, kind, truth, reason, message);
         }
     }
+}
+
+/// Whether something is awaited that should come by itself and soon.
+fn is_work(waiting: &WaitingOn) -> bool {
+    matches!(
+        waiting,
+        WaitingOn::Ready { .. } | WaitingOn::Gone { .. } | WaitingOn::Acknowledgement { .. }
+    )
 }
 
 fn condition(

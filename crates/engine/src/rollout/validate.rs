@@ -1,5 +1,6 @@
 //! The objects that a spec names: whether they exist and can do what is asked of them.
 
+use serin_api::analysis::AnalysisRunSpec;
 use serin_api::rollout::{AnalysisRef, Desired, Step, Strategy};
 
 use super::observed::Observed;
@@ -34,17 +35,26 @@ pub(super) fn references(desired: &Desired, observed: &Observed) -> Vec<String> 
             }
         }
     }
-    for (path, analysis) in analyses(&desired.strategy) {
+    for (path, analysis, waits) in analyses(&desired.strategy) {
         let origin = Origin {
             object: observed.object.clone(),
             ..Origin::default()
         };
-        let found = instantiate(analysis, &observed.templates, &origin)
-            .err()
-            .unwrap_or_default();
-        problems.extend(found.into_iter().map(|why| format!("{path}: {why}")));
+        match instantiate(analysis, &observed.templates, &origin) {
+            Err(found) => problems.extend(found.into_iter().map(|why| format!("{path}: {why}"))),
+            Ok(run) if waits => problems.extend(endless(&run).map(|why| format!("{path}: {why}"))),
+            Ok(_) => {}
+        }
     }
     problems
+}
+
+/// A release that waits for a metric without end would never go on.
+fn endless(run: &AnalysisRunSpec) -> impl Iterator<Item = String> + '_ {
+    let endless = run.metrics.iter().filter(|m| {
+        m.interval.is_some() && m.count.is_none() && m.consecutive_success_limit.is_none()
+    });
+    endless.map(|m| format!("metric {:?} is measured for ever: give it a count", m.name))
 }
 
 fn services(strategy: &Strategy) -> Vec<(&'static str, &String)> {
@@ -76,7 +86,8 @@ fn services(strategy: &Strategy) -> Vec<(&'static str, &String)> {
         .collect()
 }
 
-fn analyses(strategy: &Strategy) -> Vec<(String, &AnalysisRef)> {
+/// The analyses with their paths, and whether the release waits for their end.
+fn analyses(strategy: &Strategy) -> Vec<(String, &AnalysisRef, bool)> {
     match strategy {
         Strategy::Canary(canary) => {
             let steps = canary
@@ -87,26 +98,30 @@ fn analyses(strategy: &Strategy) -> Vec<(String, &AnalysisRef)> {
                     Step::Analysis(analysis) => Some((
                         format!("spec.strategy.canary.steps[{i}].analysis"),
                         analysis,
+                        true,
                     )),
                     _ => None,
                 });
-            let background = canary
-                .background
-                .as_ref()
-                .map(|b| ("spec.strategy.canary.analysis".to_owned(), &b.analysis));
+            let background = canary.background.as_ref();
+            let background = background.map(|b| {
+                (
+                    "spec.strategy.canary.analysis".to_owned(),
+                    &b.analysis,
+                    false,
+                )
+            });
             steps.chain(background).collect()
         }
         Strategy::BlueGreen(blue_green) => {
+            let at = |name: &str| format!("spec.strategy.blueGreen.{name}");
             let pre = blue_green
                 .pre_promotion
                 .as_ref()
-                .map(|a| ("spec.strategy.blueGreen.prePromotionAnalysis".to_owned(), a));
-            let post = blue_green.post_promotion.as_ref().map(|a| {
-                (
-                    "spec.strategy.blueGreen.postPromotionAnalysis".to_owned(),
-                    a,
-                )
-            });
+                .map(|a| (at("prePromotionAnalysis"), a, true));
+            let post = blue_green
+                .post_promotion
+                .as_ref()
+                .map(|a| (at("postPromotionAnalysis"), a, true));
             pre.into_iter().chain(post).collect()
         }
     }

@@ -29,7 +29,7 @@ pub(super) fn spec(scenario: Scenario, version: u64) -> RolloutSpec {
             "steps": [{"setWeight": 25}, {"analysis": analysis}, {"pause": {"duration": 3}}, {"setWeight": 50}, {"pause": {}}, {"setWeight": 75}],
         }}),
         Scenario::Replicas => json!({"canary": {
-            "maxSurge": 1, "maxUnavailable": 1,
+            "maxSurge": 1, "maxUnavailable": 1, "stableService": "stable", "canaryService": "canary",
             "steps": [{"setWeight": 25}, {"analysis": analysis}, {"setWeight": 50}, {"pause": {"duration": 3}}],
         }}),
         Scenario::BlueGreen => json!({"blueGreen": {

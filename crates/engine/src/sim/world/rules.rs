@@ -45,7 +45,9 @@ impl World {
                 share("stable", self.weight.served.complement()),
             ],
             Scenario::BlueGreen => vec![share("active", Weight::FULL)],
-            Scenario::Replicas => Vec::new(),
+            Scenario::Replicas => {
+                vec![share("stable", Weight::FULL), share("canary", Weight::FULL)]
+            }
         };
         for (revision, weight) in shares {
             let Some(revision) = revision.filter(|_| weight > Weight::ZERO) else {
