@@ -55,6 +55,8 @@ pub(crate) struct Located<'a> {
     pub(crate) reference: String,
     /// The object.
     pub(crate) object: Value,
+    /// The warnings that have been told of it.
+    warned: Vec<String>,
 }
 
 /// Applies every object; a refused one does not keep the others from being applied.
@@ -96,7 +98,12 @@ pub(crate) fn locate<'a>(
     found: Vec<Found>,
 ) -> Result<Vec<Located<'a>>, CliError> {
     let mut located = Vec::new();
-    for Found { mut object, source } in found {
+    for Found {
+        mut object,
+        source,
+        warned,
+    } in found
+    {
         let text = |path: &str| object.pointer(path).and_then(Value::as_str).unwrap_or("");
         let (api_version, kind) = (text("/apiVersion"), text("/kind"));
         let name = text("/metadata/name").to_owned();
@@ -125,6 +132,7 @@ pub(crate) fn locate<'a>(
             path: resource.path(&namespace, &name),
             reference: format!("{}/{name}", resource.type_name()),
             object,
+            warned,
         });
     }
     located.sort_by_key(|located| turn(&located.resource.kind));
@@ -159,12 +167,19 @@ async fn apply(
     let answer = client
         .patch(&located.path, PatchKind::Apply, &query, &located.object)
         .await?;
-    for warning in &answer.warnings {
+    let fresh = answer.warnings.iter();
+    for warning in fresh.filter(|warning| !told_already(warning, &located.warned)) {
         context
             .printer
             .warning(format!("{}: {warning}", located.reference));
     }
     Ok(outcome(before.as_ref(), &answer.object, answer.status))
+}
+
+/// Whether a warning of the server is one that was told with its place in the manifest. A header has spaces for line ends.
+fn told_already(warning: &str, warned: &[String]) -> bool {
+    let in_header = |text: &String| text.replace(char::is_control, " ");
+    warned.iter().any(|told| in_header(told) == warning)
 }
 
 /// A write that changes nothing does not make a new version; a dry run never does, so what it would make is compared.
@@ -201,6 +216,14 @@ fn meaning(object: &Value) -> Value {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn a_warning_is_told_once() {
+        let warned = ["spec.x: is not\ncarried out".to_owned()];
+        assert!(told_already("spec.x: is not carried out", &warned));
+        assert!(!told_already("spec.y: is not carried out", &warned));
+        assert!(!told_already("spec.x: is not carried out", &[]));
+    }
 
     #[test]
     fn what_became_of_an_object() {

@@ -106,7 +106,8 @@ pub(crate) enum Command {
     #[command(
         after_help = "Examples:\n  serin up\n  export KUBECONFIG=$(serin up --detach)\n  \
         serin up --home ./trial --listen 127.0.0.1:0 --gateway-listen 127.0.0.1:0\n  serin up --image nginx=host\n\n\
-        Ctrl-C stops the control plane alone: instances and the gateway serve on, and the next `serin up` finds them again."
+        Ctrl-C stops the control plane alone: instances and the gateway serve on, and the next `serin up` finds them again.\n\n\
+        The rules of --image are kept in images.json of the state directory; a later one replaces the one of the same NAME."
     )]
     Up(UpArgs),
     /// Stop everything of the state directory: control plane, gateway, instances

@@ -114,6 +114,7 @@ async fn play(context: &Context, args: &DemoArgs, stage: &mut Stage) -> Result<F
         cold.as_secs_f64() * 1000.0
     ));
     let mut facts = acts::all(args, stage, printer).await?;
+    facts.asked.clone_from(&args.steps);
     facts.start_seconds = cold.as_secs_f64();
     facts.total_seconds = began.elapsed().as_secs_f64();
     Ok(facts)

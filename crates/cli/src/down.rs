@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io;
+use std::path::Path;
 use std::time::Duration;
 
 use clap::Args;
@@ -18,6 +19,9 @@ const CONTROL_PLANE_DEADLINE: Duration = Duration::from_secs(30);
 const GATEWAY_DEADLINE: Duration = Duration::from_secs(20);
 /// How often it is looked whether something has stopped.
 const LOOK: Duration = Duration::from_millis(50);
+
+/// Files that are named when they are left; of more, the number is told.
+const NAMED_FILES: usize = 5;
 
 /// How to stop.
 #[derive(Debug, Args)]
@@ -49,10 +53,10 @@ pub(crate) async fn run(context: &Context, args: DownArgs) -> Result<(), CliErro
             .result(format!("nothing runs in {}", home.root().display()))?;
     }
     if args.delete_data {
-        delete_data(home)?;
+        let left = delete_data(home)?;
         context
             .printer
-            .result(format!("{} deleted", home.root().display()))?;
+            .result(deleted_text(&home.root().display().to_string(), &left))?;
     }
     drop(lock);
     Ok(())
@@ -118,8 +122,25 @@ async fn stop_gateway(home: &Home) -> Result<bool, CliError> {
     Ok(processes.any())
 }
 
-/// Deletes what is ours in the directory, and the directory when nothing else is in it.
-pub(crate) fn delete_data(home: &Home) -> Result<(), CliError> {
+/// What a person is told after [`delete_data`].
+fn deleted_text(root: &str, left: &[String]) -> String {
+    if left.is_empty() {
+        return format!("{root} deleted");
+    }
+    let mut names: Vec<&str> = left.iter().take(NAMED_FILES).map(String::as_str).collect();
+    let more = left.len().saturating_sub(names.len());
+    let more = format!("{more} more");
+    if left.len() > NAMED_FILES {
+        names.push(&more);
+    }
+    format!(
+        "data in {root} deleted; files that are not Serin's are left: {}",
+        names.join(", ")
+    )
+}
+
+/// Deletes what is ours in the directory, and the directory when nothing else is in it; the names of what else is there.
+pub(crate) fn delete_data(home: &Home) -> Result<Vec<String>, CliError> {
     let root = home.root();
     let deleted = || {
         for folder in ["logs", "run", "keys", "gateway"] {
@@ -130,13 +151,16 @@ pub(crate) fn delete_data(home: &Home) -> Result<(), CliError> {
             "state.db-wal",
             "state.db-shm",
             "kubeconfig",
+            "kubeconfig.new",
+            "images.json",
+            "images.json.new",
             "lock",
         ] {
             ignore_absent(fs::remove_file(root.join(file)))?;
         }
         match fs::remove_dir(root) {
-            Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => Ok(()),
-            other => other,
+            Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => names_in(root),
+            other => other.map(|()| Vec::new()),
         }
     };
     deleted().map_err(|error| {
@@ -147,9 +171,52 @@ pub(crate) fn delete_data(home: &Home) -> Result<(), CliError> {
     })
 }
 
+fn names_in(directory: &Path) -> io::Result<Vec<String>> {
+    let mut names = fs::read_dir(directory)?
+        .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
+        .collect::<io::Result<Vec<_>>>()?;
+    names.sort();
+    Ok(names)
+}
+
 fn ignore_absent(result: io::Result<()>) -> io::Result<()> {
     match result {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::home::DirVariables;
+
+    #[test]
+    fn files_of_others_are_left_and_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().join("home");
+        let home = Home::resolve(Some(&root), &DirVariables::default()).unwrap();
+        home.prepare().unwrap();
+        for name in ["images.json", "state.db", "notes.txt", "mine"] {
+            fs::write(root.join(name), "").unwrap();
+        }
+        let left = delete_data(&home).unwrap();
+        assert_eq!(left, ["mine", "notes.txt"]);
+        assert_eq!(
+            deleted_text("/h", &left),
+            "data in /h deleted; files that are not Serin's are left: mine, notes.txt"
+        );
+        for name in &left {
+            fs::remove_file(root.join(name)).unwrap();
+        }
+        assert_eq!(delete_data(&home).unwrap(), [""; 0]);
+        assert!(!root.exists());
+        assert_eq!(deleted_text("/h", &[]), "/h deleted");
+    }
+
+    #[test]
+    fn of_many_files_some_are_named() {
+        let left: Vec<String> = (1..=7).map(|n| n.to_string()).collect();
+        assert!(deleted_text("/h", &left).ends_with("left: 1, 2, 3, 4, 5, 2 more"));
     }
 }

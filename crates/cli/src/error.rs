@@ -10,7 +10,7 @@ use serin_apiserver::StoreError;
 
 use crate::client::{ClientError, KubeconfigError};
 use crate::home::HomeError;
-use crate::platform::{CredentialsError, LockError, PlatformError};
+use crate::platform::{CredentialsError, ImagesError, LockError, PlatformError};
 use crate::printer::{PrintError, Printer};
 
 /// How a command ends.
@@ -205,6 +205,19 @@ impl From<PlatformError> for CliError {
             }),
             PlatformError::Listen { .. } => Self::failed(text).hint("name an address of this machine"),
             PlatformError::Store(error) => Self::new(store_exit(&error), text),
+        }
+    }
+}
+
+impl From<ImagesError> for CliError {
+    fn from(error: ImagesError) -> Self {
+        let text = chain(&error);
+        match error {
+            ImagesError::Given(_) => Self::new(Exit::Usage, text),
+            ImagesError::Corrupt { .. } => Self::new(Exit::Home, text).hint(
+                "mend that file, or delete it and give the rules again with `serin up --image NAME=BUNDLE`",
+            ),
+            ImagesError::Io { source, .. } => Self::new(Exit::Home, text).hint(write_remedy(&source)),
         }
     }
 }

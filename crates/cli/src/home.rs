@@ -115,6 +115,11 @@ impl Home {
         self.root.join("kubeconfig")
     }
 
+    /// What image names stand for.
+    pub(crate) fn images(&self) -> PathBuf {
+        self.root.join("images.json")
+    }
+
     /// Held by the one control plane of this directory.
     pub(crate) fn lock(&self) -> PathBuf {
         self.root.join("lock")

@@ -6,6 +6,7 @@
 mod credentials;
 mod files;
 mod gateway;
+mod images;
 mod lock;
 mod logs;
 mod ports;
@@ -34,6 +35,7 @@ use ports::PortHolder;
 
 pub(crate) use credentials::{CredentialsError, reachable};
 pub(crate) use gateway::{Processes, serving};
+pub(crate) use images::{Images, ImagesError};
 pub(crate) use lock::{Holder, HomeLock, LockError};
 
 /// How long the parts may take to end.

@@ -7,8 +7,8 @@ use std::io::{self, IsTerminal, Write};
 
 use anstyle::{AnsiColor, Style};
 
-/// Columns of a text that no terminal shows.
-const UNBOUNDED_COLUMNS: usize = 160;
+/// Columns of a text that no terminal shows: nothing is ever cut there.
+const UNBOUNDED_COLUMNS: usize = usize::MAX;
 
 /// Writes for one command.
 #[derive(Clone, Copy, Debug, Default)]

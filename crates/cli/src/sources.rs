@@ -22,6 +22,8 @@ pub(crate) struct Found {
     pub(crate) object: Value,
     /// Its file, or `stdin`, and the line on which it begins.
     pub(crate) source: String,
+    /// The warnings that have been told of it, without their places.
+    pub(crate) warned: Vec<String>,
 }
 
 /// Reads all objects of `paths` (`-` for stdin). Prints every problem; fails when one of them stops an object.
@@ -29,6 +31,15 @@ pub(crate) fn read(printer: Printer, paths: &[PathBuf]) -> Result<Vec<Found>, Cl
     let mut found = Vec::new();
     let mut errors = 0;
     for path in files(paths)? {
+        if let Some(bytes) = oversized(&path) {
+            errors += 1;
+            let most = manifest::MOST_BYTES;
+            let path = path.display();
+            printer.error(format!(
+                "{path}: the file has {bytes} bytes, more than {most}; split it"
+            ));
+            continue;
+        }
         let (source, text) = text(&path)?;
         let manifest = manifest::parse_bytes(&text, &source);
         for located in &manifest.problems {
@@ -39,9 +50,17 @@ pub(crate) fn read(printer: Printer, paths: &[PathBuf]) -> Result<Vec<Found>, Cl
                 printer.warning(told(located));
             }
         }
-        found.extend(manifest.objects.into_iter().map(|document| Found {
-            source: format!("{source}:{}", document.line),
-            object: document.object,
+        let problems = manifest.problems;
+        found.extend(manifest.objects.into_iter().map(|document| {
+            Found {
+                warned: problems
+                    .iter()
+                    .filter(|located| located.document == document.document)
+                    .map(|located| located.problem.to_string())
+                    .collect(),
+                source: format!("{source}:{}", document.line),
+                object: document.object,
+            }
         }));
     }
     match errors {
@@ -103,6 +122,13 @@ fn is_manifest(file: &Path) -> bool {
     extension.is_some_and(|extension| EXTENSIONS.contains(&extension))
 }
 
+/// The size of a file that is too long to be read, in bytes.
+fn oversized(path: &Path) -> Option<u64> {
+    let file = std::fs::metadata(path).ok()?;
+    let most = u64::try_from(manifest::MOST_BYTES).unwrap_or(u64::MAX);
+    (path.as_os_str() != "-" && file.is_file() && file.len() > most).then_some(file.len())
+}
+
 fn text(path: &Path) -> Result<(String, Vec<u8>), CliError> {
     let (source, mut reader): (String, Box<dyn Read>) = if path.as_os_str() == "-" {
         ("stdin".to_owned(), Box::new(io::stdin().lock()))
@@ -125,6 +151,17 @@ fn unreadable(path: &Path, error: &io::Error) -> CliError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_file_that_is_too_long_is_not_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("long.yaml");
+        let file = File::create(&path).unwrap();
+        file.set_len(FILE_LIMIT_BYTES + 6).unwrap();
+        assert_eq!(oversized(&path), Some(FILE_LIMIT_BYTES + 6));
+        file.set_len(FILE_LIMIT_BYTES - 1).unwrap();
+        assert_eq!(oversized(&path), None);
+    }
 
     #[test]
     fn a_directory_stands_for_its_manifests() {

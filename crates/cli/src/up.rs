@@ -7,12 +7,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
-use serin_node::Bundles;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::context::Context;
-use crate::error::{CliError, Exit, chain};
-use crate::platform::{Options, Platform, reachable, serving};
+use crate::error::CliError;
+use crate::platform::{Images, Options, Platform, reachable, serving};
 
 /// Threads that carry the platform; what blocks has its own.
 const WORKERS: usize = 2;
@@ -36,7 +35,7 @@ pub(crate) struct UpArgs {
     /// Without a gateway
     #[arg(long)]
     no_gateway: bool,
-    /// What an image name stands for, such as nginx=host; may be given several times
+    /// What an image name stands for, such as nginx=host; may be given several times; kept for later starts in images.json
     #[arg(long, value_name = "NAME=BUNDLE")]
     image: Vec<String>,
     /// Said by `--detach` to the process that it starts.
@@ -65,18 +64,17 @@ pub(crate) fn run(context: &Context, args: UpArgs) -> Result<(), CliError> {
         // A session of its own, so that the end of the terminal is not the end of the platform. It fails only for one that has.
         let _ = rustix::process::setsid();
     }
-    let options = options(context, &args)?;
+    let images = Images::load(&context.home, &args.image)?;
+    let options = options(context, &args, &images)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(WORKERS)
         .enable_all()
         .build()
         .map_err(|error| CliError::failed(format!("cannot start: {error}")))?;
-    runtime.block_on(foreground(context, options))
+    runtime.block_on(foreground(context, options, &images))
 }
 
-fn options(context: &Context, args: &UpArgs) -> Result<Options, CliError> {
-    let bundles = Bundles::with_rules(&args.image)
-        .map_err(|error| CliError::new(Exit::Usage, chain(&error)))?;
+fn options(context: &Context, args: &UpArgs, images: &Images) -> Result<Options, CliError> {
     let program = std::env::current_exe()
         .map_err(|error| CliError::failed(format!("cannot find the program that runs: {error}")))?;
     Ok(Options {
@@ -84,12 +82,12 @@ fn options(context: &Context, args: &UpArgs) -> Result<Options, CliError> {
         listen: args.listen,
         gateway: !args.no_gateway,
         gateway_listen: args.gateway_listen.clone(),
-        bundles,
+        bundles: images.bundles()?,
         program,
     })
 }
 
-async fn foreground(context: &Context, options: Options) -> Result<(), CliError> {
+async fn foreground(context: &Context, options: Options, images: &Images) -> Result<(), CliError> {
     let failed = |error| CliError::failed(format!("cannot listen for signals: {error}"));
     let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
@@ -97,6 +95,8 @@ async fn foreground(context: &Context, options: Options) -> Result<(), CliError>
     let asked = options.gateway_listen.clone();
     let platform = Platform::start(options).await?;
     let told = async {
+        // Only now: who does not get the directory must not change it.
+        images.save()?;
         tell(context, &platform)?;
         if has_gateway {
             tell_gateway(context, &asked).await?;

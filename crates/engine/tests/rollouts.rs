@@ -1,7 +1,6 @@
 //! Situations that were once decided wrongly, each on the view in which it was.
 
 #![expect(clippy::unwrap_used, reason = "a test ends at what it did not expect")]
-#![expect(clippy::indexing_slicing, reason = "the views are built here")]
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -73,6 +72,7 @@ fn view(
         let view = ServiceView {
             revision: Some(hash(spec)),
             acknowledged: true,
+            taken_by: None,
         };
         observed.services.insert((*name).into(), view);
     }
@@ -155,6 +155,23 @@ fn a_template_that_is_gone_does_not_bar_the_way_back() {
             .conditions
             .iter()
             .any(|c| c.type_ == "InvalidSpec" && c.message.contains("gone"))
+    );
+}
+
+#[test]
+fn two_rollouts_do_not_fight_over_a_service() {
+    let strategy = json!({"blueGreen": {"activeService": "active"}});
+    let v1 = spec("1", 3, strategy);
+    let mut observed = view(vec![], &v1, &[("active", &v1)], 0);
+    observed.status.stable_rs = None;
+    observed.services.get_mut("active").unwrap().taken_by = Some("other".into());
+    let held = plan(&v1, &observed, now());
+    assert_eq!(held.actions, []);
+    assert!(
+        held.status
+            .message
+            .unwrap()
+            .contains("Rollout \"other\" already sets this Service")
     );
 }
 

@@ -220,7 +220,7 @@ impl<'a> App<'a> {
             }
             if seen.aborted && !aborted {
                 aborted = true;
-                printer.progress(format!("  {name} is taken back: {}", seen.message));
+                printer.progress(format!("  {name} is {}", seen.message));
             }
             if let Some(percent) = seen
                 .served_percent

@@ -19,6 +19,8 @@ const UNDO_SECONDS: f64 = 2.0;
 #[serde(rename_all = "camelCase")]
 pub(super) struct Facts {
     pub(super) releases: Vec<Release>,
+    /// The shares that the canary was to have, in percent.
+    pub(super) asked: Vec<u8>,
     pub(super) taken_back: TakenBack,
     /// Requests of both loads.
     pub(super) requests: u64,
@@ -82,6 +84,9 @@ impl StepFacts {
 
     /// Whether the share is what was asked for. A split is exact over many requests; over few, one request more or less shows.
     fn holds(&self) -> bool {
+        if self.asked_percent > 0 && self.requests == 0 {
+            return false;
+        }
         let slack = SHARE_TOLERANCE
             + if self.requests > 0 {
                 300.0 / self.requests as f64
@@ -120,6 +125,7 @@ impl Facts {
         let failures = shop.failures.iter().chain(&cart.failures);
         Self {
             releases,
+            asked: Vec::new(),
             taken_back,
             requests: shop.total.requests + cart.total.requests,
             lost: shop.total.lost() + cart.total.lost(),
@@ -160,6 +166,20 @@ impl Facts {
                 };
                 broken.push(format!("{} {what}", release.name));
             }
+        }
+        let seen: Vec<_> = self
+            .releases
+            .first()
+            .into_iter()
+            .flat_map(|r| &r.steps)
+            .map(|step| step.asked_percent)
+            .collect();
+        for percent in self
+            .asked
+            .iter()
+            .filter(|percent| !seen.contains(&i32::from(**percent)))
+        {
+            broken.push(format!("v2 was never seen at {percent} %"));
         }
         match self.taken_back.seconds {
             Some(seconds) if seconds <= TAKEN_BACK_SECONDS => {}
@@ -276,6 +296,7 @@ mod tests {
                 release("shop v3 canary", "v3", true, vec![step(5, 4.9, 800)]),
                 release("cart v1 switch", "v1", false, vec![step(100, 100.0, 500)]),
             ],
+            asked: vec![5, 100],
             taken_back: TakenBack {
                 aborted: true,
                 seconds: Some(2.1),
@@ -304,6 +325,7 @@ mod tests {
             change(&mut facts);
             facts.broken_promises().join("; ")
         };
+        assert!(broken(|f| f.asked.push(50)).contains("never seen at 50 %"));
         assert!(broken(|f| f.lost = 1).contains("1 requests were lost"));
         assert!(
             broken(|f| f.releases[0].steps[0].measured_percent = Some(8.0))

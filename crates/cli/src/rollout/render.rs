@@ -53,11 +53,18 @@ pub(crate) fn summary(tree: &Tree) -> String {
         replicas.updated, replicas.desired, replicas.available
     ));
     let mut text = parts.join(", ");
-    let mut why = tree
+    let waits = tree
         .waits_for
-        .iter()
+        .as_ref()
         .map(|what| format!("waits for {what}"));
-    if let Some(why) = why.next().or_else(|| tree.message.clone()) {
+    let why = match (&tree.message, waits) {
+        // What went wrong says more than what comes next.
+        (Some(message), Some(waits)) if tree.state.tone == Tone::Bad => {
+            Some(format!("{message}; {waits}"))
+        }
+        (message, waits) => waits.or_else(|| message.clone()),
+    };
+    if let Some(why) = why {
         text.push_str(": ");
         text.push_str(&why);
     }
@@ -72,8 +79,10 @@ fn head(tree: &Tree, look: Look) -> String {
             .columns
             .max(LEAST_COLUMNS)
             .saturating_sub(LABEL_COLUMNS + 1);
-        let value = cut(value, room, look);
-        let _ = writeln!(text, "{label:LABEL_COLUMNS$} {value}");
+        for (place, line) in wrapped(value, room, look).iter().enumerate() {
+            let label = if place == 0 { label.as_str() } else { "" };
+            let _ = writeln!(text, "{label:LABEL_COLUMNS$} {line}");
+        }
     };
     field("Name", &tree.name);
     field("Namespace", &tree.namespace);
@@ -122,14 +131,14 @@ fn role_words(roles: &[Role]) -> String {
 fn weights_text(weights: Weights) -> String {
     let mut text = format!("canary {} %, stable {} %", weights.canary, weights.stable);
     let mut notes = Vec::new();
-    if let Some(asked) = weights.asked.filter(|asked| *asked != weights.canary) {
-        notes.push(format!("asked {asked} %"));
-    }
+    let asked = weights.asked.filter(|asked| *asked != weights.canary);
     match weights.served {
+        Some(true) if asked.is_some() => notes.push(format!("{} % served", weights.canary)),
         Some(true) => notes.push("served".to_owned()),
         Some(false) => notes.push("not yet served".to_owned()),
         None => {}
     }
+    notes.extend(asked.map(|asked| format!("{asked} % asked")));
     if !notes.is_empty() {
         let _ = write!(text, " ({})", notes.join(", "));
     }
@@ -241,6 +250,7 @@ fn pod_row(prefix: &str, pod: &PodNode) -> Row {
         many => info.push(format!("{many} restarts")),
     }
     info.extend(pod.ip.clone());
+    info.extend(pod.message.as_deref().map(one_line));
     Row {
         name: format!("{prefix}{}", pod.name),
         kind: "Pod",
@@ -383,6 +393,33 @@ fn cut(text: &str, columns: usize, look: Look) -> String {
     let end = if look.unicode { "…" } else { "~" };
     let kept: String = text.chars().take(columns.saturating_sub(1)).collect();
     if columns == 0 { kept } else { kept + end }
+}
+
+/// The text in lines that fit, broken between words. A word that is too long for a line has one to itself, and is not cut.
+fn wrapped(text: &str, columns: usize, look: Look) -> Vec<String> {
+    if look.colours && text.contains('\x1b') {
+        return vec![text.to_owned()];
+    }
+    let mut lines = vec![String::new()];
+    let mut used = 0;
+    for word in text.split(' ') {
+        let length = word.chars().count();
+        match lines.last_mut() {
+            Some(line) if used == 0 || used + 1 + length <= columns => {
+                if used > 0 {
+                    line.push(' ');
+                    used += 1;
+                }
+                line.push_str(word);
+                used += length;
+            }
+            _ => {
+                lines.push(word.to_owned());
+                used = length;
+            }
+        }
+    }
+    lines
 }
 
 fn one_line(text: &str) -> String {

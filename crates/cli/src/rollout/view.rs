@@ -188,7 +188,7 @@ pub(crate) fn view(objects: &Objects, now: Timestamp) -> Tree {
     let workload = &objects.workload;
     let standing = Standing::of(workload);
     let metadata = workload.metadata();
-    let waits_for = waits_for(workload);
+    let waits_for = waits_for(workload, standing.message.as_deref());
     let message = standing
         .message
         .filter(|message| !repeats(message, waits_for.as_deref()));
@@ -226,12 +226,16 @@ fn strategy(workload: &Workload) -> String {
     }
 }
 
-fn waits_for(workload: &Workload) -> Option<String> {
+/// What it waits for, without what `message` says already.
+fn waits_for(workload: &Workload, message: Option<&str>) -> Option<String> {
     let Workload::Rollout(rollout) = workload else {
         return None;
     };
     match rollout.status.as_ref()?.waiting_on.as_ref()? {
         WaitingOn::Nothing => None,
+        WaitingOn::NewRevision { why } if message.is_some_and(|m| m.contains(why.as_str())) => {
+            Some("a new revision or a retry".to_owned())
+        }
         waiting => Some(waiting.to_string()),
     }
 }

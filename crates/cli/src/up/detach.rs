@@ -10,7 +10,7 @@ use super::{LOOK, UpArgs, background_arguments, log_file, options};
 use crate::client::{Client, KubeconfigChoice};
 use crate::context::Context;
 use crate::error::{CliError, Exit};
-use crate::platform::Running;
+use crate::platform::{Images, Running};
 
 /// How long the API may take to answer.
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -19,7 +19,8 @@ const TOLD_BYTES: u64 = 4096;
 
 /// Starts it, and prints the path of the kubeconfig.
 pub(super) async fn start(context: &Context, args: &UpArgs) -> Result<(), CliError> {
-    let program = options(context, args)?.program;
+    let images = Images::load(&context.home, &args.image)?;
+    let program = options(context, args, &images)?.program;
     context.home.prepare()?;
     let log_path = log_file(context);
     let failed = |error| {

@@ -39,7 +39,7 @@ impl Rollouts {
                 .collect(),
             services: desired
                 .as_ref()
-                .map(|d| self.services_of(d, &namespace))
+                .map(|d| self.services_of(d, rollout))
                 .unwrap_or_default(),
             routes: desired
                 .as_ref()
@@ -55,16 +55,33 @@ impl Rollouts {
         })
     }
 
-    fn services_of(&self, desired: &Desired, namespace: &str) -> BTreeMap<String, ServiceView> {
+    fn services_of(&self, desired: &Desired, rollout: &Rollout) -> BTreeMap<String, ServiceView> {
+        let namespace = rollout.namespace().unwrap_or_default();
         let named = match &desired.strategy {
             Strategy::Canary(c) => vec![c.stable_service.as_ref(), c.canary_service.as_ref()],
             Strategy::BlueGreen(b) => vec![Some(&b.active_service), b.preview_service.as_ref()],
         };
         let found = named.into_iter().flatten().filter_map(|name| {
-            let service = self.services.get(namespace, name)?;
-            Some((name.clone(), self.service_view(&service)))
+            let service = self.services.get(&namespace, name)?;
+            let mut view = self.service_view(&service);
+            view.taken_by = self.other_owner(&service, rollout);
+            Some((name.clone(), view))
         });
         found.collect()
+    }
+
+    /// Another Rollout that sets the Service and still names it.
+    fn other_owner(&self, service: &Service, rollout: &Rollout) -> Option<String> {
+        let namespace = rollout.namespace().unwrap_or_default();
+        let owner = service.annotations().get(annotation::MANAGED_BY_ROLLOUTS)?;
+        let other = self
+            .rollouts
+            .get(&namespace, owner)
+            .filter(|_| *owner != rollout.name_any())?;
+        let strategy = serde_json::to_string(&other.spec.strategy).ok()?;
+        strategy
+            .contains(&format!("{:?}", service.name_any()))
+            .then(|| owner.clone())
     }
 
     fn service_view(&self, service: &Service) -> ServiceView {
@@ -80,6 +97,7 @@ impl Rollouts {
         ServiceView {
             revision: revision.map(RevisionHash::new),
             acknowledged: !self.acknowledged || served >= service.metadata.generation,
+            taken_by: None,
         }
     }
 

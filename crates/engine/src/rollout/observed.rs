@@ -65,6 +65,8 @@ pub struct ServiceView {
     pub revision: Option<RevisionHash>,
     /// Whether the data plane serves its selector as it is, or nobody is there to say so.
     pub acknowledged: bool,
+    /// Another living Rollout that sets it.
+    pub taken_by: Option<String>,
 }
 
 /// A route.

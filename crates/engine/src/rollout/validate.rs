@@ -10,11 +10,16 @@ use crate::analysis::{Origin, instantiate};
 pub(super) fn references(desired: &Desired, observed: &Observed) -> Vec<String> {
     let mut problems = Vec::new();
     for (path, service) in services(&desired.strategy) {
-        if !observed.services.contains_key(service) {
-            problems.push(format!(
-                "{path}: Invalid value: {service:?}: service {service:?} not found"
-            ));
-        }
+        let why = match observed.services.get(service) {
+            None => format!("service {service:?} not found"),
+            Some(seen) => match &seen.taken_by {
+                Some(other) => format!(
+                    "Rollout {other:?} already sets this Service; give each Rollout its own"
+                ),
+                None => continue,
+            },
+        };
+        problems.push(format!("{path}: Invalid value: {service:?}: {why}"));
     }
     if let Strategy::Canary(canary) = &desired.strategy {
         for route in &canary.routes {

@@ -365,6 +365,7 @@ impl World {
             let view = ServiceView {
                 revision: s.set.clone(),
                 acknowledged: s.acknowledged(),
+                taken_by: None,
             };
             (name.clone(), view)
         });

@@ -20,6 +20,8 @@ pub(crate) struct PodNode {
     pub(crate) restarts: i32,
     /// Its address; `None` before it has one.
     pub(crate) ip: Option<String>,
+    /// Why a container of it waits or ended, for a person.
+    pub(crate) message: Option<String>,
     /// How old it is.
     pub(crate) age: Option<SignedDuration>,
 }
@@ -51,6 +53,7 @@ fn node(pod: &Pod, now: Timestamp) -> PodNode {
         ready: (ready, all),
         restarts: containers.iter().map(|c| c.restart_count).sum(),
         ip: status.and_then(|status| status.pod_ip.clone()),
+        message: message(pod),
         age: age(pod.metadata.creation_timestamp.as_ref(), now),
     }
 }
@@ -83,6 +86,18 @@ fn state(pod: &Pod, ready: bool) -> State {
         _ => Tone::Bad,
     };
     State::new(tone, phase)
+}
+
+/// What the node says of the first container that does not run, else of the pod.
+fn message(pod: &Pod) -> Option<String> {
+    let of_container = |container: &ContainerStatus| {
+        let state = container.state.as_ref()?;
+        let waiting = state.waiting.as_ref().and_then(|w| w.message.clone());
+        waiting.or_else(|| state.terminated.as_ref()?.message.clone())
+    };
+    let told = containers(pod).iter().filter_map(of_container);
+    let of_pod = pod.status.as_ref().and_then(|s| s.message.clone());
+    told.chain(of_pod).find(|message| !message.is_empty())
 }
 
 fn trouble(state: &ContainerState) -> Option<State> {

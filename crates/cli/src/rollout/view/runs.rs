@@ -8,6 +8,10 @@ use crate::rollout::objects::Objects;
 
 /// Measurements of a metric that are shown.
 const SHOWN_VALUES: usize = 3;
+/// Digits of a value that are shown, from the first that is not 0.
+const SHOWN_DIGITS: usize = 4;
+/// From here on the whole part alone has as many digits.
+const LEAST_WHOLE: f64 = 1000.0;
 
 /// One AnalysisRun.
 #[derive(Clone, Debug, PartialEq)]
@@ -98,16 +102,50 @@ fn metric(result: &MetricResult) -> MetricNode {
         .filter(|(count, _)| *count > 0)
         .map(|(count, word)| format!("{count} {word}"))
         .collect();
-    let values = result.measurements.iter().filter_map(|m| m.value.clone());
-    let values: Vec<String> = values.collect();
+    let values = result
+        .measurements
+        .iter()
+        .filter_map(|m| m.value.as_deref());
+    let values: Vec<String> = values.map(rounded).collect();
     let skipped = values.len().saturating_sub(SHOWN_VALUES);
     MetricNode {
         name: result.name.clone(),
         state: state(result.phase),
         counts: counts.join(", "),
         values: values.into_iter().skip(skipped).collect(),
-        message: result.message.clone().filter(|message| !message.is_empty()),
+        message: message(result),
     }
+}
+
+/// Why the metric stands where it does; while it goes on, why its last measurement is an error.
+fn message(result: &MetricResult) -> Option<String> {
+    let last = result.measurements.last();
+    let of_error = last
+        .filter(|measurement| measurement.phase == AnalysisPhase::Error)
+        .and_then(|measurement| measurement.message.as_ref());
+    [result.message.as_ref(), of_error]
+        .into_iter()
+        .flatten()
+        .find(|message| !message.is_empty())
+        .cloned()
+}
+
+/// A number with a fraction to [`SHOWN_DIGITS`] digits, its whole part untouched; any other text as it is.
+fn rounded(value: &str) -> String {
+    let number = value
+        .parse::<f64>()
+        .ok()
+        .filter(|n| n.is_finite() && n.fract() != 0.0);
+    let Some(number) = number else {
+        return value.to_owned();
+    };
+    if number.abs() >= LEAST_WHOLE {
+        return format!("{number:.0}");
+    }
+    let short = format!("{number:.*e}", SHOWN_DIGITS - 1);
+    short
+        .parse::<f64>()
+        .map_or_else(|_| value.to_owned(), |number| number.to_string())
 }
 
 fn state(phase: AnalysisPhase) -> State {
@@ -120,4 +158,39 @@ fn state(phase: AnalysisPhase) -> State {
         AnalysisPhase::Inconclusive => (Tone::Waiting, "Inconclusive"),
     };
     State::new(tone, word)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn values_have_four_digits() {
+        for (value, shown) in [
+            ("0.9876543", "0.9877"),
+            ("0.000123456", "0.0001235"),
+            ("-12.3456", "-12.35"),
+            ("123456.7", "123457"),
+            ("123456", "123456"),
+            ("1", "1"),
+            ("0.5", "0.5"),
+            ("[0.12345]", "[0.12345]"),
+            ("NaN", "NaN"),
+        ] {
+            assert_eq!(rounded(value), shown, "{value}");
+        }
+    }
+
+    #[test]
+    fn a_metric_with_errors_says_the_last() {
+        let node = |message: &str, last: &str| {
+            let result = json!({"name": "m", "phase": "Running", "message": message, "measurements": [
+                {"phase": "Error", "message": "first"}, {"phase": last, "message": "refused"}]});
+            metric(&serde_json::from_value(result).unwrap()).message
+        };
+        assert_eq!(node("", "Error").as_deref(), Some("refused"));
+        assert_eq!(node("too many", "Error").as_deref(), Some("too many"));
+        assert_eq!(node("", "Successful"), None);
+    }
 }

@@ -69,7 +69,7 @@ fn running(ip: &str) -> Value {
 fn crashing() -> Value {
     json!({"phase": "Running", "podIP": "127.64.0.9", "containerStatuses": [
         {"name": "app", "image": "", "imageID": "", "ready": false, "restartCount": 4,
-         "state": {"waiting": {"reason": "CrashLoopBackOff"}}}]})
+         "state": {"waiting": {"reason": "CrashLoopBackOff", "message": "exit code 3"}}}]})
 }
 
 fn analysis() -> AnalysisRun {
@@ -172,7 +172,8 @@ fn the_same_in_ascii_and_narrow() {
         Step:        2/5
         Weights:     canary 20 %, stable 80 % (served)
         Images:      shop:v2 (canary), shop:v1 (stable)
-        Replicas:    desired 3, current 4, updated 1, ready 4, avai~
+        Replicas:    desired 3, current 4, updated 1, ready 4,
+                     available 4
 
         Steps
           + 1 setWeight 20
@@ -242,9 +243,9 @@ fn a_canary_that_was_taken_back() {
             Kind:        Rollout, Canary
             Status:      ✖ Degraded
             Message:     analysis failed
-            Waits for:   a new revision or a retry: analysis failed
+            Waits for:   a new revision or a retry
             Step:        0/5
-            Weights:     canary 20 %, stable 80 % (asked 0 %, not yet served)
+            Weights:     canary 20 %, stable 80 % (not yet served, 0 % asked)
             Images:      shop:v2 (canary), shop:v1 (stable)
             Replicas:    desired 3, current 4, updated 1, ready 3, available 3
 
@@ -261,10 +262,10 @@ fn a_canary_that_was_taken_back() {
             │  └─ shop-gone      ReplicaSet  · ScaledDown        5m
             ├─ revision 2
             │  └─ shop-new       ReplicaSet  ◌ Progressing       5m   canary, 0/1 available, scales down in 20s
-            │     └─ shop-new-c  Pod         ✖ CrashLoopBackOff  42s  ready 0/1, 4 restarts, 127.64.0.9
+            │     └─ shop-new-c  Pod         ✖ CrashLoopBackOff  42s  ready 0/1, 4 restarts, 127.64.0.9, exit code 3
             └─ revision 1
                └─ shop-old       ReplicaSet  ✔ Healthy           5m   stable, 3/3 available
-            Degraded, step 0/5, canary 20 %, stable 80 % (asked 0 %, not yet served), 1/3 updated, 3 available: waits for a new revision or a retry: analysis failed
+            Degraded, step 0/5, canary 20 %, stable 80 % (not yet served, 0 % asked), 1/3 updated, 3 available: analysis failed; waits for a new revision or a retry
         "#]],
     );
 }
