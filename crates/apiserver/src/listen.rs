@@ -9,7 +9,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::Request;
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use futures::StreamExt;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -18,6 +18,8 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
+
+use crate::status::Refusal;
 
 /// Connections at one time; more wait in the listener's backlog.
 const CONNECTIONS: usize = 512;
@@ -34,8 +36,8 @@ const BREATH: Duration = Duration::from_millis(100);
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Endless;
 
-/// Serves `router` on `listener` until `shutdown` is ready; then watches and followed logs end at once, other answers get a
-/// few seconds, and it returns.
+/// Serves `router` on `listener` until `shutdown` is ready; then watches and followed logs end at once, connections without a
+/// request are closed, a new request is answered 503, other answers get a few seconds, and it returns.
 pub async fn serve(
     listener: TcpListener,
     router: Router,
@@ -102,7 +104,11 @@ async fn connection<S>(
 ) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let stream = match tokio::time::timeout(HANDSHAKE_DEADLINE, handshake).await {
+    let shaken = tokio::select! {
+        shaken = tokio::time::timeout(HANDSHAKE_DEADLINE, handshake) => shaken,
+        () = stop.cancelled() => return,
+    };
+    let stream = match shaken {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => return tracing::debug!(%error, "a handshake failed"),
         Err(_) => return tracing::debug!("a handshake did not end in time"),
@@ -112,6 +118,9 @@ async fn connection<S>(
         hyper::service::service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
             let (router, ending) = (router.clone(), ending.clone());
             async move {
+                if ending.is_cancelled() {
+                    return Ok(Refusal::stopping().into_response());
+                }
                 let request: Request = request.map(Body::new);
                 let response = router.oneshot(request).await?;
                 Ok::<_, Infallible>(end_with(response, ending))

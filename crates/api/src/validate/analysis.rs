@@ -56,7 +56,26 @@ fn common(spec: &Field<'_>, out: &mut Vec<Problem>) {
     for list in ["dryRun", "measurementRetention"] {
         for entry in spec.get(list).items() {
             entry.get("metricName").require("", out);
+            pattern_not_yet(list, &entry.get("metricName"), &metrics, out);
         }
+    }
+}
+
+/// Of patterns only `.*` is understood; any other text is the name of one metric.
+fn pattern_not_yet(list: &str, name: &Field<'_>, metrics: &Field<'_>, out: &mut Vec<Problem>) {
+    const PATTERN: [char; 13] = [
+        '\\', '^', '$', '|', '?', '*', '+', '(', ')', '[', ']', '{', '}',
+    ];
+    let text = name.text_or_empty();
+    let is_name = metrics.items().any(|m| m.get("name").text() == Some(text));
+    if text == ".*" || is_name || is_open(name) || !text.contains(PATTERN) {
+        return;
+    }
+    let instead = "name one metric, or all with \".*\"";
+    if list == "dryRun" {
+        out.push(Problem::unbuilt(name.path.clone(), instead));
+    } else {
+        name.not_yet(instead, out);
     }
 }
 
@@ -137,12 +156,25 @@ fn prometheus(prometheus: &Field<'_>, out: &mut Vec<Problem>) {
         .get("query")
         .require("write the query in PromQL", out);
     let address = prometheus.get("address");
-    let is_http = |text: &str| text.starts_with("http://") || text.starts_with("https://");
-    if address.require("http://HOST:PORT of the server", out)
-        && !is_open(&address)
-        && !address.text().is_none_or(is_http)
-    {
-        out.push(address.invalid("must begin with http:// or https://"));
+    if address.require("http://HOST:PORT of the server", out) && !is_open(&address) {
+        let text = address.text_or_empty();
+        if text.starts_with("https://") {
+            out.push(Problem::unbuilt(address.path, "use http://"));
+        } else if !text.starts_with("http://") {
+            out.push(address.invalid("must begin with http://"));
+        }
+    }
+    let fields = [
+        ("rangeQuery", "the query is asked for the present instant"),
+        ("headers", "the query is sent without them"),
+        ("authentication", "the query is sent without it"),
+    ];
+    for (name, instead) in fields {
+        prometheus.get(name).not_yet(instead, out);
+    }
+    let insecure = prometheus.get("insecure");
+    if insecure.boolean() == Some(true) {
+        insecure.not_yet("only http:// addresses are asked", out);
     }
 }
 

@@ -111,6 +111,20 @@ impl<'a> Field<'a> {
         Problem::warning(self.path.clone(), message)
     }
 
+    /// Tells that what the field asks for is not done, unless it is empty and asks for nothing.
+    pub(super) fn not_yet(&self, instead: &str, out: &mut Vec<Problem>) {
+        if !self.is_empty() {
+            out.push(self.warning(format!("not carried out yet: {instead}")));
+        }
+    }
+
+    /// As [`Field::not_yet`], for these texts only.
+    pub(super) fn words_not_yet(&self, words: &[&str], instead: &str, out: &mut Vec<Problem>) {
+        if self.text().is_some_and(|text| words.contains(&text)) {
+            self.not_yet(instead, out);
+        }
+    }
+
     /// Refuses an empty field; whether there is something.
     pub(super) fn require(&self, hint: &str, out: &mut Vec<Problem>) -> bool {
         if self.is_empty() {

@@ -11,6 +11,8 @@ const MOST_WEIGHT: i64 = 1_000_000;
 const METHODS: [&str; 9] = [
     "CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "TRACE",
 ];
+/// The one filter that the gateway carries out.
+const SERVED: &str = "RequestHeaderModifier";
 const FILTERS: [(&str, &str); 6] = [
     ("ExtensionRef", "extensionRef"),
     ("RequestHeaderModifier", "requestHeaderModifier"),
@@ -25,6 +27,8 @@ pub(super) fn check(root: &Field<'_>, out: &mut Vec<Problem>) {
     for parent in spec.get("parentRefs").items() {
         parent.get("name").require("", out);
         parent.get("port").port_number(out);
+        let section = parent.get("sectionName");
+        section.not_yet("every listener serves the route", out);
     }
     for host in spec.get("hostnames").items() {
         if let Some(why) = host.text().and_then(names::host) {
@@ -115,6 +119,14 @@ fn filter(filter: &Field<'_>, out: &mut Vec<Problem>) {
             }
             _ => {}
         }
+    }
+    let is_known = |text| FILTERS.iter().any(|(name, _)| *name == text);
+    if kind
+        .text()
+        .is_some_and(|text| text != SERVED && is_known(text))
+    {
+        let instead = format!("use {SERVED}, or take the filter out");
+        out.push(Problem::unbuilt(kind.path, &instead));
     }
 }
 

@@ -81,6 +81,37 @@ fn spec(spec: &Field<'_>, out: &mut Vec<Problem>) {
         container(&one, grace, &volumes, out);
     }
     unique(containers().map(|c| c.get("name")), out);
+    not_yet(spec, out);
+}
+
+/// Fields of the pod as a whole whose behaviour is not built.
+fn not_yet(spec: &Field<'_>, out: &mut Vec<Problem>) {
+    const ONE_NODE: &str = "there is one node, and every pod runs on it";
+    const USER: &str = "programs run as the user of serin up";
+    let fields = [
+        ("nodeSelector", ONE_NODE),
+        ("affinity", ONE_NODE),
+        (
+            "volumes",
+            "use a path of the machine, or env with valueFrom",
+        ),
+        ("securityContext", USER),
+        ("ephemeralContainers", "no container is added to a pod"),
+    ];
+    for (name, instead) in fields {
+        spec.get(name).not_yet(instead, out);
+    }
+    for list in ["initContainers", "containers"] {
+        for container in spec.get(list).items() {
+            container.get("volumeMounts").not_yet(
+                "the program sees the files of the machine; use a path of the machine",
+                out,
+            );
+            let limits = container.at("resources.limits");
+            limits.not_yet("programs are not limited", out);
+            container.get("securityContext").not_yet(USER, out);
+        }
+    }
 }
 
 fn container(container: &Field<'_>, grace: i64, volumes: &BTreeSet<&str>, out: &mut Vec<Problem>) {
@@ -127,6 +158,7 @@ fn container_port(port: &Field<'_>, out: &mut Vec<Problem>) {
     let host_port = port.get("hostPort");
     if host_port.integer() != Some(0) {
         host_port.port_number(out);
+        host_port.not_yet("reach the pod by its own address", out);
     }
     port.get("protocol").one_of(&["TCP", "UDP", "SCTP"], out);
     let name = port.get("name");

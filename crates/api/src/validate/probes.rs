@@ -78,7 +78,13 @@ fn one_handler(holder: &Field<'_>, names: &[&str], out: &mut Vec<Problem>) {
             port.require("", out);
         }
         port_number_or_name(&port, out);
-        handler.get("scheme").one_of(&["HTTP", "HTTPS"], out);
+        let scheme = handler.get("scheme");
+        scheme.one_of(&["HTTP", "HTTPS"], out);
+        scheme.words_not_yet(&["HTTPS"], "it always fails; use scheme HTTP or exec", out);
+        if name == "grpc" {
+            let instead = "it always fails; use httpGet, tcpSocket or exec";
+            handler.not_yet(instead, out);
+        }
     }
 }
 

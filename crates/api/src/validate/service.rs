@@ -14,8 +14,19 @@ pub(super) fn check(root: &Field<'_>, out: &mut Vec<Problem>) {
         &["ClusterIP", "ExternalName", "LoadBalancer", "NodePort"],
         out,
     );
-    spec.get("sessionAffinity")
-        .one_of(&["ClientIP", "None"], out);
+    kind.words_not_yet(
+        &["LoadBalancer", "NodePort"],
+        "no port of the machine is opened for it; route to it with an Ingress or an HTTPRoute",
+        out,
+    );
+    kind.words_not_yet(&["ExternalName"], "requests are not sent there", out);
+    let affinity = spec.get("sessionAffinity");
+    affinity.one_of(&["ClientIP", "None"], out);
+    affinity.words_not_yet(
+        &["ClientIP"],
+        "requests of one client go to any of the pods",
+        out,
+    );
     metadata::labels(&spec.get("selector"), out);
     let ports = spec.get("ports");
     if kind.text() == Some("ExternalName") {
@@ -46,7 +57,9 @@ fn service_port(port: &Field<'_>, several: bool, out: &mut Vec<Problem>) {
         out.push(name.invalid(why));
     }
     port.get("port").port_number(out);
-    port.get("protocol").one_of(&["SCTP", "TCP", "UDP"], out);
+    let protocol = port.get("protocol");
+    protocol.one_of(&["SCTP", "TCP", "UDP"], out);
+    protocol.words_not_yet(&["SCTP", "UDP"], "only TCP is forwarded", out);
     probes::port_number_or_name(&port.get("targetPort"), out);
     let node_port = port.get("nodePort");
     if node_port.integer() != Some(0) {

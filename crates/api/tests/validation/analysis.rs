@@ -60,7 +60,7 @@ fn analysis_templates() {
             spec.metrics[1].provider.serin.route: Invalid value: "web": must be httproute/NAME, ingress/NAME or service/NAME
             spec.metrics[2].failureLimit: Invalid value: 3: must not be above count
             spec.metrics[2].provider.prometheus.query: Required value: write the query in PromQL
-            spec.metrics[2].provider.prometheus.address: Invalid value: "localhost:9090": must begin with http:// or https://
+            spec.metrics[2].provider.prometheus.address: Invalid value: "localhost:9090": must begin with http://
             spec.metrics[3].name: Required value
             Unbuilt spec.metrics[3].provider.web: not carried out by this version of Serin; use serin or prometheus
             spec.metrics[4].provider: Invalid value: job and serin: give only one provider
@@ -78,5 +78,28 @@ fn analysis_runs_need_values() {
             "metrics": [{"name": "x", "provider": {"serin": {"metric": "requests"}}}],
         }}),
         expect!["spec.args[0].value: Required value: a run needs a value for each argument"],
+    );
+}
+
+#[test]
+fn what_is_not_carried_out_for_metrics_is_told() {
+    check(
+        template(json!({
+            "metrics": [
+                {"name": "a", "provider": {"prometheus": {"address": "https://p:9090", "query": "up", "rangeQuery": {"step": "1m"},
+                    "headers": [{"key": "a", "value": "b"}], "authentication": {"sigv4": {}}, "insecure": true}}},
+                {"name": "b*", "provider": {"prometheus": {"address": "http://p:9090", "query": "up", "insecure": false, "headers": []}}},
+            ],
+            "dryRun": [{"metricName": "a"}, {"metricName": ".*"}, {"metricName": "b*"}, {"metricName": "a|b"}],
+            "measurementRetention": [{"metricName": "a.+", "limit": 5}],
+        })),
+        expect![[r#"
+            Unbuilt spec.metrics[0].provider.prometheus.address: not carried out by this version of Serin; use http://
+            Warning spec.metrics[0].provider.prometheus.rangeQuery: not carried out yet: the query is asked for the present instant
+            Warning spec.metrics[0].provider.prometheus.headers: not carried out yet: the query is sent without them
+            Warning spec.metrics[0].provider.prometheus.authentication: not carried out yet: the query is sent without it
+            Warning spec.metrics[0].provider.prometheus.insecure: not carried out yet: only http:// addresses are asked
+            Unbuilt spec.dryRun[3].metricName: not carried out by this version of Serin; name one metric, or all with ".*"
+            Warning spec.measurementRetention[0].metricName: not carried out yet: name one metric, or all with ".*""#]],
     );
 }

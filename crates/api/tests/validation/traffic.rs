@@ -16,7 +16,9 @@ fn services() {
     check(service(json!({"clusterIP": "None"})), expect![[""]]);
     check(
         service(json!({"type": "ExternalName"})),
-        expect!["spec.externalName: Required value"],
+        expect![[r#"
+            Warning spec.type: not carried out yet: requests are not sent there
+            spec.externalName: Required value"#]],
     );
     check(
         service(
@@ -135,10 +137,52 @@ fn http_routes() {
             Unbuilt spec.rules[1].backendRefs[2].kind: not carried out by this version of Serin; name a Service
             spec.rules[1].backendRefs[2].weight: Invalid value: 1000001: must be between 0 and 1000000, inclusive
             spec.rules[2].filters[0].requestMirror: Required value: the type is RequestMirror
+            Unbuilt spec.rules[2].filters[0].type: not carried out by this version of Serin; use RequestHeaderModifier, or take the filter out
             spec.rules[2].filters[1].extensionRef: Forbidden: may only be set when `type` is 'ExtensionRef'
+            Unbuilt spec.rules[2].filters[1].type: not carried out by this version of Serin; use RequestHeaderModifier, or take the filter out
             spec.rules[2].filters[2].type: Unsupported value: "Cache": supported values: "ExtensionRef", "RequestHeaderModifier", "RequestMirror", "RequestRedirect", "ResponseHeaderModifier", "URLRewrite"
             spec.rules[3].timeouts.backendRequest: Invalid value: "10s": must not be longer than timeouts.request
             spec.rules[4].timeouts.request: Invalid value: "1 minute": must be a duration such as "10s", "500ms" or "1h30m"
             spec.rules[4].timeouts.backendRequest: Invalid value: "-1s": must be a duration such as "10s", "500ms" or "1h30m""#]],
+    );
+}
+
+#[test]
+fn what_is_not_carried_out_for_traffic_is_told() {
+    let service = |spec: Value| json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "web"}, "spec": spec});
+    check(
+        service(
+            json!({"type": "NodePort", "sessionAffinity": "ClientIP", "ports": [{"port": 53, "protocol": "UDP"}]}),
+        ),
+        expect![[r#"
+            Warning spec.type: not carried out yet: no port of the machine is opened for it; route to it with an Ingress or an HTTPRoute
+            Warning spec.sessionAffinity: not carried out yet: requests of one client go to any of the pods
+            Warning spec.ports[0].protocol: not carried out yet: only TCP is forwarded"#]],
+    );
+    check(
+        service(json!({"type": "ExternalName", "externalName": "example.com"})),
+        expect!["Warning spec.type: not carried out yet: requests are not sent there"],
+    );
+    check(
+        json!({"apiVersion": "networking.k8s.io/v1", "kind": "Ingress", "metadata": {"name": "web", "annotations": {
+            "nginx.ingress.kubernetes.io/rewrite-target": "/", "nginx.ingress.kubernetes.io/canary": "true",
+            "nginx.ingress.kubernetes.io/canary-by-header": "x", "example.com/a": "b",
+        }}, "spec": {"tls": [{"hosts": ["a.b"]}], "defaultBackend": {"service": {"name": "web", "port": {"number": 80}}}}}),
+        expect![[r#"
+            Warning spec.tls: not carried out yet: the Ingress is served over plain HTTP
+            Warning metadata.annotations[nginx.ingress.kubernetes.io/rewrite-target]: not carried out yet: the Ingress is served without it"#]],
+    );
+    check(
+        json!({"apiVersion": "gateway.networking.k8s.io/v1", "kind": "HTTPRoute", "metadata": {"name": "web"}, "spec": {
+            "parentRefs": [{"name": "a", "sectionName": "http"}],
+            "rules": [{
+                "filters": [{"type": "URLRewrite", "urlRewrite": {}}, {"type": "RequestHeaderModifier", "requestHeaderModifier": {}}],
+                "backendRefs": [{"name": "web", "port": 80, "filters": [{"type": "RequestMirror", "requestMirror": {"backendRef": {"name": "b"}}}]}],
+            }],
+        }}),
+        expect![[r#"
+            Warning spec.parentRefs[0].sectionName: not carried out yet: every listener serves the route
+            Unbuilt spec.rules[0].filters[0].type: not carried out by this version of Serin; use RequestHeaderModifier, or take the filter out
+            Unbuilt spec.rules[0].backendRefs[0].filters[0].type: not carried out by this version of Serin; use RequestHeaderModifier, or take the filter out"#]],
     );
 }

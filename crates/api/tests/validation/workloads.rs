@@ -130,6 +130,7 @@ fn containers() {
             spec.template.spec.containers[1].env[1].valueFrom: Required value: must specify one of: `fieldRef`, `resourceFieldRef`, `configMapKeyRef` or `secretKeyRef`
             spec.template.spec.containers[2].volumeMounts[0].name: Invalid value: "data": Not found: spec.volumes of the pod has no volume of this name
             spec.template.spec.containers[2].name: Duplicate value: "a"
+            Warning spec.template.spec.containers[2].volumeMounts: not carried out yet: the program sees the files of the machine; use a path of the machine
             spec.template.spec.restartPolicy: Unsupported value: "Never": supported values: "Always"
             spec.template.spec.activeDeadlineSeconds: Forbidden: activeDeadlineSeconds in ReplicaSet is not Supported
             Warning spec.template.spec.containers[0].readinessProbe: without a readiness probe the container takes requests as soon as it is started, and a version that never works counts as ready"#]],
@@ -249,5 +250,38 @@ fn rollouts() {
             spec.template.spec.containers[0].image: Required value
             Warning spec.template.spec.containers[0].readinessProbe: without a readiness probe the container takes requests as soon as it is started, and a version that never works counts as ready
             spec.selector: Required value: name the labels of the template's pods in matchLabels"#]],
+    );
+}
+
+#[test]
+fn what_is_not_carried_out_for_pods_is_told() {
+    let web = with(
+        container(),
+        json!({
+            "ports": [{"containerPort": 80, "hostPort": 8080}], "volumeMounts": [{"name": "a", "mountPath": "/a"}],
+            "resources": {"requests": {"cpu": "1"}, "limits": {"cpu": "1"}}, "securityContext": {"runAsUser": 1},
+            "readinessProbe": {"httpGet": {"path": "/", "port": 80, "scheme": "HTTPS"}}, "livenessProbe": {"grpc": {"port": 80}},
+        }),
+    );
+    check(
+        pod_template(json!({
+            "containers": [web], "volumes": [{"name": "a", "emptyDir": {}}], "nodeSelector": {"disk": "ssd"},
+            "affinity": {"nodeAffinity": {}}, "securityContext": {"runAsNonRoot": true}, "tolerations": [{"operator": "Exists"}],
+        })),
+        expect![[r#"
+            Warning spec.template.spec.containers[0].ports[0].hostPort: not carried out yet: reach the pod by its own address
+            Warning spec.template.spec.containers[0].readinessProbe.httpGet.scheme: not carried out yet: it always fails; use scheme HTTP or exec
+            Warning spec.template.spec.containers[0].livenessProbe.grpc: not carried out yet: it always fails; use httpGet, tcpSocket or exec
+            Warning spec.template.spec.nodeSelector: not carried out yet: there is one node, and every pod runs on it
+            Warning spec.template.spec.affinity: not carried out yet: there is one node, and every pod runs on it
+            Warning spec.template.spec.volumes: not carried out yet: use a path of the machine, or env with valueFrom
+            Warning spec.template.spec.securityContext: not carried out yet: programs run as the user of serin up
+            Warning spec.template.spec.containers[0].volumeMounts: not carried out yet: the program sees the files of the machine; use a path of the machine
+            Warning spec.template.spec.containers[0].resources.limits: not carried out yet: programs are not limited
+            Warning spec.template.spec.containers[0].securityContext: not carried out yet: programs run as the user of serin up"#]],
+    );
+    check(
+        pod_template(json!({"securityContext": {}, "nodeSelector": {}, "volumes": []})),
+        expect![[""]],
     );
 }

@@ -522,6 +522,30 @@ async fn a_listener_ends_its_watches_when_it_is_told_to() {
 }
 
 #[tokio::test]
+async fn a_listener_does_not_wait_for_clients_that_ask_nothing() {
+    // Far below what an answer under way gets.
+    const DEADLINE: std::time::Duration = std::time::Duration::from_secs(3);
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let serving = tokio::spawn(serve(listener, server().router(), async {
+        let _stopped = stopped.await;
+    }));
+    let mut idle = tokio::net::TcpStream::connect(address).await.unwrap();
+    let mut client = tokio::net::TcpStream::connect(address).await.unwrap();
+    let request = "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    client.write_all(request.as_bytes()).await.unwrap();
+    // Connections are taken in the order in which they came: with this answer, the idle one is taken too.
+    let mut head = [0u8; 15];
+    client.read_exact(&mut head).await.unwrap();
+    assert_eq!(&head, b"HTTP/1.1 200 OK");
+    stop.send(()).unwrap();
+    let ended = tokio::time::timeout(DEADLINE, serving).await;
+    ended.unwrap().unwrap();
+    assert_eq!(idle.read(&mut [0u8; 1]).await.unwrap(), 0);
+}
+
+#[tokio::test]
 async fn what_was_answered_outlives_the_server() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("state.db");
