@@ -152,9 +152,16 @@ impl Hub {
         let (cache, feeder) = cache::new::<K>(api);
         self.listed.push(cache.listed());
         let feeder = Arc::new(feeder);
+        let shutdown = self.shutdown.clone();
         self.supervise(format!("watch of {}", K::plural(&())), move || {
-            let feeder = Arc::clone(&feeder);
-            async move { feeder.feed().await }
+            let (feeder, shutdown) = (Arc::clone(&feeder), shutdown.clone());
+            // A watch has nothing under way that could be waited for.
+            async move {
+                tokio::select! {
+                    () = feeder.feed() => {}
+                    () = shutdown.cancelled() => {}
+                }
+            }
         });
         cache
     }
