@@ -11,7 +11,7 @@ use crate::load::{Load, LoadSpec, Report};
 /// Which requests.
 #[derive(Debug, Args)]
 pub(crate) struct LoadArgs {
-    /// Where to, http://HOST[:PORT][/PATH]
+    /// Where to, such as http://127.0.0.1:8080/cart
     url: String,
     /// The Host header, where it differs from the address
     #[arg(long, value_name = "NAME")]
