@@ -2,7 +2,7 @@
 //!
 //! A process of its own with its own life: it lowers Services, EndpointSlices, Ingresses and HTTPRoutes into one immutable
 //! table ([`lower`]), swaps it atomically ([`live`]), proxies by it on several single-threaded workers, acknowledges what it
-//! serves ([`acks`]) and measures each revision ([`series`]). The last good table is on disk, so that it starts and serves
+//! serves ([`acks`]) and measures each revision (`series`). The last good table is on disk, so that it starts and serves
 //! with no control plane. A tiny parent, the keeper, holds the listening sockets and restarts it.
 //!
 //! Absent on purpose: this crate never needs the control plane to keep serving, never decides a weight and never prints.
