@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::CustomResource;
 use schemars::JsonSchema;
@@ -364,10 +364,10 @@ pub struct AnalysisRunStatus {
     pub metric_results: Vec<MetricResult>,
     /// When it began.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub started_at: Option<Time>,
+    pub started_at: Option<MicroTime>,
     /// When it ended.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub completed_at: Option<Time>,
+    pub completed_at: Option<MicroTime>,
     /// Metrics by outcome.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub run_summary: Option<RunSummary>,
@@ -450,13 +450,13 @@ pub struct Measurement {
     pub message: Option<String>,
     /// When it was begun.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub started_at: Option<Time>,
+    pub started_at: Option<MicroTime>,
     /// When it was done.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub finished_at: Option<Time>,
+    pub finished_at: Option<MicroTime>,
     /// When it is gone on with.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub resume_at: Option<Time>,
+    pub resume_at: Option<MicroTime>,
     /// The number, or the list, as text.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub value: Option<String>,

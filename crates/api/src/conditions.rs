@@ -1,7 +1,7 @@
 //! Conditions of an object's status: set one, keep its transition time when only the words change.
 
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, Time};
 
 /// A condition of any kind of object, of which the built-in kinds each have their own type.
 pub trait Condition {
@@ -50,6 +50,11 @@ pub fn word(truth: bool) -> String {
 /// A point in time as objects carry it.
 pub fn time(at: Timestamp) -> Time {
     Time(at)
+}
+
+/// A point in time that is waited from: whole seconds would end a wait up to a second early.
+pub fn micro_time(at: Timestamp) -> MicroTime {
+    MicroTime(at)
 }
 
 macro_rules! condition {

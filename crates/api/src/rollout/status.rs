@@ -1,6 +1,6 @@
 //! The status of a Rollout, field by field as clients of Argo Rollouts read it, and `waitingOn`, which is ours.
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, Time};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -108,7 +108,7 @@ pub struct PauseCondition {
     /// Why.
     pub reason: PauseReason,
     /// Since when.
-    pub start_time: Time,
+    pub start_time: MicroTime,
 }
 
 /// Why a Rollout is paused by us.

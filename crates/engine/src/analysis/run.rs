@@ -6,7 +6,7 @@ use serin_api::analysis::{
     AnalysisPhase, AnalysisRunSpec, AnalysisRunStatus, Measurement, Metric, MetricResult,
     RunSummary,
 };
-use serin_api::conditions::time;
+use serin_api::conditions::micro_time;
 use serin_api::units::parse_duration_text;
 
 use super::condition::{Judgement, MetricValue, judge};
@@ -59,7 +59,7 @@ pub fn plan(spec: &AnalysisRunSpec, status: &AnalysisRunStatus, now: Timestamp) 
             status,
         };
     }
-    status.started_at.get_or_insert_with(|| time(now));
+    status.started_at.get_or_insert_with(|| micro_time(now));
     status.phase = AnalysisPhase::Running;
     let mut measure = Vec::new();
     let mut wake_at: Option<Timestamp> = None;
@@ -109,8 +109,8 @@ pub fn record(
     let measurement = Measurement {
         phase: judgement.phase,
         message: judgement.message,
-        started_at: Some(time(started)),
-        finished_at: Some(time(now)),
+        started_at: Some(micro_time(started)),
+        finished_at: Some(micro_time(now)),
         value,
         ..Measurement::default()
     };
@@ -332,7 +332,7 @@ fn settle(spec: &AnalysisRunSpec, status: &mut AnalysisRunStatus, now: Timestamp
     };
     status.phase = phase;
     status.message = message;
-    status.completed_at.get_or_insert_with(|| time(now));
+    status.completed_at.get_or_insert_with(|| micro_time(now));
     for result in status
         .metric_results
         .iter_mut()
@@ -481,6 +481,30 @@ mod tests {
             at(6),
         );
         assert_eq!(plan(&spec, &status, at(7)).wake_at, Some(at(36)));
+    }
+
+    #[test]
+    fn an_interval_below_a_second_survives_being_stored() {
+        let spec = spec(
+            json!([{"name": "m", "interval": "500ms", "count": 2, "successCondition": "true"}]),
+        );
+        let soon = at(0) + SignedDuration::from_millis(700);
+        let due = plan(&spec, &AnalysisRunStatus::default(), soon);
+        let status = record(
+            &spec,
+            &due.status,
+            &due.measure[0].metric,
+            &value(1.0),
+            soon,
+            soon,
+        );
+        let stored: AnalysisRunStatus =
+            serde_json::from_value(serde_json::to_value(&status).unwrap()).unwrap();
+        let next = plan(&spec, &stored, soon);
+        assert_eq!(
+            (next.measure.len(), next.wake_at),
+            (0, Some(soon + SignedDuration::from_millis(500)))
+        );
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Pauses: those of steps, and those in which a person is asked.
 
 use jiff::SignedDuration;
-use serin_api::conditions::time;
+use serin_api::conditions::micro_time;
 use serin_api::rollout::{PauseCondition, PauseReason};
 use serin_api::waiting::WaitingOn;
 
@@ -20,7 +20,7 @@ impl Planner<'_> {
             }
             self.next.pause_conditions = Some(vec![PauseCondition {
                 reason,
-                start_time: time(self.now),
+                start_time: micro_time(self.now),
             }]);
             self.next.controller_pause = true;
             self.note(false, "RolloutPaused", format!("paused: {}", why(reason)));
