@@ -31,6 +31,13 @@ async fn killed_and_back(platform: &Platform) -> Duration {
 async fn a_killed_gateway_is_back_with_its_routes() {
     let platform = apps::started(&apps::deployment(apps::pods("v1", &[]))).await;
     let keeper = pid_in(&platform, "gateway.json", "keeperPid").await;
+    // Routes are saved a moment after they are served: what is killed here is a gateway that has come to it.
+    let saved = platform.home().join("gateway").join("routes.json");
+    let has_instance = async || {
+        let text = std::fs::read_to_string(&saved).ok()?;
+        text.contains(":8080").then_some(())
+    };
+    poll("the routes on disk", has_instance).await;
     for control_plane in [true, false] {
         if !control_plane {
             kill_control_plane(&platform).await;
