@@ -510,17 +510,11 @@ impl Check {
                 "name an AnalysisTemplate",
             ));
         }
-        for (i, template) in analysis
-            .templates
-            .iter()
-            .enumerate()
-            .filter(|(_, t)| t.template_name.is_empty())
-        {
-            let _ = template;
-            self.report(Problem::required(
-                at.field("templates").index(i).field("templateName"),
-                "",
-            ));
+        for (i, template) in analysis.templates.iter().enumerate() {
+            if template.template_name.is_empty() {
+                let at = at.field("templates").index(i).field("templateName");
+                self.report(Problem::required(at, ""));
+            }
         }
         if analysis.analysis_run_metadata.is_some() {
             self.passed_over(&[("analysisRunMetadata", true)], at);

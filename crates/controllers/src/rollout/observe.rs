@@ -11,7 +11,7 @@ use serin_api::analysis::{AnalysisRun, ClusterAnalysisTemplate};
 use serin_api::conditions;
 use serin_api::gateway_api::HTTPRoute;
 use serin_api::keys::{annotation, condition, label};
-use serin_api::rollout::{Desired, Rollout, Route, Strategy, lower};
+use serin_api::rollout::{Desired, Rollout, Route, Step, Strategy, lower};
 use serin_api::units::{RevisionHash, Weight};
 use serin_engine::analysis::TemplateSource;
 use serin_engine::rollout::{Observed, PodAge, Revision, Role, RouteView, RunView, ServiceView};
@@ -183,27 +183,24 @@ fn object_fields(rollout: &Rollout) -> serde_json::Value {
 }
 
 fn cluster_templates(desired: &Desired) -> Vec<String> {
-    let text = serde_json::json!(match &desired.strategy {
+    let analyses: Vec<_> = match &desired.strategy {
         Strategy::Canary(c) => {
             let steps = c.steps.iter().filter_map(|step| match step {
-                serin_api::rollout::Step::Analysis(analysis) => Some(analysis),
+                Step::Analysis(analysis) => Some(analysis),
                 _ => None,
             });
             steps
                 .chain(c.background.as_ref().map(|b| &b.analysis))
-                .flat_map(|a| a.templates.clone())
-                .collect::<Vec<_>>()
+                .collect()
         }
-        Strategy::BlueGreen(b) => {
-            let both = b.pre_promotion.iter().chain(&b.post_promotion);
-            both.flat_map(|a| a.templates.clone()).collect()
-        }
-    });
-    let refs: Vec<serin_api::analysis::TemplateRef> =
-        serde_json::from_value(text).unwrap_or_default();
-    refs.into_iter()
-        .filter(|r| r.cluster_scope == Some(true))
-        .map(|r| r.template_name)
+        Strategy::BlueGreen(b) => b.pre_promotion.iter().chain(&b.post_promotion).collect(),
+    };
+    let named = analyses
+        .into_iter()
+        .flat_map(|analysis| &analysis.templates);
+    let of_cluster = named.filter(|template| template.cluster_scope == Some(true));
+    of_cluster
+        .map(|template| template.template_name.clone())
         .collect()
 }
 
