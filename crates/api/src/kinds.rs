@@ -8,6 +8,7 @@ mod pods;
 mod table;
 mod when;
 
+use std::cmp::Ordering;
 use std::fmt;
 
 use jiff::Timestamp;
@@ -20,8 +21,10 @@ pub use when::human_age;
 pub struct Kind {
     /// The API group; empty for the core group.
     pub group: &'static str,
-    /// The version, such as `v1`.
+    /// The version in which objects are stored, such as `v1`.
     pub version: &'static str,
+    /// Other versions under which the same objects are served; they differ in their `apiVersion` alone.
+    pub also_served: &'static [&'static str],
     /// The name in manifests, such as `Deployment`.
     pub kind: &'static str,
     /// The name in addresses, such as `deployments`.
@@ -106,18 +109,18 @@ pub fn all() -> &'static [Kind] {
     table::KINDS
 }
 
-/// The kind of this name; `group` is empty for the core group.
+/// The kind of this name in any version that is served; `group` is empty for the core group.
 pub fn find(group: &str, version: &str, kind: &str) -> Option<&'static Kind> {
     all()
         .iter()
-        .find(|k| k.group == group && k.version == version && k.kind == kind)
+        .find(|k| k.group == group && k.kind == kind && k.serves(version))
 }
 
-/// The kind with this name in addresses.
+/// The kind with this name in addresses, in any version that is served.
 pub fn find_plural(group: &str, version: &str, plural: &str) -> Option<&'static Kind> {
     all()
         .iter()
-        .find(|k| k.group == group && k.version == version && k.plural == plural)
+        .find(|k| k.group == group && k.plural == plural && k.serves(version))
 }
 
 /// The kind that an object says it is, by its `apiVersion` and `kind`.
@@ -131,14 +134,49 @@ pub fn split_api_version(api_version: &str) -> (&str, &str) {
     api_version.split_once('/').unwrap_or(("", api_version))
 }
 
+/// `apps/v1` of a group and a version, or `v1` for the core group.
+pub fn join_api_version(group: &str, version: &str) -> String {
+    if group.is_empty() {
+        version.to_owned()
+    } else {
+        format!("{group}/{version}")
+    }
+}
+
+/// Which of two versions clients should prefer, the better one first: `v2`, `v1`, `v1beta2`, `v1alpha1`, then all others.
+pub fn by_version(a: &str, b: &str) -> Ordering {
+    let better = maturity(b).cmp(&maturity(a));
+    better.then_with(|| a.cmp(b))
+}
+
+/// Stage (2 stable, 1 beta, 0 alpha), major and minor number of a version such as `v1beta2`; `None` of any other text.
+fn maturity(version: &str) -> Option<(u8, u32, u32)> {
+    let rest = version.strip_prefix('v')?;
+    let digits = rest.find(|c: char| !c.is_ascii_digit());
+    let (major, stage) = rest.split_at(digits.unwrap_or(rest.len()));
+    let (stage, minor) = match (stage.strip_prefix("beta"), stage.strip_prefix("alpha")) {
+        (Some(minor), _) => (1, minor),
+        (_, Some(minor)) => (0, minor),
+        _ if stage.is_empty() => (2, "0"),
+        _ => return None,
+    };
+    Some((stage, major.parse().ok()?, minor.parse().ok()?))
+}
+
 impl Kind {
-    /// `apps/v1`, or `v1` for the core group.
+    /// The `apiVersion` in which objects are stored: `apps/v1`, or `v1` for the core group.
     pub fn api_version(&self) -> String {
-        if self.group.is_empty() {
-            self.version.to_owned()
-        } else {
-            format!("{}/{}", self.group, self.version)
-        }
+        join_api_version(self.group, self.version)
+    }
+
+    /// Every version that is served, the one in which objects are stored first.
+    pub fn versions(&self) -> impl Iterator<Item = &'static str> + use<> {
+        std::iter::once(self.version).chain(self.also_served.iter().copied())
+    }
+
+    /// Whether objects are served in this version.
+    pub fn serves(&self, version: &str) -> bool {
+        self.versions().any(|v| v == version)
     }
 
     /// `deployments.apps`, or `pods` for the core group: the name in messages and in the names of definitions.
@@ -169,9 +207,10 @@ impl Kind {
     }
 
     /// The OpenAPI v3 schema with every definition it refers to: `{"root": NAME, "schemas": {NAME: SCHEMA}}`, in which
-    /// references read `#/components/schemas/NAME`. Made anew on each call, because it is large and seldom asked for.
-    pub fn schema_json(&self) -> Value {
-        crate::schema::openapi(self)
+    /// references read `#/components/schemas/NAME`. It is that of `version`, which is one of [`Kind::versions`]. Made anew on each
+    /// call, because it is large and seldom asked for.
+    pub fn schema_json(&self, version: &str) -> Value {
+        crate::schema::openapi(self, version)
     }
 }
 
@@ -188,3 +227,16 @@ impl PartialEq for Kind {
 }
 
 impl Eq for Kind {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stable_versions_come_first() {
+        let mut versions = ["v1alpha1", "foo1", "v10", "v1beta2", "v2", "v1beta1", "v1"];
+        versions.sort_by(|a, b| by_version(a, b));
+        let want = ["v10", "v2", "v1", "v1beta2", "v1beta1", "v1alpha1", "foo1"];
+        assert_eq!(versions, want);
+    }
+}

@@ -4,11 +4,11 @@
 
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
-use serin_api::kinds::Kind;
-use serin_api::{FieldPath, Problem, defaults, validate};
+use serin_api::{FieldPath, Problem};
 
 use crate::meta;
 use crate::options::FieldValidation;
+use crate::resource::Resource;
 use crate::status::Refusal;
 use crate::target::{Part, Target};
 use crate::tree::Tree;
@@ -55,16 +55,16 @@ pub(crate) fn create(
         ));
     }
     name(&mut incoming);
-    let kind = target.kind;
-    if kind.subresources.status
+    let kind = &*target.kind;
+    if kind.has_status
         && let Some(top) = incoming.as_object_mut()
     {
         top.remove("status");
     }
     let named = target.object(target.namespace(), meta::text(&incoming, "name"));
-    defaults::apply(kind, &mut incoming);
+    kind.fill_defaults(&mut incoming);
     let mut problems = name_problems(&incoming);
-    problems.extend(validate::check(kind, &incoming));
+    problems.extend(kind.check(&incoming));
     let warnings = judge::judge(named.subject(), kind, &problems, context.fields)?;
     judge::prune(&mut incoming, &problems);
     drop_empty(meta::of_mut(&mut incoming));
@@ -106,16 +106,16 @@ pub(crate) fn update(
         meta::text(&incoming, "uid"),
         meta::text(&incoming, "resourceVersion"),
     )?;
-    let kind = target.kind;
+    let kind = &*target.kind;
     let mut new = match target.part {
         Part::Status => with_status_of(old.clone(), &incoming),
-        _ if kind.subresources.status => with_status_of(incoming.clone(), old),
+        _ if kind.has_status => with_status_of(incoming.clone(), old),
         _ => incoming.clone(),
     };
     keep_system_metadata(old, &mut new);
     keep_namespace_hold(target, old, &mut new);
     if target.part == Part::Main {
-        defaults::apply(kind, &mut new);
+        kind.fill_defaults(&mut new);
     }
     if context.applied {
         meta::of_mut(&mut new).insert(
@@ -184,7 +184,7 @@ pub(crate) fn is_done(object: &Value) -> bool {
 
 /// Checks that the body is about the object of the address, and writes down what it leaves out.
 fn identify(target: &Target, incoming: &mut Value) -> Result<(), Refusal> {
-    let kind = target.kind;
+    let kind = &target.kind;
     let api_version = kind.api_version();
     let found = incoming.at("/apiVersion").as_str().unwrap_or_default();
     if !found.is_empty() && found != api_version {
@@ -202,7 +202,7 @@ fn identify(target: &Target, incoming: &mut Value) -> Result<(), Refusal> {
         return Err(Refusal::bad_request(why));
     }
     incoming.set("apiVersion", api_version);
-    incoming.set("kind", kind.kind);
+    incoming.set("kind", kind.kind.as_str());
     let namespace = meta::text(incoming, "namespace");
     if !namespace.is_empty() && namespace != target.namespace() {
         let why =
@@ -252,8 +252,8 @@ fn name_problems(object: &Value) -> Vec<Problem> {
 }
 
 /// The status of an object that nobody has looked at yet.
-fn first_status(kind: &Kind, object: &mut Value) {
-    let first = match (kind.group, kind.kind) {
+fn first_status(kind: &Resource, object: &mut Value) {
+    let first = match (kind.group.as_str(), kind.kind.as_str()) {
         ("", "Pod") => json!({"phase": "Pending"}),
         ("", "Namespace") => {
             let name = meta::text(object, "name").to_owned();
@@ -309,7 +309,7 @@ fn keep_system_metadata(old: &Value, new: &mut Value) {
 /// What holds a namespace until it is empty is the collector's: no manifest leaves it out by chance.
 fn keep_namespace_hold(target: &Target, old: &Value, new: &mut Value) {
     let hold = old.at("/spec/finalizers");
-    let is_namespace = target.kind.group.is_empty() && target.kind.kind == "Namespace";
+    let is_namespace = target.kind.is("", "Namespace");
     if is_namespace && target.part != Part::Finalize && !hold.is_null() {
         new.map("spec").insert("finalizers".into(), hold.clone());
     }

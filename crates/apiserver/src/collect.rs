@@ -116,7 +116,7 @@ async fn look_at_all(server: &ApiServer, suspects: BTreeSet<Key>) -> BTreeSet<Ke
         let Some(record) = server.store.get(&key) else {
             continue;
         };
-        for step in plan(server.store.shared(), &record) {
+        for step in plan(&server.registry, server.store.shared(), &record) {
             match carry_out(server, &step).await {
                 Ok(()) => {}
                 // Somebody else was faster; the change that did it makes its key suspect again.
@@ -143,7 +143,7 @@ async fn carry_out(server: &ApiServer, step: &Step) -> Result<(), Refusal> {
                 propagation: *propagation,
                 ..DeleteOptions::default()
             };
-            let target = Target::of_key(key).ok_or_else(Refusal::no_page)?;
+            let target = Target::of_key(&server.registry, key).ok_or_else(Refusal::no_page)?;
             verbs::delete_object(server, &target, &options)
                 .await
                 .map(drop)
@@ -184,7 +184,7 @@ async fn change(
     };
     let target = Target {
         part,
-        ..Target::of_key(key).ok_or_else(Refusal::no_page)?
+        ..Target::of_key(&server.registry, key).ok_or_else(Refusal::no_page)?
     };
     verbs::modify(server, &target, context, false, change)
         .await
@@ -222,7 +222,7 @@ async fn forget_old_events(server: &ApiServer) {
         last.is_some_and(|last| last < oldest)
     };
     for record in events.iter().filter(is_old) {
-        if let Some(target) = Target::of_key(&record.key) {
+        if let Some(target) = Target::of_key(&server.registry, &record.key) {
             // One that could not be removed is removed the next time.
             let _tried = verbs::delete_object(server, &target, &DeleteOptions::default()).await;
         }

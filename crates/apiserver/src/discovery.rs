@@ -1,13 +1,19 @@
 //! Which kinds there are, in the three forms that clients ask for: plain lists, and the whole in one answer (v2beta1, v2).
 
+use std::sync::Arc;
+
+use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::header::{self, HeaderValue};
 use http::{HeaderMap, StatusCode};
 use serde_json::{Value, json};
-use serin_api::kinds::{self, Kind};
+use serin_api::kinds;
 
 use crate::accept::{self, DiscoveryView};
+use crate::registry::Registry;
 use crate::render;
+use crate::resource::Resource;
+use crate::server::ApiServer;
 use crate::status::Refusal;
 use crate::tree::Tree;
 
@@ -23,44 +29,44 @@ const VERBS: &[&str] = &[
 ];
 
 /// `/api`.
-pub(crate) async fn core(headers: HeaderMap) -> Response {
+pub(crate) async fn core(State(server): State<ApiServer>, headers: HeaderMap) -> Response {
+    let groups = Groups::of(&server.registry, |group| group.is_empty());
     answer(
         &headers,
-        &[""],
+        &groups,
         || json!({"kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": []}),
     )
 }
 
 /// `/apis`.
-pub(crate) async fn groups(headers: HeaderMap) -> Response {
-    let named: Vec<&str> = group_names()
-        .into_iter()
-        .filter(|g| !g.is_empty())
-        .collect();
+pub(crate) async fn groups(State(server): State<ApiServer>, headers: HeaderMap) -> Response {
+    let groups = Groups::of(&server.registry, |group| !group.is_empty());
     let legacy = || {
-        let groups: Vec<Value> = named.iter().map(|g| group_json(g)).collect();
+        let groups: Vec<Value> = groups.0.iter().map(Group::json).collect();
         json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": groups})
     };
-    answer(&headers, &named, legacy)
+    answer(&headers, &groups, legacy)
 }
 
 /// `/apis/GROUP`.
-pub(crate) fn group(group: &str) -> Result<Response, Refusal> {
-    if group.is_empty() || !group_names().contains(&group) {
-        return Err(Refusal::no_page());
-    }
-    let mut body = group_json(group);
+pub(crate) fn group(registry: &Registry, group: &str) -> Result<Response, Refusal> {
+    let groups = Groups::of(registry, |g| g == group && !g.is_empty());
+    let found = groups.0.first().ok_or_else(Refusal::no_page)?;
+    let mut body = found.json();
     body.set("kind", "APIGroup");
     body.set("apiVersion", "v1");
     Ok((StatusCode::OK, render::JSON, body.to_string()).into_response())
 }
 
 /// `/apis/GROUP/VERSION`, or `/api/v1` for the empty group.
-pub(crate) fn resources(group: &str, version: &str) -> Result<Response, Refusal> {
-    let of_version: Vec<&Kind> = kinds_of(group).filter(|k| k.version == version).collect();
-    let Some(first) = of_version.first() else {
-        return Err(Refusal::no_page());
-    };
+pub(crate) fn resources(
+    registry: &Registry,
+    group: &str,
+    version: &str,
+) -> Result<Response, Refusal> {
+    let groups = Groups::of(registry, |g| g == group);
+    let of_version: Vec<&Resource> = groups.0.iter().flat_map(|g| g.kinds_of(version)).collect();
+    let first = of_version.first().ok_or_else(Refusal::no_page)?;
     let resources: Vec<Value> = of_version
         .iter()
         .flat_map(|k| legacy_resources(k))
@@ -71,7 +77,7 @@ pub(crate) fn resources(group: &str, version: &str) -> Result<Response, Refusal>
     Ok((StatusCode::OK, render::JSON, body.to_string()).into_response())
 }
 
-fn answer(headers: &HeaderMap, groups: &[&str], legacy: impl FnOnce() -> Value) -> Response {
+fn answer(headers: &HeaderMap, groups: &Groups, legacy: impl FnOnce() -> Value) -> Response {
     let (version, body) = match accept::discovery(headers) {
         DiscoveryView::Legacy => {
             return (StatusCode::OK, render::JSON, legacy().to_string()).into_response();
@@ -92,53 +98,68 @@ fn answer(headers: &HeaderMap, groups: &[&str], legacy: impl FnOnce() -> Value) 
         .into_response()
 }
 
-/// The names of all groups, once each, in the order of the table.
-fn group_names() -> Vec<&'static str> {
-    let mut names: Vec<&str> = Vec::new();
-    for kind in kinds::all() {
-        if !names.contains(&kind.group) {
-            names.push(kind.group);
+/// Groups in the order of discovery.
+struct Groups(Vec<Group>);
+
+struct Group {
+    name: String,
+    /// Those that clients should prefer first.
+    versions: Vec<String>,
+    kinds: Vec<Arc<Resource>>,
+}
+
+impl Groups {
+    fn of(registry: &Registry, wanted: impl Fn(&str) -> bool) -> Self {
+        let mut groups: Vec<Group> = Vec::new();
+        for kind in registry.all().into_iter().filter(|k| wanted(&k.group)) {
+            let place = groups.iter().position(|g| g.name == kind.group);
+            match place.and_then(|place| groups.get_mut(place)) {
+                Some(group) => group.kinds.push(kind),
+                None => groups.push(Group {
+                    name: kind.group.clone(),
+                    versions: Vec::new(),
+                    kinds: vec![kind],
+                }),
+            }
         }
+        for group in &mut groups {
+            group.versions = group.kinds.iter().map(|k| k.version.clone()).collect();
+            group.versions.sort_by(|a, b| kinds::by_version(a, b));
+            group.versions.dedup();
+        }
+        Self(groups)
     }
-    names
 }
 
-fn kinds_of(group: &str) -> impl Iterator<Item = &'static Kind> {
-    kinds::all().iter().filter(move |k| k.group == group)
-}
+impl Group {
+    fn kinds_of(&self, version: &str) -> impl Iterator<Item = &Resource> {
+        let kinds = self.kinds.iter().map(|kind| &**kind);
+        kinds.filter(move |kind| kind.version == version)
+    }
 
-fn versions(group: &str) -> Vec<&'static str> {
-    let mut versions: Vec<&str> = kinds_of(group).map(|k| k.version).collect();
-    versions.dedup();
-    versions
-}
-
-fn group_json(group: &str) -> Value {
-    let versions = versions(group)
-        .into_iter()
-        .map(|v| json!({"groupVersion": format!("{group}/{v}"), "version": v}));
-    let versions: Vec<Value> = versions.collect();
-    json!({"name": group, "versions": versions, "preferredVersion": versions.first()})
+    fn json(&self) -> Value {
+        let name = &self.name;
+        let versions = self
+            .versions
+            .iter()
+            .map(|v| json!({"groupVersion": format!("{name}/{v}"), "version": v}));
+        let versions: Vec<Value> = versions.collect();
+        json!({"name": name, "versions": versions, "preferredVersion": versions.first()})
+    }
 }
 
 /// The parts of an object that have addresses, with the verbs of each and the kind that goes over the wire.
-fn subresources(kind: &Kind) -> Vec<(&'static str, &'static [&'static str], [String; 3])> {
-    let own = || {
-        [
-            kind.group.to_owned(),
-            kind.version.to_owned(),
-            kind.kind.to_owned(),
-        ]
-    };
+fn subresources(kind: &Resource) -> Vec<(&'static str, &'static [&'static str], [String; 3])> {
+    let own = || [kind.group.clone(), kind.version.clone(), kind.kind.clone()];
     let other = |group: &str, version: &str, name: &str| {
         [group.to_owned(), version.to_owned(), name.to_owned()]
     };
     let change: &[&str] = &["get", "patch", "update"];
     let mut parts = Vec::new();
-    if kind.subresources.status {
+    if kind.has_status {
         parts.push(("status", change, own()));
     }
-    if kind.subresources.scale {
+    if kind.scale.is_some() {
         parts.push(("scale", change, other("autoscaling", "v1", "Scale")));
     }
     if kind.group.is_empty() && kind.plural == "pods" {
@@ -153,7 +174,7 @@ fn subresources(kind: &Kind) -> Vec<(&'static str, &'static [&'static str], [Str
     parts
 }
 
-fn legacy_resources(kind: &Kind) -> Vec<Value> {
+fn legacy_resources(kind: &Resource) -> Vec<Value> {
     let mut main = json!({
         "name": kind.plural, "singularName": kind.singular, "namespaced": kind.namespaced, "kind": kind.kind, "verbs": VERBS,
     });
@@ -172,14 +193,15 @@ fn legacy_resources(kind: &Kind) -> Vec<Value> {
     std::iter::once(main).chain(parts).collect()
 }
 
-fn aggregated(version: &str, groups: &[&str]) -> Value {
-    let items = groups.iter().map(|group| {
-        let versions = versions(group).into_iter().map(|version| {
-            let of_version = kinds_of(group).filter(|k| k.version == version);
-            let resources: Vec<Value> = of_version.map(aggregated_resource).collect();
+fn aggregated(version: &str, groups: &Groups) -> Value {
+    let items = groups.0.iter().map(|group| {
+        let versions = group.versions.iter().map(|version| {
+            let resources = group.kinds_of(version).map(aggregated_resource);
+            let resources: Vec<Value> = resources.collect();
             json!({"version": version, "freshness": "Current", "resources": resources})
         });
-        json!({"metadata": {"name": group, "creationTimestamp": null}, "versions": versions.collect::<Vec<_>>()})
+        let versions: Vec<Value> = versions.collect();
+        json!({"metadata": {"name": group.name, "creationTimestamp": null}, "versions": versions})
     });
     json!({
         "kind": "APIGroupDiscoveryList", "apiVersion": format!("apidiscovery.k8s.io/{version}"), "metadata": {},
@@ -187,16 +209,12 @@ fn aggregated(version: &str, groups: &[&str]) -> Value {
     })
 }
 
-fn aggregated_resource(kind: &Kind) -> Value {
+fn aggregated_resource(kind: &Resource) -> Value {
     let response = |[group, version, name]: [String; 3]| json!({"group": group, "version": version, "kind": name});
     let parts = subresources(kind).into_iter().map(|(part, verbs, gvk)| {
         json!({"subresource": part, "responseKind": response(gvk), "verbs": verbs})
     });
-    let own = [
-        kind.group.to_owned(),
-        kind.version.to_owned(),
-        kind.kind.to_owned(),
-    ];
+    let own = [kind.group.clone(), kind.version.clone(), kind.kind.clone()];
     json!({
         "resource": kind.plural, "responseKind": response(own), "singularResource": kind.singular,
         "scope": if kind.namespaced { "Namespaced" } else { "Cluster" },

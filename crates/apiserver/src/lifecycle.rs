@@ -28,7 +28,7 @@ pub(crate) fn delete(
 ) -> Result<Next, Refusal> {
     let text = |t: &Option<String>| t.clone().unwrap_or_default();
     admit::preconditions(target, old, &text(&options.uid), &text(&options.version))?;
-    let is_namespace = target.kind.group.is_empty() && target.kind.kind == "Namespace";
+    let is_namespace = target.kind.is("", "Namespace");
     if is_namespace && LASTING_NAMESPACES.contains(&target.name()) {
         return Err(Refusal::forbidden(
             target.subject(),
@@ -152,7 +152,7 @@ mod tests {
     }
 
     fn deleted(pod: &Value, options: &DeleteOptions) -> Next {
-        let target = Target::parse("", "v1", "namespaces/default/pods/p").unwrap();
+        let target = crate::target::tests::target("", "v1", "namespaces/default/pods/p");
         delete(&target, options, pod, now()).unwrap()
     }
 
@@ -219,7 +219,7 @@ mod tests {
 
     #[test]
     fn preconditions_are_held() {
-        let target = Target::parse("", "v1", "namespaces/default/pods/p").unwrap();
+        let target = crate::target::tests::target("", "v1", "namespaces/default/pods/p");
         let other = DeleteOptions {
             uid: Some("other".into()),
             ..DeleteOptions::default()

@@ -6,22 +6,24 @@
 pub(crate) mod v2;
 
 use std::collections::HashMap;
-use std::sync::{LazyLock, Mutex, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
-use axum::extract::Path;
+use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use http::StatusCode;
 use serde_json::{Map, Value, json};
-use serin_api::kinds::{self, Kind};
 
+use crate::registry::Registry;
 use crate::render;
+use crate::resource::Resource;
+use crate::server::ApiServer;
 use crate::status::Refusal;
 use crate::tree::Tree;
 
 /// `/openapi/v3`.
-pub(crate) async fn index() -> Response {
-    let paths: Map<String, Value> = group_versions()
+pub(crate) async fn index(State(server): State<ApiServer>) -> Response {
+    let paths: Map<String, Value> = group_versions(&server.registry)
         .into_iter()
         .map(|name| {
             // The documents change with the program only.
@@ -38,9 +40,12 @@ pub(crate) async fn index() -> Response {
 }
 
 /// `/openapi/v3/apis/GROUP/VERSION` and `/openapi/v3/api/v1`.
-pub(crate) async fn document(Path(path): Path<String>) -> Response {
+pub(crate) async fn document(
+    State(server): State<ApiServer>,
+    Path(path): Path<String>,
+) -> Response {
     static MADE: LazyLock<Mutex<HashMap<String, Bytes>>> = LazyLock::new(Mutex::default);
-    if !group_versions().contains(&path) {
+    if !group_versions(&server.registry).contains(&path) {
         return Refusal::no_page().into_response();
     }
     let made = MADE
@@ -49,7 +54,7 @@ pub(crate) async fn document(Path(path): Path<String>) -> Response {
         .get(&path)
         .cloned();
     let body = made.unwrap_or_else(|| {
-        let body = Bytes::from(make(&path).to_string());
+        let body = Bytes::from(make(&server.registry, &path).to_string());
         MADE.lock()
             .unwrap_or_else(PoisonError::into_inner)
             .insert(path, body.clone());
@@ -59,23 +64,24 @@ pub(crate) async fn document(Path(path): Path<String>) -> Response {
 }
 
 /// The names of the documents.
-fn group_versions() -> Vec<String> {
-    let mut names: Vec<String> = kinds::all().iter().map(name_of).collect();
+fn group_versions(registry: &Registry) -> Vec<String> {
+    let mut names: Vec<String> = registry.all().iter().map(|k| name_of(k)).collect();
     names.sort();
     names.dedup();
     names
 }
 
 /// `api/v1` or `apis/apps/v1`.
-fn name_of(kind: &Kind) -> String {
+fn name_of(kind: &Resource) -> String {
     let root = if kind.group.is_empty() { "api" } else { "apis" };
     format!("{root}/{}", kind.api_version())
 }
 
-fn make(name: &str) -> Value {
+fn make(registry: &Registry, name: &str) -> Value {
     let mut paths = Map::new();
     let mut schemas = Map::new();
-    for kind in kinds::all().iter().filter(|k| name_of(k) == name) {
+    let of_document = |kind: &Arc<Resource>| name_of(kind) == name;
+    for kind in registry.all().into_iter().filter(of_document) {
         let namespace = if kind.namespaced {
             "namespaces/{namespace}/"
         } else {
@@ -87,11 +93,11 @@ fn make(name: &str) -> Value {
         let all = format!("/{name}/{namespace}{}", kind.plural);
         paths.insert(
             one,
-            json!({"patch": operation(kind, "patch", &root), "get": operation(kind, "get", &root)}),
+            json!({"patch": operation(&kind, "patch", &root), "get": operation(&kind, "get", &root)}),
         );
         paths.insert(
             all,
-            json!({"post": operation(kind, "post", &root), "get": operation(kind, "list", &root)}),
+            json!({"post": operation(&kind, "post", &root), "get": operation(&kind, "list", &root)}),
         );
         if let Value::Object(definitions) = schema.at("/schemas") {
             schemas.extend(definitions.clone());
@@ -105,7 +111,7 @@ fn make(name: &str) -> Value {
     })
 }
 
-fn operation(kind: &Kind, action: &str, root: &str) -> Value {
+fn operation(kind: &Resource, action: &str, root: &str) -> Value {
     let query = |name: &str, schema: Value| json!({"name": name, "in": "query", "schema": schema});
     let text = json!({"type": "string", "uniqueItems": true});
     let answer = json!({"$ref": format!("#/components/schemas/{root}")});

@@ -5,8 +5,8 @@ use std::time::Duration;
 use axum::extract::Query;
 use http::Uri;
 use serde_json::Value;
-use serin_api::kinds::Kind;
 
+use crate::resource::Resource;
 use crate::selector::{FieldSelector, LabelSelector, Selector};
 use crate::status::Refusal;
 use crate::tree::Tree;
@@ -69,10 +69,10 @@ pub(crate) struct ListOptions {
 }
 
 impl ListOptions {
-    pub(crate) fn parse(parameters: &Parameters, kind: &Kind) -> Result<Self, Refusal> {
+    pub(crate) fn parse(parameters: &Parameters, kind: &Resource) -> Result<Self, Refusal> {
         let text = |name| parameters.get(name).unwrap_or_default();
         let labels = LabelSelector::parse(text("labelSelector")).map_err(Refusal::bad_request)?;
-        let fields = FieldSelector::parse(text("fieldSelector"), kind.group, kind.plural)
+        let fields = FieldSelector::parse(text("fieldSelector"), &kind.group, &kind.plural)
             .map_err(Refusal::bad_request)?;
         let exact = match parameters.get("resourceVersionMatch") {
             None | Some("NotOlderThan") => false,

@@ -8,7 +8,8 @@ mod strategic;
 
 use json_patch::PatchOperation;
 use serde_json::Value;
-use serin_api::kinds::Kind;
+
+use crate::resource::Resource;
 
 pub(crate) use self::apply::{Conflict, Manager, apply, release};
 
@@ -51,7 +52,7 @@ impl Patch {
         Ok(Self::Json(operations))
     }
 
-    pub(crate) fn apply(&self, kind: &Kind, object: &Value) -> Result<Value, PatchError> {
+    pub(crate) fn apply(&self, kind: &Resource, object: &Value) -> Result<Value, PatchError> {
         let mut object = object.clone();
         match self {
             Self::Json(operations) => operations
@@ -86,8 +87,8 @@ mod tests {
     use serde_json::json;
 
     fn patched(object: &Value, operations: Value) -> Result<Value, PatchError> {
-        let kind = serin_api::kinds::find("", "v1", "Pod").unwrap();
-        Patch::json(operations)?.apply(kind, object)
+        let kind = crate::resource::tests::of_kind("Pod");
+        Patch::json(operations)?.apply(&kind, object)
     }
 
     #[test]

@@ -7,10 +7,10 @@ use http::HeaderValue;
 use http::header::{self, HeaderName};
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
-use serin_api::kinds::{self, Column, Kind};
 
 use crate::accept::View;
 use crate::options::{Continue, Parameters};
+use crate::resource::Resource;
 use crate::status::Refusal;
 use crate::store::Record;
 use crate::tree::Tree;
@@ -106,12 +106,12 @@ impl ListMeta {
 }
 
 /// One object.
-pub(crate) fn object(view: View, kind: &Kind, item: &Item, table: TableOptions) -> Bytes {
+pub(crate) fn object(view: View, kind: &Resource, item: &Item, table: TableOptions) -> Bytes {
     match view {
-        View::Plain => item.json(),
+        View::Plain => kind.label(&item.json()),
         View::Metadata => partial(&item.value()).to_string().into(),
         View::Table => {
-            let object = item.value();
+            let object = kind.as_served(item.value());
             let meta = json!({"resourceVersion": object.at("/metadata/resourceVersion")});
             table_of(kind, meta, [object].iter(), table)
                 .to_string()
@@ -123,7 +123,7 @@ pub(crate) fn object(view: View, kind: &Kind, item: &Item, table: TableOptions) 
 /// Many objects.
 pub(crate) fn list(
     view: View,
-    kind: &Kind,
+    kind: &Resource,
     records: &[Arc<Record>],
     meta: &ListMeta,
     table: TableOptions,
@@ -138,7 +138,8 @@ pub(crate) fn list(
             list.to_string().into()
         }
         View::Table => {
-            let objects: Vec<Value> = records.iter().map(|r| r.value()).collect();
+            let objects = records.iter().map(|r| kind.as_served(r.value()));
+            let objects: Vec<Value> = objects.collect();
             table_of(kind, meta.json(), objects.iter(), table)
                 .to_string()
                 .into()
@@ -147,12 +148,12 @@ pub(crate) fn list(
 }
 
 /// The stored bytes go out as they are, without being parsed.
-fn plain_list(kind: &Kind, records: &[Arc<Record>], meta: &ListMeta) -> Bytes {
+fn plain_list(kind: &Resource, records: &[Arc<Record>], meta: &ListMeta) -> Bytes {
     let size = records.iter().map(|r| r.json.len() + 1).sum::<usize>();
     let mut body = Vec::with_capacity(size + 256);
     let head = format!(
-        "{{\"kind\":\"{}List\",\"apiVersion\":\"{}\",\"metadata\":{},\"items\":[",
-        kind.kind,
+        "{{\"kind\":\"{}\",\"apiVersion\":\"{}\",\"metadata\":{},\"items\":[",
+        kind.list_kind,
         kind.api_version(),
         meta.json()
     );
@@ -161,7 +162,7 @@ fn plain_list(kind: &Kind, records: &[Arc<Record>], meta: &ListMeta) -> Bytes {
         if index > 0 {
             body.push(b',');
         }
-        body.extend_from_slice(&record.json);
+        body.extend_from_slice(&kind.label(&record.json));
     }
     body.extend_from_slice(b"]}");
     body.into()
@@ -172,17 +173,13 @@ fn partial(object: &Value) -> Value {
 }
 
 fn table_of<'a>(
-    kind: &Kind,
+    kind: &Resource,
     meta: Value,
     objects: impl Iterator<Item = &'a Value>,
     options: TableOptions,
 ) -> Value {
     let rows = objects.map(|object| {
-        let cells: Vec<Value> = kind
-            .columns
-            .iter()
-            .map(|c| cell(c, object, options.now))
-            .collect();
+        let cells = kind.cells(object, options.now);
         match options.include {
             Include::Nothing => json!({"cells": cells}),
             Include::Metadata => json!({"cells": cells, "object": partial(object)}),
@@ -195,27 +192,10 @@ fn table_of<'a>(
     table.set(
         "columnDefinitions",
         if options.headings {
-            kind.columns.iter().map(heading).collect()
+            kind.headings().into()
         } else {
             Value::Null
         },
     );
     table
-}
-
-fn heading(column: &Column) -> Value {
-    json!({
-        "name": column.name, "type": column.type_, "format": column.format, "description": column.description,
-        "priority": column.priority,
-    })
-}
-
-/// A date is shown as the time since then.
-fn cell(column: &Column, object: &Value, now: Timestamp) -> Value {
-    let value = column.value(object, now);
-    let date = value
-        .as_str()
-        .filter(|_| column.type_ == "date")
-        .and_then(|t| t.parse::<Timestamp>().ok());
-    date.map_or(value, |date| kinds::human_age(date, now).into())
 }

@@ -13,6 +13,7 @@ use serde_json::json;
 
 use crate::logs::PodLogs;
 use crate::options::Parameters;
+use crate::registry::Registry;
 use crate::status::Refusal;
 use crate::store::Store;
 use crate::target::Target;
@@ -30,6 +31,7 @@ pub struct ApiServer {
     pub(crate) store: Store,
     pub(crate) logs: Option<Arc<dyn PodLogs>>,
     pub(crate) clock: Clock,
+    pub(crate) registry: Registry,
     collector: Arc<Once>,
 }
 
@@ -40,6 +42,7 @@ impl ApiServer {
             store,
             logs: None,
             clock: Arc::new(Timestamp::now),
+            registry: Registry::default(),
             collector: Arc::new(Once::new()),
         }
     }
@@ -142,8 +145,8 @@ async fn answer(server: ApiServer, request: Request<Body>) -> Result<Response, R
     let (group, version, rest) = split_path(parts.uri.path()).ok_or_else(Refusal::no_page)?;
     if rest.is_empty() {
         return match parts.method {
-            Method::GET if version.is_empty() => discovery::group(group),
-            Method::GET => discovery::resources(group, version),
+            Method::GET if version.is_empty() => discovery::group(&server.registry, group),
+            Method::GET => discovery::resources(&server.registry, group, version),
             method => Err(Refusal::method(&method)),
         };
     }
@@ -152,7 +155,7 @@ async fn answer(server: ApiServer, request: Request<Body>) -> Result<Response, R
         return review;
     }
     let call = Call {
-        target: Target::parse(group, version, rest)?,
+        target: Target::parse(&server.registry, group, version, rest)?,
         parameters: Parameters::parse(&parts.uri)?,
         method: parts.method,
         headers: parts.headers,

@@ -1,7 +1,9 @@
 //! What an address of the API means: a kind, and one object, a part of one, or many.
 
-use serin_api::kinds::{self, Kind};
+use std::sync::Arc;
 
+use crate::registry::Registry;
+use crate::resource::Resource;
 use crate::status::{Refusal, Subject};
 use crate::store::{Key, prefix};
 
@@ -25,7 +27,7 @@ pub(crate) enum Part {
 /// An address below `/api/v1` or `/apis/GROUP/VERSION`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Target {
-    pub(crate) kind: &'static Kind,
+    pub(crate) kind: Arc<Resource>,
     /// `None`: all namespaces, or an object of the cluster.
     pub(crate) namespace: Option<String>,
     /// `None`: all objects of the kind.
@@ -37,7 +39,12 @@ pub(crate) struct Target {
 
 impl Target {
     /// Reads the part of a path after `/api/v1/` or `/apis/GROUP/VERSION/`.
-    pub(crate) fn parse(group: &str, version: &str, rest: &str) -> Result<Self, Refusal> {
+    pub(crate) fn parse(
+        registry: &Registry,
+        group: &str,
+        version: &str,
+        rest: &str,
+    ) -> Result<Self, Refusal> {
         let decoded: Option<Vec<String>> = rest.split('/').map(decode).collect();
         let decoded = decoded
             .ok_or_else(|| Refusal::bad_request("the path has a broken percent encoding"))?;
@@ -48,15 +55,16 @@ impl Target {
         }
         let (namespace, plural, name, part) =
             split(group, &segments).ok_or_else(Refusal::no_page)?;
-        let kind = kinds::find_plural(group, version, plural).ok_or_else(Refusal::no_page)?;
+        let found = registry.plural(group, version, plural);
+        let kind = found.ok_or_else(Refusal::no_page)?;
         let target = Self {
-            kind,
             namespace: namespace.map(str::to_owned),
             name: name.map(str::to_owned),
-            part: part_of(kind, part).ok_or_else(Refusal::no_page)?,
+            part: part_of(&kind, part).ok_or_else(Refusal::no_page)?,
             watch,
+            kind,
         };
-        let misplaced = target.namespace.is_some() != kind.namespaced
+        let misplaced = target.namespace.is_some() != target.kind.namespaced
             && (target.name.is_some() || target.namespace.is_some());
         if misplaced {
             Err(Refusal::no_page())
@@ -76,16 +84,14 @@ impl Target {
     }
 
     /// The target of a stored object; `None` when its kind is not served any more.
-    pub(crate) fn of_key(key: &Key) -> Option<Self> {
-        let kind = kinds::all()
-            .iter()
-            .find(|k| k.group == key.group() && k.plural == key.plural())?;
+    pub(crate) fn of_key(registry: &Registry, key: &Key) -> Option<Self> {
+        let kind = registry.stored(key.group(), key.plural())?;
         Some(Self {
-            kind,
             namespace: kind.namespaced.then(|| key.namespace().to_owned()),
             name: Some(key.name().to_owned()),
             part: Part::Main,
             watch: false,
+            kind,
         })
     }
 
@@ -99,8 +105,8 @@ impl Target {
 
     pub(crate) fn key(&self) -> Key {
         Key::new(
-            self.kind.group,
-            self.kind.plural,
+            &self.kind.group,
+            &self.kind.plural,
             self.namespace(),
             self.name(),
         )
@@ -108,14 +114,18 @@ impl Target {
 
     /// The start of the keys of all objects of this target.
     pub(crate) fn prefix(&self) -> String {
-        prefix(self.kind.group, self.kind.plural, self.namespace.as_deref())
+        prefix(
+            &self.kind.group,
+            &self.kind.plural,
+            self.namespace.as_deref(),
+        )
     }
 
     pub(crate) fn subject(&self) -> Subject<'_> {
         Subject {
-            group: self.kind.group,
-            kind: self.kind.kind,
-            plural: self.kind.plural,
+            group: &self.kind.group,
+            kind: &self.kind.kind,
+            plural: &self.kind.plural,
             name: self.name(),
         }
     }
@@ -145,15 +155,15 @@ fn split<'a>(group: &str, segments: &[&'a str]) -> Option<Parts<'a>> {
     })
 }
 
-fn part_of(kind: &Kind, part: Option<&str>) -> Option<Part> {
+fn part_of(kind: &Resource, part: Option<&str>) -> Option<Part> {
     let pod = kind.group.is_empty() && kind.plural == "pods";
     match part {
         None => Some(Part::Main),
         Some("finalize") if kind.group.is_empty() && kind.plural == "namespaces" => {
             Some(Part::Finalize)
         }
-        Some("status") if kind.subresources.status => Some(Part::Status),
-        Some("scale") if kind.subresources.scale => Some(Part::Scale),
+        Some("status") if kind.has_status => Some(Part::Status),
+        Some("scale") if kind.scale.is_some() => Some(Part::Scale),
         Some("log") if pod => Some(Part::Log),
         Some("eviction") if pod => Some(Part::Eviction),
         Some("binding") if pod => Some(Part::Binding),
@@ -178,18 +188,23 @@ fn decode(segment: &str) -> Option<String> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
+
+    /// The target of an address among the built-in kinds.
+    pub(crate) fn target(group: &str, version: &str, rest: &str) -> Target {
+        Target::parse(&Registry::default(), group, version, rest).unwrap()
+    }
 
     #[test]
     fn addresses() {
         let core = |rest| {
-            Target::parse("", "v1", rest)
+            Target::parse(&Registry::default(), "", "v1", rest)
                 .map(|t| (t.key().to_string(), t.part, t.watch))
                 .ok()
         };
         let apps = |rest| {
-            Target::parse("apps", "v1", rest)
+            Target::parse(&Registry::default(), "apps", "v1", rest)
                 .map(|t| (t.key().to_string(), t.part, t.watch))
                 .ok()
         };

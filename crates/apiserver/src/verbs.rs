@@ -62,12 +62,12 @@ fn show(
 ) -> Result<Response, Refusal> {
     let view = accept::view(&call.headers)?;
     let table = render::TableOptions::parse(&call.parameters, server.now())?;
-    let body = render::object(view, call.target.kind, &item, table);
+    let body = render::object(view, &call.target.kind, &item, table);
     Ok((code, render::JSON, body).into_response())
 }
 
 fn list_options(call: &Call) -> Result<ListOptions, Refusal> {
-    let mut options = ListOptions::parse(&call.parameters, call.target.kind)?;
+    let mut options = ListOptions::parse(&call.parameters, &call.target.kind)?;
     options.watch |= call.target.watch;
     Ok(options)
 }

@@ -32,6 +32,7 @@ const fn kind<T: JsonSchema>(
     Kind {
         group,
         version,
+        also_served: &[],
         kind,
         plural,
         singular,
@@ -52,6 +53,14 @@ impl Kind {
     const fn of_the_cluster(self) -> Self {
         Self {
             namespaced: false,
+            ..self
+        }
+    }
+
+    /// The same objects under other versions too.
+    const fn also_as(self, versions: &'static [&'static str]) -> Self {
+        Self {
+            also_served: versions,
             ..self
         }
     }
@@ -194,7 +203,8 @@ pub(super) static KINDS: &[Kind] = &[
         &[],
         STATUS,
         columns::HTTP_ROUTE,
-    ),
+    )
+    .also_as(&["v1beta1"]),
     kind::<rollout::Rollout>(
         [ARGO, "v1alpha1", "Rollout", "rollouts", "rollout"],
         &["ro"],

@@ -14,15 +14,15 @@ const DEFINITIONS: &str = "#/components/schemas/";
 const METADATA: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta";
 
 /// The schema of one kind with every definition it refers to: `{"root": NAME, "schemas": {NAME: SCHEMA}}`.
-pub(crate) fn openapi(kind: &Kind) -> Value {
+pub(crate) fn openapi(kind: &Kind, version: &str) -> Value {
     let mut generator = generator();
     let root = (kind.schema)(&mut generator);
     let mut schemas = definitions(&mut generator);
     let root = reference_name(root.as_value())
         .unwrap_or(kind.kind)
         .to_owned();
-    complete_root(kind, &mut schemas, &root);
-    let prefix = prefix(kind);
+    complete_root(kind, version, &mut schemas, &root);
+    let prefix = prefix(kind.group, version);
     let full = |name: &str| {
         if name.contains('.') {
             name.to_owned()
@@ -56,14 +56,14 @@ pub(super) fn reference_name(schema: &Value) -> Option<&str> {
 }
 
 /// `io.argoproj.v1alpha1` for our own types, whose names have no package.
-fn prefix(kind: &Kind) -> String {
-    let mut parts: Vec<_> = kind.group.split('.').rev().collect();
-    parts.push(kind.version);
+fn prefix(group: &str, version: &str) -> String {
+    let mut parts: Vec<_> = group.split('.').rev().collect();
+    parts.push(version);
     parts.join(".")
 }
 
 /// Types of our own say `spec` and `status`; what every object has is added here.
-fn complete_root(kind: &Kind, schemas: &mut BTreeMap<String, Value>, root: &str) {
+fn complete_root(kind: &Kind, version: &str, schemas: &mut BTreeMap<String, Value>, root: &str) {
     if !schemas.contains_key(METADATA) {
         let mut generator = generator();
         generator.subschema_for::<k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta>();
@@ -72,7 +72,7 @@ fn complete_root(kind: &Kind, schemas: &mut BTreeMap<String, Value>, root: &str)
     let Some(Value::Object(schema)) = schemas.get_mut(root) else {
         return;
     };
-    let gvk = json!([{"group": kind.group, "version": kind.version, "kind": kind.kind}]);
+    let gvk = json!([{"group": kind.group, "version": version, "kind": kind.kind}]);
     schema.insert("x-kubernetes-group-version-kind".to_owned(), gvk);
     let properties = schema
         .entry("properties")
@@ -162,7 +162,7 @@ mod tests {
     #[test]
     fn every_reference_of_every_kind_is_defined() {
         for kind in kinds::all() {
-            let document = kind.schema_json();
+            let document = kind.schema_json(kind.version);
             let schemas = document["schemas"].as_object().unwrap();
             let root = &schemas[document["root"].as_str().unwrap()];
             for field in ["apiVersion", "kind", "metadata"] {
@@ -179,8 +179,10 @@ mod tests {
 
     #[test]
     fn roots_have_the_names_of_a_cluster() {
-        let root =
-            |group, kind| kinds::find(group, "v1", kind).unwrap().schema_json()["root"].clone();
+        let root = |group, kind| {
+            let kind = kinds::find(group, "v1", kind).unwrap();
+            kind.schema_json("v1")["root"].clone()
+        };
         assert_eq!(root("apps", "Deployment"), "io.k8s.api.apps.v1.Deployment");
         assert_eq!(
             root("gateway.networking.k8s.io", "HTTPRoute"),

@@ -1,19 +1,19 @@
 //! What the problems of an object mean for a request: refuse it, or warn.
 
 use serde_json::Value;
-use serin_api::kinds::Kind;
 use serin_api::problem::ProblemKind;
-use serin_api::{FieldPath, Problem, validate};
+use serin_api::{FieldPath, Problem};
 
 use crate::meta;
 use crate::options::FieldValidation;
+use crate::resource::Resource;
 use crate::status::{Refusal, Subject};
 use crate::target::{Part, Target};
 
 /// The warnings that the problems leave, unless one of them refuses the object. A refusal tells all of them.
 pub(super) fn judge(
     subject: Subject<'_>,
-    kind: &Kind,
+    kind: &Resource,
     problems: &[Problem],
     fields: FieldValidation,
 ) -> Result<Vec<String>, Refusal> {
@@ -53,16 +53,16 @@ pub(super) fn judge(
 /// Every problem of a change that counts. What was wrong with the object before does not stop a change that leaves it so: a
 /// finalizer must come off an object even when the rules have become stricter since. Nor is it told again.
 pub(super) fn of_update(target: &Target, old: &Value, new: &Value) -> Vec<Problem> {
-    let kind = target.kind;
-    let mut problems = validate::check(kind, new);
+    let kind = &*target.kind;
+    let mut problems = kind.check(new);
     if !problems.is_empty() {
-        let before = validate::check(kind, old);
+        let before = kind.check(old);
         problems.retain(|p| p.kind == ProblemKind::Unknown || !before.contains(p));
     }
     if target.part == Part::Status {
         problems.retain(|p| p.path.as_str().starts_with("status"));
     } else {
-        let of_change = validate::check_update(kind, old, new);
+        let of_change = kind.check_update(old, new);
         // A field that is missing is not told to be missing and to have changed.
         let fresh = of_change
             .into_iter()

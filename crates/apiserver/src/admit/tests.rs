@@ -2,7 +2,7 @@ use super::*;
 
 fn target(path: &str) -> Target {
     let (group, rest) = path.split_once(' ').unwrap();
-    Target::parse(group, "v1", rest).unwrap()
+    crate::target::tests::target(group, "v1", rest)
 }
 
 fn context() -> Context {

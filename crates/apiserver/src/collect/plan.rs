@@ -8,6 +8,7 @@ use serin_api::kinds;
 use crate::lifecycle::{FOREGROUND, ORPHAN};
 use crate::meta;
 use crate::options::Propagation;
+use crate::registry::Registry;
 use crate::store::{Key, Record, Shared, prefix};
 use crate::tree::Tree;
 
@@ -29,7 +30,7 @@ pub(super) enum Step {
 }
 
 /// What is to be done about `record` now; what it waits for makes its key suspect again.
-pub(super) fn plan(shared: &Shared, record: &Arc<Record>) -> Vec<Step> {
+pub(super) fn plan(registry: &Registry, shared: &Shared, record: &Arc<Record>) -> Vec<Step> {
     let is_namespace = record.key.group().is_empty() && record.key.plural() == "namespaces";
     if record.facts.deleting && is_namespace {
         return empty_namespace(shared, record);
@@ -40,7 +41,7 @@ pub(super) fn plan(shared: &Shared, record: &Arc<Record>) -> Vec<Step> {
     if record.facts.owners.is_empty() {
         return Vec::new();
     }
-    check_owners(shared, record)
+    check_owners(registry, shared, record)
 }
 
 fn empty_namespace(shared: &Shared, namespace: &Record) -> Vec<Step> {
@@ -105,7 +106,7 @@ fn blocks(dependent: &Record, owner: &str) -> bool {
 }
 
 /// Whether an owner may be an object of the state file that could not be read: then nobody knows that it is gone.
-fn may_be_unreadable(shared: &Shared, record: &Record, uid: &str) -> bool {
+fn may_be_unreadable(registry: &Registry, shared: &Shared, record: &Record, uid: &str) -> bool {
     let damaged = shared.damaged();
     if damaged.is_empty() {
         return false;
@@ -116,21 +117,20 @@ fn may_be_unreadable(shared: &Shared, record: &Record, uid: &str) -> bool {
     owners.any(|owner| {
         let text = |pointer| owner.at(pointer).as_str().unwrap_or_default();
         let (group, version) = kinds::split_api_version(text("/apiVersion"));
-        let Some(kind) = kinds::find(group, version, text("/kind")) else {
+        let Some(kind) = registry.kind(group, version, text("/kind")) else {
             return false;
         };
-        let all = prefix(group, kind.plural, Some(record.key.namespace()));
+        let all = prefix(group, &kind.plural, Some(record.key.namespace()));
         let key = format!("{all}{}", text("/name"));
         text("/uid") == uid && damaged.iter().any(|row| row.key == key)
     })
 }
 
 /// An object lives as long as one of its owners.
-fn check_owners(shared: &Shared, record: &Arc<Record>) -> Vec<Step> {
-    let (alive, gone): (Vec<&Box<str>>, Vec<_>) =
-        record.facts.owners.iter().partition(|uid| {
-            shared.find_uid(uid).is_some() || may_be_unreadable(shared, record, uid)
-        });
+fn check_owners(registry: &Registry, shared: &Shared, record: &Arc<Record>) -> Vec<Step> {
+    let (alive, gone): (Vec<&Box<str>>, Vec<_>) = record.facts.owners.iter().partition(|uid| {
+        shared.find_uid(uid).is_some() || may_be_unreadable(registry, shared, record, uid)
+    });
     let waits = |uid: &str| {
         let owner = shared.find_uid(uid).and_then(|key| shared.get(&key));
         owner

@@ -3,10 +3,13 @@
 //!
 //! The numbers are those of `openapi.v2.Document` in gnostic's `OpenAPIv2.proto`.
 
+use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::header::{self, HeaderMap, HeaderValue};
-use serin_api::kinds::{self, Kind};
 
+use crate::registry::Registry;
+use crate::resource::Resource;
+use crate::server::ApiServer;
 use crate::status::Refusal;
 
 const ASKED_FOR: &str = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
@@ -14,18 +17,19 @@ const ASKED_FOR: &str = "application/com.github.proto-openapi.spec.v2@v1.0+proto
 const ANSWERED: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
 
 /// `/openapi/v2`, to those who ask for it in protobuf; newer clients go on without it.
-pub(crate) async fn document(headers: HeaderMap) -> Response {
+pub(crate) async fn document(State(server): State<ApiServer>, headers: HeaderMap) -> Response {
     let accept = headers.get(header::ACCEPT).and_then(|a| a.to_str().ok());
     if !accept.is_some_and(|a| a.contains(ASKED_FOR)) {
         return Refusal::no_page().into_response();
     }
     let media = HeaderValue::from_static(ANSWERED);
-    ([(header::CONTENT_TYPE, media)], make()).into_response()
+    ([(header::CONTENT_TYPE, media)], make(&server.registry)).into_response()
 }
 
-fn make() -> Vec<u8> {
+fn make(registry: &Registry) -> Vec<u8> {
     let info = [text(1, "Serin"), text(2, env!("CARGO_PKG_VERSION"))].concat();
-    let paths: Vec<u8> = kinds::all()
+    let paths: Vec<u8> = registry
+        .all()
         .iter()
         .flat_map(|k| field(2, &path(k)))
         .collect();
@@ -39,7 +43,7 @@ fn make() -> Vec<u8> {
 }
 
 /// A `NamedPathItem`.
-fn path(kind: &Kind) -> Vec<u8> {
+fn path(kind: &Resource) -> Vec<u8> {
     let name = format!("/{}/{}/{{name}}", kind.api_version(), kind.plural);
     let query = [
         text(2, "query"),

@@ -6,9 +6,9 @@
 
 mod owned;
 
+use crate::resource::Resource;
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
-use serin_api::kinds::Kind;
 
 use self::owned::Owned;
 use super::keys::{self, Merge};
@@ -33,7 +33,7 @@ pub(crate) struct Conflict {
 
 /// The object after `config` was applied to `live` (`None`: it does not exist yet).
 pub(crate) fn apply(
-    kind: &Kind,
+    kind: &Resource,
     live: Option<&Value>,
     config: &Value,
     manager: Manager<'_>,
@@ -84,8 +84,8 @@ pub(crate) fn release(old: &Value, new: &mut Value) {
 }
 
 /// An apply to the object leaves its status alone, and the other way: what is not written is not owned.
-fn strip_other_part(kind: &Kind, manager: Manager<'_>, config: &mut Value) {
-    let Some(top) = config.as_object_mut().filter(|_| kind.subresources.status) else {
+fn strip_other_part(kind: &Resource, manager: Manager<'_>, config: &mut Value) {
+    let Some(top) = config.as_object_mut().filter(|_| kind.has_status) else {
         return;
     };
     if manager.subresource == "status" {
@@ -143,7 +143,7 @@ impl Entry {
             .collect()
     }
 
-    fn new(kind: &Kind, manager: Manager<'_>, fields: Owned, now: Timestamp) -> Self {
+    fn new(kind: &Resource, manager: Manager<'_>, fields: Owned, now: Timestamp) -> Self {
         let mut head = Map::new();
         head.insert("manager".into(), manager.name.into());
         head.insert("operation".into(), "Apply".into());
@@ -195,12 +195,12 @@ fn write_entries(object: &mut Value, entries: Vec<Entry>) {
 
 /// Where the merge is: field names from the root.
 struct Walk<'a> {
-    kind: &'a Kind,
+    kind: &'a Resource,
     path: Vec<String>,
 }
 
 impl<'a> Walk<'a> {
-    fn new(kind: &'a Kind) -> Self {
+    fn new(kind: &'a Resource) -> Self {
         Self {
             kind,
             path: Vec::new(),

@@ -2,7 +2,7 @@
 //!
 //! The types do not carry this, so it stands here. A list that is not in the table is replaced as a whole.
 
-use serin_api::kinds::Kind;
+use crate::resource::Resource;
 
 /// How a list takes in another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -141,12 +141,12 @@ static TABLE: &[Row] = &[
 ];
 
 /// How the list at `path` (field names only) of an object of this kind merges strategically.
-pub(super) fn strategic(kind: &Kind, path: &[String]) -> Merge {
+pub(super) fn strategic(kind: &Resource, path: &[String]) -> Merge {
     find(kind, path).map_or(Merge::Atomic, |r| r.strategic)
 }
 
 /// How the list at `path` (field names only) of an object of this kind merges in server-side apply.
-pub(super) fn apply(kind: &Kind, path: &[String]) -> Merge {
+pub(super) fn apply(kind: &Resource, path: &[String]) -> Merge {
     find(kind, path).map_or(Merge::Atomic, |r| r.apply)
 }
 
@@ -155,7 +155,7 @@ pub(super) fn default_key(field: &str) -> Option<&'static str> {
     (field == "protocol").then_some("TCP")
 }
 
-fn find(kind: &Kind, path: &[String]) -> Option<&'static Row> {
+fn find(kind: &Resource, path: &[String]) -> Option<&'static Row> {
     let (in_pod, short) = match path {
         [spec, template, rest @ ..] if spec == "spec" && template == "template" => (true, rest),
         _ => (kind.plural == "pods", path),

@@ -1,8 +1,8 @@
 //! Strategic merge: kubectl's patch for built-in kinds. Lists with a merge key are merged element by element, and
 //! directives say what a value cannot: `$patch`, `$retainKeys`, `$deleteFromPrimitiveList/…`, `$setElementOrder/…`.
 
+use crate::resource::Resource;
 use serde_json::{Map, Value};
-use serin_api::kinds::Kind;
 
 use super::PatchError;
 use super::keys::{self, Merge};
@@ -13,7 +13,7 @@ const DELETE_FROM: &str = "$deleteFromPrimitiveList/";
 const ORDER: &str = "$setElementOrder/";
 
 /// The object after the patch.
-pub(super) fn merge(kind: &Kind, object: Value, patch: &Value) -> Result<Value, PatchError> {
+pub(super) fn merge(kind: &Resource, object: Value, patch: &Value) -> Result<Value, PatchError> {
     let (Value::Object(object), Value::Object(patch)) = (object, patch) else {
         return Err(malformed("the body is not an object"));
     };
@@ -30,7 +30,7 @@ fn malformed(why: impl Into<String>) -> PatchError {
 
 /// Where the merge is.
 struct Walk<'a> {
-    kind: &'a Kind,
+    kind: &'a Resource,
     /// Field names from the root; places in lists are not counted.
     path: Vec<String>,
 }
@@ -269,11 +269,8 @@ mod tests {
 
     #[track_caller]
     fn check(kind: &str, live: Value, patch: Value, want: Value) {
-        let kind = serin_api::kinds::all()
-            .iter()
-            .find(|k| k.kind == kind)
-            .unwrap();
-        assert_eq!(merge(kind, live, &patch), Ok(want));
+        let kind = crate::resource::tests::of_kind(kind);
+        assert_eq!(merge(&kind, live, &patch), Ok(want));
     }
 
     fn template(containers: Value) -> Value {
@@ -371,7 +368,7 @@ mod tests {
 
     #[test]
     fn mistakes_are_told() {
-        let kind = serin_api::kinds::find("", "v1", "Pod").unwrap();
+        let kind = crate::resource::tests::of_kind("Pod");
         let live = json!({"spec": {"containers": [{"name": "a"}]}});
         for patch in [
             json!({"spec": {"containers": [{"image": "x"}]}}),
@@ -381,7 +378,7 @@ mod tests {
         ] {
             assert!(
                 matches!(
-                    merge(kind, live.clone(), &patch),
+                    merge(&kind, live.clone(), &patch),
                     Err(PatchError::Malformed(_))
                 ),
                 "{patch}"

@@ -74,7 +74,7 @@ async fn merge(
     let change = |old: &Value| {
         check_version(target, old, config)?;
         let merged = patch::apply(
-            target.kind,
+            &target.kind,
             Some(old),
             config,
             manager,
@@ -111,7 +111,7 @@ async fn create(
     }
     let context = context(server, options, true);
     let made = patch::apply(
-        target.kind,
+        &target.kind,
         None,
         config,
         manager,

@@ -54,7 +54,7 @@ pub(super) async fn collection(server: &ApiServer, call: Call) -> Result<Respons
         version: server.store.shared().version(),
         ..meta
     };
-    let body = render::list(view, call.target.kind, &records, &meta, table);
+    let body = render::list(view, &call.target.kind, &records, &meta, table);
     Ok((StatusCode::OK, render::JSON, body).into_response())
 }
 

@@ -24,7 +24,7 @@ pub(super) fn answer(server: &ApiServer, call: Call) -> Result<Response, Refusal
     let view = accept::view(&call.headers)?;
     let table = TableOptions::parse(&call.parameters, server.now())?;
     let (records, meta) = page(server, &call.target, &options)?;
-    let body = render::list(view, call.target.kind, &records, &meta, table);
+    let body = render::list(view, &call.target.kind, &records, &meta, table);
     Ok((StatusCode::OK, render::JSON, body).into_response())
 }
 
@@ -33,7 +33,7 @@ pub(super) fn watch_one(server: &ApiServer, call: Call) -> Result<Response, Refu
     let mut options = list_options(&call)?;
     let only = format!("metadata.name={}", call.target.name());
     options.selector.fields =
-        FieldSelector::parse(&only, call.target.kind.group, call.target.kind.plural)
+        FieldSelector::parse(&only, &call.target.kind.group, &call.target.kind.plural)
             .map_err(Refusal::bad_request)?;
     let mut call = call;
     call.target.name = None;

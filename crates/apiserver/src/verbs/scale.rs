@@ -1,15 +1,17 @@
 //! The `/scale` of a workload: its replicas alone, in the form that every autoscaler knows.
 
+use std::sync::Arc;
+
 use axum::response::{IntoResponse, Response};
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
-use serin_api::kinds::ScalePaths;
 
 use super::write::{self, context, refuse_patch};
 use crate::body;
 use crate::options::WriteOptions;
 use crate::patch::Patch;
 use crate::render;
+use crate::resource::ScalePaths;
 use crate::selector::selector_text;
 use crate::server::{ApiServer, Call};
 use crate::status::{Refusal, add_warnings};
@@ -17,11 +19,8 @@ use crate::target::{Part, Target};
 use crate::tree::Tree;
 
 pub(super) async fn answer(server: &ApiServer, call: Call) -> Result<Response, Refusal> {
-    let paths = call
-        .target
-        .kind
-        .scale_paths()
-        .ok_or_else(Refusal::no_page)?;
+    let kind = Arc::clone(&call.target.kind);
+    let paths = kind.scale.as_ref().ok_or_else(Refusal::no_page)?;
     let whole = Target {
         part: Part::Main,
         ..call.target.clone()
@@ -35,18 +34,14 @@ pub(super) async fn answer(server: &ApiServer, call: Call) -> Result<Response, R
     let change = change_of(&call)?;
     let with_replicas = |old: &Value| {
         let scale = change
-            .apply(whole.kind, &scale_of(old, paths))
+            .apply(&kind, &scale_of(old, paths))
             .map_err(|e| refuse_patch(&e))?;
         let mut new = old.clone();
         let version = scale.at("/metadata/resourceVersion").clone();
         new.map("metadata")
             .insert("resourceVersion".into(), version);
         let replicas = replicas(&whole, &scale)?;
-        if let Some(place) = new.pointer_mut(paths.spec_replicas) {
-            *place = replicas.into();
-        } else if let Some(name) = paths.spec_replicas.strip_prefix("/spec/") {
-            new.map("spec").insert(name.to_owned(), replicas.into());
-        }
+        set(&mut new, &paths.spec_replicas, replicas.into());
         Ok(new)
     };
     let written = write::modify(
@@ -92,9 +87,26 @@ fn replicas(target: &Target, scale: &Value) -> Result<i64, Refusal> {
     }
 }
 
-fn scale_of(object: &Value, paths: ScalePaths) -> Value {
+/// Writes a value at a JSON pointer, with the objects on the way.
+fn set(object: &mut Value, pointer: &str, value: Value) {
+    let steps: Vec<&str> = pointer.split('/').filter(|step| !step.is_empty()).collect();
+    let Some((last, way)) = steps.split_last() else {
+        return;
+    };
+    let mut at = object;
+    for step in way {
+        at.map(step);
+        match at.get_mut(*step) {
+            Some(next) => at = next,
+            None => return,
+        }
+    }
+    at.set(last, value);
+}
+
+fn scale_of(object: &Value, paths: &ScalePaths) -> Value {
     let number = |pointer: &str| object.pointer(pointer).and_then(Value::as_i64).unwrap_or(0);
-    let selector = match object.pointer(paths.selector) {
+    let selector = match paths.selector.as_ref().and_then(|p| object.pointer(p)) {
         Some(Value::String(text)) => text.clone(),
         Some(selector) => selector_text(selector),
         None => String::new(),
@@ -106,12 +118,12 @@ fn scale_of(object: &Value, paths: ScalePaths) -> Value {
             "name": from.at("/name"), "namespace": from.at("/namespace"), "uid": from.at("/uid"),
             "resourceVersion": from.at("/resourceVersion"), "creationTimestamp": from.at("/creationTimestamp"),
         },
-        "spec": {"replicas": number(paths.spec_replicas)},
-        "status": {"replicas": number(paths.status_replicas), "selector": selector},
+        "spec": {"replicas": number(&paths.spec_replicas)},
+        "status": {"replicas": number(&paths.status_replicas), "selector": selector},
     })
 }
 
-fn shown(object: &Value, paths: ScalePaths, warnings: &[String]) -> Response {
+fn shown(object: &Value, paths: &ScalePaths, warnings: &[String]) -> Response {
     let scale = scale_of(object, paths).to_string();
     let mut response = (StatusCode::OK, render::JSON, scale).into_response();
     add_warnings(&mut response, warnings);

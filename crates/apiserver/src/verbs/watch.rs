@@ -14,7 +14,6 @@ use bytes::Bytes;
 use futures::stream;
 use http::StatusCode;
 use serde_json::{Value, json};
-use serin_api::kinds::Kind;
 use tokio::sync::watch::Receiver;
 use tokio::time::{Instant, sleep_until};
 
@@ -22,6 +21,7 @@ use crate::accept::{self, View};
 use crate::listen::Endless;
 use crate::options::ListOptions;
 use crate::render::{self, Item, TableOptions};
+use crate::resource::Resource;
 use crate::selector::Selector;
 use crate::server::{ApiServer, Call, Clock};
 use crate::status::Refusal;
@@ -51,7 +51,7 @@ struct Watch {
     shared: Arc<Shared>,
     clock: Clock,
     committed: Receiver<u64>,
-    kind: &'static Kind,
+    kind: Arc<Resource>,
     prefix: String,
     selector: Selector,
     view: View,
@@ -87,7 +87,7 @@ impl Watch {
             committed: server.store.subscribe(),
             shared: Arc::clone(server.store.shared()),
             clock: Arc::clone(&server.clock),
-            kind: call.target.kind,
+            kind: Arc::clone(&call.target.kind),
             prefix: call.target.prefix(),
             selector: options.selector,
             view,
@@ -208,7 +208,7 @@ impl Watch {
         self.table.headings = false;
         render::object(
             self.view,
-            self.kind,
+            &self.kind,
             &Item::Stored(Arc::clone(record)),
             table,
         )
@@ -216,7 +216,7 @@ impl Watch {
 
     fn bookmark(&self, metadata: Value) -> Bytes {
         let (kind, version) = match self.view {
-            View::Plain => (self.kind.kind, self.kind.api_version()),
+            View::Plain => (self.kind.kind.as_str(), self.kind.api_version()),
             View::Metadata => ("PartialObjectMetadata", "meta.k8s.io/v1".to_owned()),
             View::Table => ("Table", "meta.k8s.io/v1".to_owned()),
         };

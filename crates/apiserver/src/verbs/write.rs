@@ -71,7 +71,7 @@ pub(super) async fn create_object(
                 server,
                 &named,
                 Expect::Absent,
-                Op::Put(Draft::new(&outcome)),
+                Op::Put(Draft::new(&target.kind.as_stored(outcome))),
             )
             .await
             {
@@ -112,8 +112,8 @@ pub(super) async fn patch(server: &ApiServer, call: Call) -> Result<Response, Re
         return answer_written(server, &call, written);
     }
     let patch = read_patch(media, &call.body)?;
-    let kind = call.target.kind;
-    let change = |old: &Value| patch.apply(kind, old).map_err(|e| refuse_patch(&e));
+    let kind = Arc::clone(&call.target.kind);
+    let change = |old: &Value| patch.apply(&kind, old).map_err(|e| refuse_patch(&e));
     let written = modify(
         server,
         &call.target,
@@ -177,7 +177,7 @@ pub(super) async fn decide(
     for _ in 0..TRIES {
         let record = server.store.get(&target.key());
         let record = record.ok_or_else(|| Refusal::not_found(target.subject()))?;
-        let Admitted { outcome, warnings } = decision(&record.value())?;
+        let Admitted { outcome, warnings } = decision(&target.kind.as_served(record.value()))?;
         let removed = matches!(outcome, Next::Remove(_));
         let item = match outcome {
             Next::Same => Item::Stored(record),
@@ -186,7 +186,7 @@ pub(super) async fn decide(
                 server,
                 target,
                 Expect::Version(record.rv),
-                Op::Put(Draft::new(&object)),
+                Op::Put(Draft::new(&target.kind.as_stored(object))),
             )
             .await
             {
@@ -198,7 +198,7 @@ pub(super) async fn decide(
                 server,
                 target,
                 Expect::Version(record.rv),
-                Op::Remove(Draft::new(&object)),
+                Op::Remove(Draft::new(&target.kind.as_stored(object))),
             )
             .await
             {

@@ -12,3 +12,4 @@ mod http;
 mod kubectl;
 mod support;
 mod verbs;
+mod versions;

@@ -3,8 +3,8 @@
 
 use std::collections::BTreeMap;
 
+use crate::resource::Resource;
 use serde_json::{Map, Value, json};
-use serin_api::kinds::Kind;
 
 use crate::patch::keys::{self, Merge};
 
@@ -18,7 +18,7 @@ pub(super) struct Owned {
 
 impl Owned {
     /// The fields that a configuration sets.
-    pub(super) fn of(kind: &Kind, config: &Value) -> Self {
+    pub(super) fn of(kind: &Resource, config: &Value) -> Self {
         let mut path = Vec::new();
         match config {
             Value::Object(_) => of_value(kind, &mut path, config),
@@ -158,7 +158,7 @@ impl Owned {
     }
 }
 
-fn of_value(kind: &Kind, path: &mut Vec<String>, value: &Value) -> Owned {
+fn of_value(kind: &Resource, path: &mut Vec<String>, value: &Value) -> Owned {
     let below: BTreeMap<String, Owned> = match value {
         Value::Object(map) => {
             let fields = map.iter().filter(|(_, v)| !v.is_null());

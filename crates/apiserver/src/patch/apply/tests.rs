@@ -2,8 +2,8 @@ use super::*;
 
 const NOW: Timestamp = Timestamp::UNIX_EPOCH;
 
-fn deployment() -> &'static Kind {
-    serin_api::kinds::find("apps", "v1", "Deployment").unwrap()
+fn deployment() -> Resource {
+    crate::resource::tests::of_kind("Deployment")
 }
 
 fn by(name: &str) -> Manager<'_> {
@@ -14,7 +14,7 @@ fn by(name: &str) -> Manager<'_> {
 }
 
 fn applied(live: Option<&Value>, config: &Value, manager: &str) -> Value {
-    apply(deployment(), live, config, by(manager), false, NOW).unwrap()
+    apply(&deployment(), live, config, by(manager), false, NOW).unwrap()
 }
 
 fn container(fields: Value) -> Value {
@@ -86,7 +86,7 @@ fn what_another_set_too_stays() {
 fn another_value_is_a_conflict_unless_forced() {
     let once = applied(None, &container(json!({"name": "a", "image": "1"})), "a");
     let config = container(json!({"name": "a", "image": "2"}));
-    let conflicts = apply(deployment(), Some(&once), &config, by("b"), false, NOW).unwrap_err();
+    let conflicts = apply(&deployment(), Some(&once), &config, by("b"), false, NOW).unwrap_err();
     assert_eq!(
         conflicts,
         [Conflict {
@@ -94,7 +94,7 @@ fn another_value_is_a_conflict_unless_forced() {
             field: ".spec.template.spec.containers[name=\"a\"].image".into()
         }]
     );
-    let forced = apply(deployment(), Some(&once), &config, by("b"), true, NOW).unwrap();
+    let forced = apply(&deployment(), Some(&once), &config, by("b"), true, NOW).unwrap();
     assert_eq!(without_entries(forced.clone()), config);
     // The first applier has lost the image: leaving it out now removes nothing.
     let left = applied(Some(&forced), &container(json!({"name": "a"})), "a");
