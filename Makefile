@@ -21,7 +21,7 @@ endef
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo build test lint fmt clippy tidy doc deny unit e2e bench tools skipped clean
+.PHONY: help demo build test lint fmt clippy tidy doc deny unit e2e bench bench-gateway tools skipped clean
 
 help: ## List what there is
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -61,6 +61,9 @@ unit:
 
 e2e: tools ## The tests that drive the real binary
 	$(call step,end-to-end tests,$(CARGO) test --package serin $(LOCKED) --test '*')
+
+bench-gateway: ## The gateway beside nginx and HAProxy: CPU for each request, latency, memory (some minutes)
+	$(call step,the gateway beside nginx and HAProxy,$(CARGO) bench --package serin-gateway $(LOCKED) --bench proxies)
 
 bench: ## The benchmarks
 	$(call step,benchmarks,$(CARGO) bench --workspace $(LOCKED))

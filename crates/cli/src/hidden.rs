@@ -40,9 +40,13 @@ fn keeper(options: &[OsString]) -> Result<(), CliError> {
         .map_err(|error| CliError::failed(format!("cannot find the program that runs: {error}")))?;
     let mut config =
         KeeperConfig::load(Path::new(home), program).map_err(|error| failed(&error))?;
-    let listen = addresses(options)?;
+    let listen = addresses(options, "--listen")?;
     if !listen.is_empty() {
         config.listen = listen;
+    }
+    let tls_listen = addresses(options, "--tls-listen")?;
+    if !tls_listen.is_empty() {
+        config.tls_listen = tls_listen;
     }
     serin_gateway::keeper_main(&config).map_err(|error| failed(&error))
 }
@@ -65,17 +69,17 @@ fn value<'a>(options: &'a [OsString], name: &str) -> Result<&'a OsString, CliErr
         .ok_or_else(|| CliError::new(Exit::Usage, format!("{name} is missing")))
 }
 
-/// The values behind each `--listen`.
-fn addresses(options: &[OsString]) -> Result<Vec<SocketAddr>, CliError> {
+/// The values behind each option of a name.
+fn addresses(options: &[OsString], name: &str) -> Result<Vec<SocketAddr>, CliError> {
     let pairs = options.iter().zip(options.iter().skip(1));
     pairs
-        .filter(|(option, _)| *option == "--listen")
+        .filter(|(option, _)| *option == name)
         .map(|(_, address)| {
             let parsed = address.to_str().and_then(|text| text.parse().ok());
             parsed.ok_or_else(|| {
                 CliError::new(
                     Exit::Usage,
-                    format!("--listen {}: no address", address.display()),
+                    format!("{name} {}: no address", address.display()),
                 )
             })
         })
@@ -101,7 +105,7 @@ mod tests {
         .collect();
         assert_eq!(value(&options, "--home").unwrap(), "/h");
         assert!(value(&options, "--dir").is_err());
-        let all: Vec<String> = addresses(&options)
+        let all: Vec<String> = addresses(&options, "--listen")
             .unwrap()
             .iter()
             .map(ToString::to_string)

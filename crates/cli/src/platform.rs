@@ -54,6 +54,8 @@ pub(crate) struct Options {
     pub(crate) gateway: bool,
     /// Where the gateway listens; empty for what its own settings say.
     pub(crate) gateway_listen: Vec<SocketAddr>,
+    /// Where the gateway speaks TLS; empty for what its own settings say.
+    pub(crate) gateway_tls_listen: Vec<SocketAddr>,
     /// What image names stand for.
     pub(crate) bundles: Bundles,
     /// The `serin` executable, of which shims and the gateway are started.
@@ -176,7 +178,8 @@ impl Platform {
                 source,
             })?;
         if options.gateway {
-            check_gateway_ports(&home, &options.gateway_listen).await?;
+            let asked = [&options.gateway_listen[..], &options.gateway_tls_listen].concat();
+            check_gateway_ports(&home, &asked).await?;
         }
         let store = open(home.state_db()).await?;
         let logs = logs::NodeLogs {
@@ -224,6 +227,7 @@ fn start_parts(parts: &mut JoinSet<()>, options: &Options, api: &Router, stop: &
         let gateway = Gateway {
             home: options.home.clone(),
             listen: options.gateway_listen.clone(),
+            tls_listen: options.gateway_tls_listen.clone(),
             program: options.program.clone(),
         };
         parts.spawn(gateway.keep(stop.clone()));

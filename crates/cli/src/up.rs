@@ -32,6 +32,9 @@ pub(crate) struct UpArgs {
     /// Where the gateway listens; may be given several times [default: 127.0.0.1:8080]
     #[arg(long, value_name = "ADDRESS", conflicts_with = "no_gateway")]
     gateway_listen: Vec<SocketAddr>,
+    /// Where the gateway speaks TLS; may be given several times; certificates come from the Secrets that Ingresses name
+    #[arg(long, value_name = "ADDRESS", conflicts_with = "no_gateway")]
+    gateway_tls_listen: Vec<SocketAddr>,
     /// Without a gateway
     #[arg(long)]
     no_gateway: bool,
@@ -82,6 +85,7 @@ fn options(context: &Context, args: &UpArgs, images: &Images) -> Result<Options,
         listen: args.listen,
         gateway: !args.no_gateway,
         gateway_listen: args.gateway_listen.clone(),
+        gateway_tls_listen: args.gateway_tls_listen.clone(),
         bundles: images.bundles()?,
         program,
     })
@@ -153,10 +157,13 @@ async fn tell_gateway(context: &Context, asked: &[SocketAddr]) -> Result<(), Cli
         ));
         return Ok(());
     };
-    for address in &info.listen {
+    let plain = info.listen.iter().map(|address| ("http", address));
+    let tls = info.tls_listen.iter().map(|address| ("https", address));
+    for (scheme, address) in plain.chain(tls) {
+        let address = reachable(*address);
         context
             .printer
-            .result(format!("  gateway     http://{}", reachable(*address)))?;
+            .result(format!("  gateway     {scheme}://{address}"))?;
     }
     let elsewhere = asked
         .iter()
@@ -180,6 +187,9 @@ fn background_arguments(context: &Context, args: &UpArgs) -> Vec<std::ffi::OsStr
     all.extend(["--listen".into(), args.listen.to_string().into()]);
     for address in &args.gateway_listen {
         all.extend(["--gateway-listen".into(), address.to_string().into()]);
+    }
+    for address in &args.gateway_tls_listen {
+        all.extend(["--gateway-tls-listen".into(), address.to_string().into()]);
     }
     if args.no_gateway {
         all.push("--no-gateway".into());

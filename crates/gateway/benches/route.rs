@@ -5,8 +5,8 @@ use http::HeaderMap;
 use serin_gateway::live::{live_for_bench, route_once};
 use serin_gateway::names::{ObjectName, Source, SourceKind};
 use serin_gateway::table::{
-    Backend, EndpointEntry, HeaderChanges, HostMatch, PathMatch, PortEntry, PortRef, RequestMatch,
-    RouteTable, Rule, ServiceEntry,
+    Backend, EndpointEntry, HeaderChanges, HostMatch, PathMatch, PortEntry, PortRef, Protocol,
+    RequestMatch, RouteTable, Rule, ServiceEntry,
 };
 
 fn main() {
@@ -24,6 +24,7 @@ fn table(routes: u32) -> RouteTable {
     let port = PortEntry {
         name: String::new(),
         port: 80,
+        protocol: Protocol::Http1,
         endpoints: endpoints.collect(),
     };
     let entry = ServiceEntry {

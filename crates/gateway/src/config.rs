@@ -1,5 +1,6 @@
 //! The settings of the gateway and of its keeper: `$SERIN_HOME/gateway/config.json`, every field of which may be absent.
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -17,6 +18,20 @@ pub struct GatewayConfig {
     pub home: PathBuf,
     /// Where HTTP is served, when no keeper hands over sockets; port 0 takes a free one.
     pub listen: Vec<SocketAddr>,
+    /// Where HTTPS is served. Certificates come from `certificates` and from the Secrets that Ingresses name.
+    pub tls_listen: Vec<SocketAddr>,
+    /// Certificates in files, read again when they change.
+    pub certificates: Vec<CertificateFiles>,
+    /// Whether plain requests of every host are sent to HTTPS, beside those of the hosts that an Ingress has a certificate for.
+    pub redirect_to_https: bool,
+    /// Whether a load balancer in front of the gateway says who the client is by the PROXY protocol (version 1 or 2). Every
+    /// connection must then begin with it.
+    pub proxy_protocol: bool,
+    /// How many proxies in front of the gateway are believed about the client (`X-Forwarded-*`, `Forwarded`). With 0 what a client
+    /// says of itself is taken away.
+    pub trusted_hops: usize,
+    /// Whether instances get `Forwarded` (RFC 7239) beside `X-Forwarded-*`.
+    pub forwarded: bool,
     /// Where `/metrics` and the other admin pages are served over TCP, beside the unix socket. `None`: nowhere. They are not
     /// protected, so keep it on loopback.
     pub admin_listen: Option<SocketAddr>,
@@ -45,6 +60,12 @@ impl Default for GatewayConfig {
         Self {
             home: PathBuf::new(),
             listen: vec![SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080)],
+            tls_listen: Vec::new(),
+            certificates: Vec::new(),
+            redirect_to_https: false,
+            proxy_protocol: false,
+            trusted_hops: 0,
+            forwarded: false,
             admin_listen: None,
             kubeconfig: None,
             ingress_class: None,
@@ -57,6 +78,19 @@ impl Default for GatewayConfig {
             stop_grace_ms: 10_000,
         }
     }
+}
+
+/// A certificate in two files, as PEM.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct CertificateFiles {
+    /// The hosts that it is for, `*.DOMAIN` for every one a label below. Empty: every host that no other certificate is for.
+    #[serde(default)]
+    pub hosts: BTreeSet<String>,
+    /// The certificate and those between it and the root. A relative path is below the state directory.
+    pub certificate: PathBuf,
+    /// Its key.
+    pub key: PathBuf,
 }
 
 /// A settings file that cannot be used.
@@ -123,6 +157,8 @@ pub struct KeeperConfig {
     pub home: PathBuf,
     /// Where HTTP is served; port 0 takes a free one.
     pub listen: Vec<SocketAddr>,
+    /// Where HTTPS is served.
+    pub tls_listen: Vec<SocketAddr>,
     /// The program of the child, mostly the one that runs.
     pub program: PathBuf,
     /// Its arguments: `gateway --home DIR`.
@@ -142,6 +178,7 @@ impl KeeperConfig {
             home: home.to_owned(),
             stop_grace: gateway.stop_grace() + Duration::from_secs(5),
             listen: gateway.listen,
+            tls_listen: gateway.tls_listen,
             program,
             arguments: vec!["gateway".into(), "--home".into(), home.into()],
         })

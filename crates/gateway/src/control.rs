@@ -14,6 +14,7 @@ use crate::live::{Lasting, LiveTable};
 use crate::lower::{LowerOptions, lower};
 use crate::proxy::Shared;
 use crate::table::RouteTable;
+use crate::tls::{self, CertificateTable, Files};
 use crate::watch::{Input, World};
 
 mod writer;
@@ -22,6 +23,9 @@ use writer::Writer;
 
 /// Events that are taken in before one table is made of them.
 const MOST_AT_ONCE: usize = 1024;
+
+/// How often it is looked whether files of certificates have changed.
+const FILES_EVERY_SECONDS: u64 = 5;
 
 /// What the control loop works on.
 pub(crate) struct Control {
@@ -33,6 +37,10 @@ pub(crate) struct Control {
     world: World,
     table: Arc<RouteTable>,
     saved: watch::Sender<Arc<RouteTable>>,
+    /// From Secrets.
+    certificates: CertificateTable,
+    saved_certificates: watch::Sender<Arc<CertificateTable>>,
+    files: Files,
     writer: Writer,
 }
 
@@ -53,6 +61,9 @@ impl Control {
             world: World::default(),
             table: Arc::default(),
             saved: watch::Sender::new(Arc::default()),
+            certificates: CertificateTable::default(),
+            saved_certificates: watch::Sender::default(),
+            files: Files::default(),
             writer: Writer::default(),
         }
     }
@@ -73,6 +84,31 @@ impl Control {
     /// The tables that are to be kept on disk.
     pub(crate) fn to_save(&self) -> watch::Receiver<Arc<RouteTable>> {
         self.saved.subscribe()
+    }
+
+    /// The certificates of Secrets that are to be kept on disk.
+    pub(crate) fn certificates_to_save(&self) -> watch::Receiver<Arc<CertificateTable>> {
+        self.saved_certificates.subscribe()
+    }
+
+    /// Certificates of files, which go before those of Secrets.
+    pub(crate) fn set_files(&mut self, files: Files) {
+        self.files = files;
+        self.show_certificates();
+    }
+
+    /// Certificates of Secrets.
+    pub(crate) fn set_certificates(&mut self, certificates: CertificateTable) {
+        self.certificates = certificates;
+        self.show_certificates();
+    }
+
+    fn show_certificates(&self) {
+        for problem in &self.files.problems {
+            tracing::warn!("{problem}");
+        }
+        let tables = [&self.files.table, &self.certificates];
+        self.shared.tls.certificates.set(tables);
     }
 
     /// The table in use.
@@ -131,7 +167,22 @@ impl Control {
             return;
         }
         let lowered = lower(&self.world.objects, &self.table, &self.options);
-        self.tell_problems(lowered.problems.iter().map(ToString::to_string).collect());
+        let (certificates, wrong) =
+            tls::lower(&self.world.objects, &self.certificates, &self.options);
+        let problems = lowered
+            .problems
+            .iter()
+            .chain(&wrong)
+            .map(ToString::to_string);
+        self.tell_problems(
+            problems
+                .chain(self.files.problems.iter().cloned())
+                .collect(),
+        );
+        if certificates != self.certificates {
+            self.set_certificates(certificates.clone());
+            self.saved_certificates.send_replace(Arc::new(certificates));
+        }
         if lowered.table != *self.table {
             self.swap(lowered.table);
             self.saved.send_replace(Arc::clone(&self.table));
@@ -164,6 +215,9 @@ impl Control {
 
     fn tick(&mut self, second: u64) {
         self.pages.registry.tick(second);
+        if second.is_multiple_of(FILES_EVERY_SECONDS) && self.files.refresh() {
+            self.show_certificates();
+        }
         let in_flight = self.lasting.instances.in_flight_in_all();
         self.pages.in_flight.store(in_flight, Ordering::Relaxed);
     }
@@ -180,7 +234,7 @@ async fn sleep_until(at: Option<Instant>) {
 /// Saves the last table when the process ends, if the task that saves has not come to it.
 pub(crate) fn save_last(home: &Path, table: &RouteTable) {
     if *table != RouteTable::default()
-        && let Err(error) = crate::disk::save(home, table)
+        && let Err(error) = crate::disk::save(&crate::disk::routes(home), table)
     {
         tracing::error!(%error, "the routes cannot be written to disk");
     }

@@ -1,16 +1,17 @@
-//! The last good table on disk: `gateway/routes.json`.
+//! What is kept on disk, so that a gateway starts and serves with no control plane: the last good table in
+//! `gateway/routes.json`, and the last good certificates in `gateway/certificates.json`.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
-use crate::table::RouteTable;
 use crate::unix;
 
-/// Changes when an older program could not read the file any more.
+/// Changes when an older program could not read a file any more.
 const FORMAT: u32 = 1;
 /// The least time between two writes.
 const PAUSE: Duration = Duration::from_millis(300);
@@ -21,50 +22,54 @@ struct Saved<T> {
     table: T,
 }
 
-pub(crate) fn path(home: &Path) -> PathBuf {
+pub(crate) fn routes(home: &Path) -> PathBuf {
     home.join("gateway").join("routes.json")
 }
 
-/// The last good table; `None` when there is none or it cannot be read, which is logged and never fatal.
-pub(crate) fn load(home: &Path) -> Option<RouteTable> {
-    let path = path(home);
-    let bytes = match std::fs::read(&path) {
+/// Readable by this user alone, as every file that is written here: it has keys in it.
+pub(crate) fn certificates(home: &Path) -> PathBuf {
+    home.join("gateway").join("certificates.json")
+}
+
+/// What was last good; `None` when there is none or it cannot be read, which is logged and never fatal.
+pub(crate) fn load<T: DeserializeOwned>(path: &Path) -> Option<T> {
+    let bytes = match std::fs::read(path) {
         Ok(bytes) => bytes,
         Err(error) => {
             if error.kind() != std::io::ErrorKind::NotFound {
-                tracing::error!(path = %path.display(), %error, "the last good routes cannot be read; starting without routes");
+                tracing::error!(path = %path.display(), %error, "what was last good cannot be read; starting without it");
             }
             return None;
         }
     };
-    match serde_json::from_slice::<Saved<RouteTable>>(&bytes) {
+    match serde_json::from_slice::<Saved<T>>(&bytes) {
         Ok(saved) if saved.format == FORMAT => Some(saved.table),
         Ok(saved) => {
-            tracing::error!(
-                format = saved.format,
-                "the last good routes are of another format; starting without routes"
-            );
+            tracing::error!(path = %path.display(), format = saved.format, "what was last good is of another format; starting without it");
             None
         }
         Err(error) => {
-            tracing::error!(path = %path.display(), %error, "the last good routes are corrupt; starting without routes");
+            tracing::error!(path = %path.display(), %error, "what was last good is corrupt; starting without it");
             None
         }
     }
 }
 
-/// Writes the table, whole or not at all.
-pub(crate) fn save(home: &Path, table: &RouteTable) -> std::io::Result<()> {
+/// Writes it, whole or not at all.
+pub(crate) fn save<T: Serialize>(path: &Path, table: &T) -> std::io::Result<()> {
     let saved = Saved {
         format: FORMAT,
         table,
     };
-    unix::write_whole(&path(home), &serde_json::to_vec(&saved)?)
+    unix::write_whole(path, &serde_json::to_vec(&saved)?)
 }
 
-/// Writes each table that comes, the latest only when they come faster than they can be written. A failure is logged and tried
-/// again with the next table or after a second.
-pub(crate) async fn keep(home: PathBuf, mut tables: watch::Receiver<Arc<RouteTable>>) {
+/// Writes each value that comes, the latest only when they come faster than they can be written. A failure is logged and tried
+/// again with the next one or after a second.
+pub(crate) async fn keep<T>(path: PathBuf, mut tables: watch::Receiver<Arc<T>>)
+where
+    T: Serialize + Send + Sync + 'static,
+{
     let mut is_behind = false;
     loop {
         if is_behind {
@@ -73,11 +78,11 @@ pub(crate) async fn keep(home: PathBuf, mut tables: watch::Receiver<Arc<RouteTab
             return;
         }
         let table = Arc::clone(&tables.borrow_and_update());
-        let home = home.clone();
-        let written = tokio::task::spawn_blocking(move || save(&home, &table)).await;
+        let to = path.clone();
+        let written = tokio::task::spawn_blocking(move || save(&to, &*table)).await;
         let failed = !matches!(written, Ok(Ok(())));
         if failed && !is_behind {
-            tracing::error!(result = ?written, "the routes cannot be written to disk; they are served, but a restart would not find them");
+            tracing::error!(path = %path.display(), result = ?written, "cannot be written; it is served, but a restart would not find it");
         }
         is_behind = failed;
         tokio::time::sleep(PAUSE).await;
@@ -87,25 +92,27 @@ pub(crate) async fn keep(home: PathBuf, mut tables: watch::Receiver<Arc<RouteTab
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::table::RouteTable;
 
     #[test]
     fn what_is_saved_is_loaded_and_what_is_corrupt_is_not() {
         let home = tempfile::tempdir().unwrap();
-        assert_eq!(load(home.path()), None);
+        let path = routes(home.path());
+        assert_eq!(load::<RouteTable>(&path), None);
         let mut table = RouteTable::default();
         table.services.insert(
             crate::names::ObjectName::new("default", "web"),
             Default::default(),
         );
-        save(home.path(), &table).unwrap();
-        assert_eq!(load(home.path()), Some(table));
-        std::fs::write(path(home.path()), b"{\"format\":1,\"table\":{\"ru").unwrap();
-        assert_eq!(load(home.path()), None);
+        save(&path, &table).unwrap();
+        assert_eq!(load(&path), Some(table));
+        std::fs::write(&path, b"{\"format\":1,\"table\":{\"ru").unwrap();
+        assert_eq!(load::<RouteTable>(&path), None);
         std::fs::write(
-            path(home.path()),
+            &path,
             b"{\"format\":2,\"table\":{\"rules\":[],\"services\":{},\"routes\":{}}}",
         )
         .unwrap();
-        assert_eq!(load(home.path()), None);
+        assert_eq!(load::<RouteTable>(&path), None);
     }
 }

@@ -20,6 +20,9 @@ pub struct GatewayInfo {
     pub pid: u32,
     /// Where it serves HTTP.
     pub listen: Vec<SocketAddr>,
+    /// Where it serves HTTPS.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tls_listen: Vec<SocketAddr>,
 }
 
 pub(crate) fn info_path(home: &Path) -> PathBuf {

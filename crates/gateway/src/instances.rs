@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use tokio::sync::Notify;
 
-use crate::table::{EndpointEntry, RouteTable};
+use crate::table::{EndpointEntry, Protocol, RouteTable};
 
 const CLOSED: usize = 1 << (usize::BITS - 1);
 
@@ -71,6 +71,7 @@ pub(crate) struct Endpoint {
     /// Unlike the address never used again, so a connection is never taken for one to another pod with the same address.
     pub(crate) id: u64,
     pub(crate) address: SocketAddr,
+    pub(crate) protocol: Protocol,
     pub(crate) instance: Arc<Instance>,
     /// Milliseconds since the start of the process until which others are preferred; it could not be reached.
     pub(crate) suspect_until: AtomicU64,
@@ -81,7 +82,7 @@ pub(crate) struct Endpoint {
 pub(crate) struct Instances {
     drained: Arc<Notify>,
     instances: HashMap<String, Arc<Instance>>,
-    endpoints: HashMap<(String, SocketAddr), Arc<Endpoint>>,
+    endpoints: HashMap<(String, SocketAddr, Protocol), Arc<Endpoint>>,
     next_id: u64,
 }
 
@@ -97,8 +98,8 @@ impl Instances {
     }
 
     /// The state of an endpoint, the same one for as long as a table has it.
-    pub(crate) fn endpoint(&mut self, entry: &EndpointEntry) -> Arc<Endpoint> {
-        let key = (entry.instance.clone(), entry.address);
+    pub(crate) fn endpoint(&mut self, entry: &EndpointEntry, protocol: Protocol) -> Arc<Endpoint> {
+        let key = (entry.instance.clone(), entry.address, protocol);
         if let Some(known) = self.endpoints.get(&key) {
             return Arc::clone(known);
         }
@@ -108,6 +109,7 @@ impl Instances {
         let endpoint = Arc::new(Endpoint {
             id: self.next_id,
             address: entry.address,
+            protocol,
             instance,
             suspect_until: AtomicU64::new(0),
         });
@@ -140,7 +142,7 @@ impl Instances {
             .map(|e| (e.instance.as_str(), e.address))
             .collect();
         self.endpoints
-            .retain(|(name, address), _| present.contains(&(name.as_str(), *address)));
+            .retain(|(name, address, _), _| present.contains(&(name.as_str(), *address)));
     }
 
     /// The requests in flight to an instance by its uid.

@@ -4,7 +4,6 @@
 //! next to nothing, so that nothing in it can fail. If it dies, its gateway serves on. Absent on purpose: it knows no routes.
 
 use std::io;
-use std::net::TcpListener;
 use std::os::fd::{AsFd, OwnedFd};
 use std::process::ExitStatus;
 use std::time::{Duration, Instant};
@@ -16,8 +15,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::config::KeeperConfig;
 use crate::info::{self, GatewayInfo};
-use crate::ports::{self, BindError};
-use crate::process::addresses;
+use crate::ports::{self, BindError, Listener, Scheme};
 
 /// The first descriptor of the socket hand-over, as systemd has it.
 const FIRST_DESCRIPTOR: i32 = 3;
@@ -66,7 +64,7 @@ pub fn keeper_main(config: &KeeperConfig) -> Result<(), KeeperError> {
 }
 
 async fn keep(config: &KeeperConfig) -> Result<(), KeeperError> {
-    if config.listen.is_empty() {
+    if config.listen.is_empty() && config.tls_listen.is_empty() {
         return Err(KeeperError::NoAddress);
     }
     let mut terminate = signal(SignalKind::terminate()).map_err(system("listen for signals"))?;
@@ -76,7 +74,10 @@ async fn keep(config: &KeeperConfig) -> Result<(), KeeperError> {
         _ = terminate.recv() => return Ok(()),
         _ = interrupt.recv() => return Ok(()),
     };
-    let listen = addresses(&listeners).map_err(system("read the address of a socket"))?;
+    let address = system("read the address of a socket");
+    let listen = ports::addresses(&listeners, Scheme::Http);
+    let tls_listen = ports::addresses(&listeners, Scheme::Https);
+    let (listen, tls_listen) = listen.and_then(|l| Ok((l, tls_listen?))).map_err(address)?;
     let mut quick_deaths = 0;
     loop {
         let mut child = start(config, &listeners).map_err(system("start the gateway"))?;
@@ -85,6 +86,7 @@ async fn keep(config: &KeeperConfig) -> Result<(), KeeperError> {
             keeper_pid: Some(std::process::id()),
             pid: child.id().unwrap_or_default(),
             listen: listen.clone(),
+            tls_listen: tls_listen.clone(),
         };
         if let Err(error) = info::write(&config.home, &info) {
             tracing::error!(%error, "run/gateway.json cannot be written");
@@ -127,10 +129,10 @@ fn told(status: io::Result<ExitStatus>) -> String {
 }
 
 /// Binds the addresses. When a gateway of this home still serves them, whose own keeper has died, waits for its end.
-async fn bind(config: &KeeperConfig) -> Result<Vec<TcpListener>, KeeperError> {
+async fn bind(config: &KeeperConfig) -> Result<Vec<Listener>, KeeperError> {
     let mut has_told = false;
     loop {
-        let error = match ports::bind_all(&config.listen) {
+        let error = match ports::bind_all(&config.listen, &config.tls_listen) {
             Ok(listeners) => return Ok(listeners),
             Err(error) => error,
         };
@@ -153,18 +155,18 @@ async fn bind(config: &KeeperConfig) -> Result<Vec<TcpListener>, KeeperError> {
     }
 }
 
-fn start(config: &KeeperConfig, listeners: &[TcpListener]) -> io::Result<Child> {
+fn start(config: &KeeperConfig, listeners: &[Listener]) -> io::Result<Child> {
     let clones = listeners
         .iter()
-        .map(|listener| listener.as_fd().try_clone_to_owned());
+        .map(|listener| listener.socket.as_fd().try_clone_to_owned());
     let clones = clones.collect::<io::Result<Vec<OwnedFd>>>()?;
     let mut command = Command::new(&config.program);
     command
         .args(&config.arguments)
         .env("LISTEN_FDS", clones.len().to_string())
+        .env("LISTEN_FDNAMES", names(listeners))
         .env_remove("LISTEN_PID")
         .env_remove("LISTEN_FDS_FIRST_FD")
-        .env_remove("LISTEN_FDNAMES")
         .stdin(std::process::Stdio::null());
     let mappings = (FIRST_DESCRIPTOR..).zip(clones);
     let mappings = mappings.map(|(child_fd, parent_fd)| FdMapping {
@@ -174,6 +176,12 @@ fn start(config: &KeeperConfig, listeners: &[TcpListener]) -> io::Result<Child> 
     let mapped = command.fd_mappings(mappings.collect());
     mapped.map_err(io::Error::other)?;
     command.spawn()
+}
+
+/// What is spoken on each socket, as systemd names descriptors.
+fn names(listeners: &[Listener]) -> String {
+    let words: Vec<&str> = listeners.iter().map(|l| l.scheme.word()).collect();
+    words.join(":")
 }
 
 /// Asks the gateway to stop, and ends it when it has not after `grace`.

@@ -28,6 +28,7 @@ mod proxy;
 mod series;
 #[cfg(test)]
 mod testing;
+mod tls;
 mod unix;
 mod watch;
 mod worker;

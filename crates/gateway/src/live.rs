@@ -264,7 +264,7 @@ fn live_backend(
         .endpoints
         .iter()
         .map(|entry| LiveEndpoint {
-            endpoint: lasting.instances.endpoint(entry),
+            endpoint: lasting.instances.endpoint(entry, port.protocol),
             series: lasting.registry.series(SeriesKey {
                 route: route.clone(),
                 service: service.clone(),

@@ -22,12 +22,15 @@ mod ingress;
 mod service;
 
 pub(crate) use http_route::{is_ours, whole_regex};
+pub(crate) use ingress::is_taken as takes_ingress;
 
 /// What the operator set.
 #[derive(Clone, Debug, Default)]
 pub struct LowerOptions {
     /// The class of Ingresses to take; `None` takes every class and those without one.
     pub ingress_class: Option<String>,
+    /// Whether there is an address where TLS is spoken.
+    pub has_tls: bool,
 }
 
 /// What came of the objects.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use k8s_openapi::NamespaceResourceScope;
-use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::api::core::v1::{Secret, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::Ingress;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
@@ -25,6 +25,8 @@ pub struct Objects {
     pub ingresses: BTreeMap<ObjectName, Ingress>,
     /// HTTPRoutes.
     pub routes: BTreeMap<ObjectName, HTTPRoute>,
+    /// Secrets of type `kubernetes.io/tls`.
+    pub secrets: BTreeMap<ObjectName, Secret>,
     /// Pods, of which only identity and end are kept.
     pub pods: BTreeMap<ObjectName, PodLife>,
 }

@@ -46,9 +46,59 @@ impl std::fmt::Display for Holder {
     }
 }
 
+/// What the clients of a socket speak.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Scheme {
+    Http,
+    Https,
+}
+
+impl Scheme {
+    /// The name of the descriptor when a socket is handed over.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Https => "https",
+        }
+    }
+}
+
+/// A socket that listens.
+#[derive(Debug)]
+pub(crate) struct Listener {
+    pub(crate) scheme: Scheme,
+    pub(crate) socket: TcpListener,
+}
+
+impl Listener {
+    pub(crate) fn try_clone(&self) -> io::Result<Self> {
+        Ok(Self {
+            scheme: self.scheme,
+            socket: self.socket.try_clone()?,
+        })
+    }
+}
+
 /// Binds every address, or none.
-pub(crate) fn bind_all(addresses: &[SocketAddr]) -> Result<Vec<TcpListener>, BindError> {
-    addresses.iter().map(|address| bind(*address)).collect()
+pub(crate) fn bind_all(
+    http: &[SocketAddr],
+    https: &[SocketAddr],
+) -> Result<Vec<Listener>, BindError> {
+    let http = http.iter().map(|address| (Scheme::Http, address));
+    let https = https.iter().map(|address| (Scheme::Https, address));
+    let bound = http.chain(https).map(|(scheme, address)| {
+        let socket = bind(*address)?;
+        Ok(Listener { scheme, socket })
+    });
+    bound.collect()
+}
+
+/// The addresses of the listeners of one scheme.
+pub(crate) fn addresses(listeners: &[Listener], scheme: Scheme) -> io::Result<Vec<SocketAddr>> {
+    let own = listeners
+        .iter()
+        .filter(|listener| listener.scheme == scheme);
+    own.map(|listener| listener.socket.local_addr()).collect()
 }
 
 fn bind(address: SocketAddr) -> Result<TcpListener, BindError> {

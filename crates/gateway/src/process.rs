@@ -1,7 +1,7 @@
 //! The process `serin gateway`: takes its sockets, serves the last good routes at once, then follows the API.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,8 +16,9 @@ use crate::config::GatewayConfig;
 use crate::control::{self, Control};
 use crate::info::{self, GatewayInfo};
 use crate::lower::LowerOptions;
-use crate::ports::{self, BindError};
+use crate::ports::{self, BindError, Listener, Scheme};
 use crate::proxy::{Phase, Settings, Shared};
+use crate::tls::{Files, Tls};
 use crate::{disk, unix, watch, worker};
 
 /// While it leaves, answers say `Connection: close` for so long before idle connections are closed.
@@ -66,41 +67,53 @@ fn system(what: &'static str) -> impl FnOnce(io::Error) -> GatewayError {
 pub fn gateway_main(config: &GatewayConfig) -> Result<(), GatewayError> {
     raise_descriptor_limit();
     let (listeners, is_kept) = listeners(config)?;
-    let listen = addresses(&listeners).map_err(system("read the address of a socket"))?;
-    if listen.is_empty() {
+    if listeners.is_empty() {
         return Err(GatewayError::NoAddress);
     }
+    let address = system("read the address of a socket");
+    let listen = ports::addresses(&listeners, Scheme::Http);
+    let tls_listen = ports::addresses(&listeners, Scheme::Https);
+    let (listen, tls_listen) = listen.and_then(|l| Ok((l, tls_listen?))).map_err(address)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(system("start the runtime"))?;
-    let gateway = Gateway::new(config);
+    let gateway = Gateway::new(config, tls_listen.first().map(SocketAddr::port))?;
     if !is_kept {
         let own = GatewayInfo {
             keeper_pid: None,
             pid: std::process::id(),
             listen: listen.clone(),
+            tls_listen: tls_listen.clone(),
         };
         info::write(&config.home, &own).map_err(system("write run/gateway.json"))?;
     }
-    tracing::info!(?listen, "the gateway serves");
+    tracing::info!(?listen, ?tls_listen, "the gateway serves");
     runtime.block_on(gateway.run(config, &listeners))
 }
 
 /// The sockets of the keeper, or our own; and whether there is a keeper.
-fn listeners(config: &GatewayConfig) -> Result<(Vec<TcpListener>, bool), GatewayError> {
+fn listeners(config: &GatewayConfig) -> Result<(Vec<Listener>, bool), GatewayError> {
+    // Read where the descriptors are, which are as much a part of how this process was started.
+    let names = std::env::var("LISTEN_FDNAMES").unwrap_or_default();
+    let names: Vec<&str> = names.split(':').collect();
     let mut handed = ListenFd::from_env();
-    let taken = (0..handed.len()).filter_map(|index| handed.take_tcp_listener(index).transpose());
+    let taken = (0..handed.len()).filter_map(|index| {
+        let is_https = names.get(index) == Some(&Scheme::Https.word());
+        let scheme = if is_https {
+            Scheme::Https
+        } else {
+            Scheme::Http
+        };
+        let socket = handed.take_tcp_listener(index).transpose()?;
+        Some(socket.map(|socket| Listener { scheme, socket }))
+    });
     let taken = taken.collect::<io::Result<Vec<_>>>();
     let taken = taken.map_err(system("take the sockets of the keeper"))?;
     if taken.is_empty() {
-        return Ok((ports::bind_all(&config.listen)?, false));
+        return Ok((ports::bind_all(&config.listen, &config.tls_listen)?, false));
     }
     Ok((taken, true))
-}
-
-pub(crate) fn addresses(listeners: &[TcpListener]) -> io::Result<Vec<SocketAddr>> {
-    listeners.iter().map(TcpListener::local_addr).collect()
 }
 
 /// Each connection costs one descriptor, each one to an instance two; as many as the system allows.
@@ -122,15 +135,23 @@ struct Gateway {
 }
 
 impl Gateway {
-    fn new(config: &GatewayConfig) -> Self {
+    fn new(config: &GatewayConfig, https_port: Option<u16>) -> Result<Self, GatewayError> {
         let millis = Duration::from_millis;
-        let shared = Arc::new(Shared::new(Settings {
+        let settings = Settings {
             hold: millis(config.hold_ms),
             connect_timeout: millis(config.connect_timeout_ms),
             head_timeout: millis(config.head_timeout_ms),
             client_idle: millis(config.client_idle_ms),
             max_held: config.max_held,
-        }));
+            proxy_protocol: config.proxy_protocol,
+            trusted_hops: config.trusted_hops,
+            writes_forwarded: config.forwarded,
+            https_port,
+            redirects_all: config.redirect_to_https,
+        };
+        let tls = Tls::new().map_err(io::Error::other);
+        let shared = Shared::new(settings, tls.map_err(system("make TLS ready"))?);
+        let shared = Arc::new(shared);
         let pages = Arc::new(Pages {
             shared: Arc::clone(&shared),
             registry: Arc::default(),
@@ -140,22 +161,28 @@ impl Gateway {
         });
         let options = LowerOptions {
             ingress_class: config.ingress_class.clone(),
+            has_tls: https_port.is_some(),
         };
         let mut control = Control::new(Arc::clone(&shared), Arc::clone(&pages), options);
-        if let Some(table) = disk::load(&config.home) {
+        if let Some(table) = disk::load(&disk::routes(&config.home)) {
             control.swap(table);
         }
-        Self {
+        if https_port.is_some() {
+            let known = disk::load(&disk::certificates(&config.home));
+            control.set_certificates(known.unwrap_or_default());
+            control.set_files(Files::new(&config.home, config.certificates.clone()));
+        }
+        Ok(Self {
             shared,
             pages,
             control,
-        }
+        })
     }
 
     async fn run(
         mut self,
         config: &GatewayConfig,
-        listeners: &[TcpListener],
+        listeners: &[Listener],
     ) -> Result<(), GatewayError> {
         let mut stop = Stop::new().map_err(system("listen for signals"))?;
         let (worker_ended, mut ended) = mpsc::channel::<()>(1);
@@ -167,9 +194,16 @@ impl Gateway {
             workers.push(thread.map_err(system("start a worker thread"))?);
         }
         self.serve_admin(config).await?;
-        tokio::spawn(disk::keep(config.home.clone(), self.control.to_save()));
+        let routes = disk::routes(&config.home);
+        tokio::spawn(disk::keep(routes, self.control.to_save()));
+        let certificates = disk::certificates(&config.home);
+        tokio::spawn(disk::keep(
+            certificates,
+            self.control.certificates_to_save(),
+        ));
         let (inputs, received) = mpsc::channel(MOST_INPUTS);
-        tokio::spawn(watch::feed(config.kubeconfig(), inputs));
+        let has_tls = self.shared.settings.https_port.is_some();
+        tokio::spawn(watch::feed(config.kubeconfig(), has_tls, inputs));
         let mut has_failed = false;
         let until = async {
             tokio::select! {

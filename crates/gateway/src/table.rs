@@ -182,8 +182,39 @@ pub struct PortEntry {
     pub name: String,
     /// Its number.
     pub port: u16,
+    /// What is spoken to its endpoints.
+    #[serde(default, skip_serializing_if = "Protocol::is_http1")]
+    pub protocol: Protocol,
     /// The endpoints that are ready and whose pod is not asked to go, by address.
     pub endpoints: Vec<EndpointEntry>,
+}
+
+/// What is spoken to an endpoint.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum Protocol {
+    /// HTTP/1.1.
+    #[default]
+    Http1,
+    /// HTTP/2 without TLS, by prior knowledge.
+    H2c,
+}
+
+impl Protocol {
+    /// What `appProtocol` of a port means; HTTP/1.1 when it is not set. `kubernetes.io/h2c` is the name of Kubernetes, the others
+    /// are those that meshes read.
+    pub fn of(app_protocol: Option<&str>) -> Self {
+        match app_protocol {
+            Some("kubernetes.io/h2c" | "h2c" | "http2" | "grpc") => Self::H2c,
+            _ => Self::Http1,
+        }
+    }
+
+    fn is_http1(&self) -> bool {
+        *self == Self::Http1
+    }
 }
 
 /// A place that may get requests.

@@ -23,6 +23,7 @@ pub(crate) fn objects(manifests: &str) -> Objects {
             "EndpointSlice" => drop(objects.slices.insert(name, typed(value))),
             "Ingress" => drop(objects.ingresses.insert(name, typed(value))),
             "HTTPRoute" => drop(objects.routes.insert(name, typed(value))),
+            "Secret" => drop(objects.secrets.insert(name, typed(value))),
             "Pod" => {
                 let mut pod = typed(value);
                 trim_pod(&mut pod);

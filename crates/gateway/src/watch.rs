@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use futures::stream::BoxStream;
-use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::api::core::v1::{Secret, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::Ingress;
 use kube::config::{KubeConfigOptions, Kubeconfig};
@@ -41,6 +41,7 @@ pub(crate) enum Input {
     Slice(Event<EndpointSlice>),
     Ingress(Event<Ingress>),
     Route(Event<HTTPRoute>),
+    Secret(Event<Secret>),
     Pod(Event<PodLife>),
     /// The API does not know the kind, so there are no objects of it.
     Unknown(Kind),
@@ -53,6 +54,7 @@ pub(crate) enum Kind {
     Slice,
     Ingress,
     Route,
+    Secret,
     Pod,
 }
 
@@ -64,6 +66,7 @@ pub(crate) struct World {
     slices: Feed<EndpointSlice>,
     ingresses: Feed<Ingress>,
     routes: Feed<HTTPRoute>,
+    secrets: Feed<Secret>,
     pods: Feed<PodLife>,
 }
 
@@ -119,12 +122,14 @@ impl World {
                 self.slices = Feed::default();
                 self.ingresses = Feed::default();
                 self.routes = Feed::default();
+                self.secrets = Feed::default();
                 self.pods = Feed::default();
             }
             Input::Service(event) => self.services.handle(&mut objects.services, event),
             Input::Slice(event) => self.slices.handle(&mut objects.slices, event),
             Input::Ingress(event) => self.ingresses.handle(&mut objects.ingresses, event),
             Input::Route(event) => self.routes.handle(&mut objects.routes, event),
+            Input::Secret(event) => self.secrets.handle(&mut objects.secrets, event),
             Input::Pod(event) => self.pods.handle(&mut objects.pods, event),
             Input::Unknown(kind) => self.forget(kind),
         }
@@ -139,6 +144,7 @@ impl World {
                 .ingresses
                 .handle(&mut objects.ingresses, Event::InitDone),
             Kind::Route => self.routes.handle(&mut objects.routes, Event::InitDone),
+            Kind::Secret => self.secrets.handle(&mut objects.secrets, Event::InitDone),
             Kind::Pod => self.pods.handle(&mut objects.pods, Event::InitDone),
         }
     }
@@ -149,13 +155,14 @@ impl World {
             && self.slices.is_settled()
             && self.ingresses.is_settled()
             && self.routes.is_settled()
+            && self.secrets.is_settled()
             && self.pods.is_settled()
     }
 }
 
 /// Feeds the control loop until it is gone. The kubeconfig at `path` is read again whenever the API cannot be reached, as its
 /// address may have changed.
-pub(crate) async fn feed(path: PathBuf, inputs: mpsc::Sender<Input>) {
+pub(crate) async fn feed(path: PathBuf, has_tls: bool, inputs: mpsc::Sender<Input>) {
     let mut complaint = String::new();
     while !inputs.is_closed() {
         let read = || std::fs::read_to_string(&path).unwrap_or_default();
@@ -163,7 +170,7 @@ pub(crate) async fn feed(path: PathBuf, inputs: mpsc::Sender<Input>) {
         match client(&text).await {
             Ok(client) => {
                 complaint.clear();
-                let _ = follow(&client, &inputs, || read() != text).await;
+                let _ = follow(&client, has_tls, &inputs, || read() != text).await;
             }
             Err(error) => {
                 if complaint != error {
@@ -188,13 +195,15 @@ async fn client(kubeconfig: &str) -> Result<Client, String> {
 }
 
 /// Follows all kinds through one client until the control loop is gone or, after an error, `has_moved` says that the API is elsewhere.
+/// Secrets are read only where certificates are used.
 pub(crate) async fn follow(
     client: &Client,
+    has_tls: bool,
     inputs: &mpsc::Sender<Input>,
     has_moved: impl Fn() -> bool,
 ) -> Option<()> {
     inputs.send(Input::Connected(client.clone())).await.ok()?;
-    let streams: [BoxStream<'static, Result<Input, watcher::Error>>; 5] = [
+    let streams: [BoxStream<'static, Result<Input, watcher::Error>>; 6] = [
         stream(
             client,
             Kind::Service,
@@ -219,6 +228,11 @@ pub(crate) async fn follow(
             |o: &mut HTTPRoute| trim(&mut o.metadata),
             Input::Route,
         ),
+        if has_tls {
+            secrets(client)
+        } else {
+            futures::stream::iter([Ok(Input::Unknown(Kind::Secret))]).boxed()
+        },
         stream(client, Kind::Pod, trim_pod, Input::Pod),
     ];
     let mut all = futures::stream::select_all(streams);
@@ -243,6 +257,12 @@ pub(crate) async fn follow(
     Some(())
 }
 
+fn secrets(client: &Client) -> BoxStream<'static, Result<Input, watcher::Error>> {
+    let of_tls = watcher::Config::default().fields("type=kubernetes.io/tls");
+    let trim = |secret: &mut Secret| trim(&mut secret.metadata);
+    stream_of(client, of_tls, Kind::Secret, trim, Input::Secret)
+}
+
 fn stream<K>(
     client: &Client,
     kind: Kind,
@@ -252,8 +272,21 @@ fn stream<K>(
 where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + 'static,
 {
+    stream_of(client, watcher::Config::default(), kind, trim, wrap)
+}
+
+fn stream_of<K>(
+    client: &Client,
+    which: watcher::Config,
+    kind: Kind,
+    trim: fn(&mut K),
+    wrap: fn(Event<K>) -> Input,
+) -> BoxStream<'static, Result<Input, watcher::Error>>
+where
+    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + 'static,
+{
     let api: Api<K> = Api::all(client.clone());
-    let events = watch(api, watcher::Config::default()).backoff(Waits::default());
+    let events = watch(api, which).backoff(Waits::default());
     events
         .map(move |event| match event {
             Ok(event) => Ok(wrap(event.modify(trim))),
@@ -309,6 +342,7 @@ mod tests {
             Kind::Slice,
             Kind::Ingress,
             Kind::Route,
+            Kind::Secret,
             Kind::Pod,
         ] {
             world.handle(Input::Unknown(kind));
@@ -402,7 +436,7 @@ mod tests {
             services.create(&params, &service).await.unwrap();
         };
         let (sender, mut inputs) = mpsc::channel(16);
-        let feeding = tokio::spawn(feed(kubeconfig.clone(), sender));
+        let feeding = tokio::spawn(feed(kubeconfig.clone(), false, sender));
         let mut world = World::default();
 
         create("first").await;

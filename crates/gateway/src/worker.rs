@@ -1,13 +1,14 @@
 //! Worker threads: each with its own single-threaded runtime, its own clone of the listening sockets and its own pool.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
 
+use crate::ports::{Listener, Scheme};
 use crate::proxy::{Phase, Pool, Shared, Worker, serve};
 
 /// The frames of a request are on the heap, so a small stack is enough.
@@ -21,11 +22,11 @@ const SWEEP_EVERY: Duration = Duration::from_secs(2);
 pub(crate) fn spawn(
     index: usize,
     shared: Arc<Shared>,
-    listeners: &[TcpListener],
+    listeners: &[Listener],
     grace: Duration,
     failed: mpsc::Sender<()>,
 ) -> io::Result<JoinHandle<io::Result<()>>> {
-    let clones = listeners.iter().map(TcpListener::try_clone);
+    let clones = listeners.iter().map(Listener::try_clone);
     let listeners = clones.collect::<io::Result<Vec<_>>>()?;
     std::thread::Builder::new()
         .name(format!("worker-{index}"))
@@ -48,7 +49,7 @@ impl Drop for Told {
     }
 }
 
-async fn run(shared: Arc<Shared>, listeners: Vec<TcpListener>, grace: Duration) -> io::Result<()> {
+async fn run(shared: Arc<Shared>, listeners: Vec<Listener>, grace: Duration) -> io::Result<()> {
     let worker = Arc::new(Worker {
         shared: Arc::clone(&shared),
         pool: Pool::default(),
@@ -57,9 +58,9 @@ async fn run(shared: Arc<Shared>, listeners: Vec<TcpListener>, grace: Duration) 
     let (alive, mut ended) = mpsc::channel::<()>(1);
     let mut accepting = Vec::new();
     for listener in listeners {
-        listener.set_nonblocking(true)?;
-        let listener = tokio::net::TcpListener::from_std(listener)?;
-        let accept = accept(Arc::clone(&worker), listener, alive.clone());
+        listener.socket.set_nonblocking(true)?;
+        let socket = tokio::net::TcpListener::from_std(listener.socket)?;
+        let accept = accept(Arc::clone(&worker), socket, listener.scheme, alive.clone());
         accepting.push(tokio::spawn(accept));
     }
     drop(alive);
@@ -75,11 +76,17 @@ async fn run(shared: Arc<Shared>, listeners: Vec<TcpListener>, grace: Duration) 
     Ok(())
 }
 
-async fn accept(worker: Arc<Worker>, listener: tokio::net::TcpListener, alive: mpsc::Sender<()>) {
+async fn accept(
+    worker: Arc<Worker>,
+    listener: tokio::net::TcpListener,
+    scheme: Scheme,
+    alive: mpsc::Sender<()>,
+) {
     loop {
         match listener.accept().await {
             Ok((stream, peer)) => {
-                tokio::spawn(connection(Arc::clone(&worker), stream, peer, alive.clone()));
+                let alive = alive.clone();
+                tokio::spawn(connection(Arc::clone(&worker), stream, peer, scheme, alive));
             }
             Err(error) => {
                 tracing::debug!(%error, "a connection cannot be accepted");
@@ -93,9 +100,10 @@ async fn connection(
     worker: Arc<Worker>,
     stream: tokio::net::TcpStream,
     peer: SocketAddr,
+    scheme: Scheme,
     alive: mpsc::Sender<()>,
 ) {
-    serve(worker, stream, peer).await;
+    serve(worker, stream, peer, scheme).await;
     drop(alive);
 }
 

@@ -24,6 +24,8 @@ pub(super) struct Gateway {
     pub(super) home: Home,
     /// Where it is to listen; empty for what its own settings say.
     pub(super) listen: Vec<SocketAddr>,
+    /// Where it is to speak TLS; empty for what its own settings say.
+    pub(super) tls_listen: Vec<SocketAddr>,
     /// The `serin` executable.
     pub(super) program: PathBuf,
 }
@@ -96,13 +98,21 @@ impl Gateway {
 
     /// Where the keeper is to listen. A port that the system once chose is asked for again, so that users find the gateway
     /// where it was.
-    fn addresses(&self) -> Vec<SocketAddr> {
-        let before = read_endpoint(self.home.root()).map_or_else(Vec::new, |info| info.listen);
+    fn addresses(&self) -> [(&'static str, Vec<SocketAddr>); 2] {
+        let (http, https) = read_endpoint(self.home.root())
+            .map_or_else(Default::default, |info| (info.listen, info.tls_listen));
         let is_free = |address: &SocketAddr| TcpListener::bind(address).is_ok();
-        if fits(&self.listen, &before) && before.iter().all(is_free) {
-            return before;
-        }
-        self.listen.clone()
+        let again = |asked: &[SocketAddr], before: Vec<SocketAddr>| {
+            if fits(asked, &before) && before.iter().all(is_free) {
+                before
+            } else {
+                asked.to_vec()
+            }
+        };
+        [
+            ("--listen", again(&self.listen, http)),
+            ("--tls-listen", again(&self.tls_listen, https)),
+        ]
     }
 
     fn start(&self) -> io::Result<Child> {
@@ -112,8 +122,10 @@ impl Gateway {
             .open(self.home.logs().join("gateway.log"))?;
         let mut command = Command::new(&self.program);
         command.arg("keeper").arg("--home").arg(self.home.root());
-        for address in self.addresses() {
-            command.arg("--listen").arg(address.to_string());
+        for (option, addresses) in self.addresses() {
+            for address in addresses {
+                command.arg(option).arg(address.to_string());
+            }
         }
         command
             .stdin(Stdio::null())

@@ -15,6 +15,7 @@ use tokio::sync::oneshot;
 
 use super::*;
 use crate::proxy::Settings;
+use crate::tls::Tls;
 use crate::watch::follow;
 
 struct World {
@@ -28,13 +29,21 @@ impl World {
     fn start() -> Self {
         let server = serin_apiserver::ApiServer::new(serin_apiserver::Store::in_memory());
         let client = Client::new(server.router(), "default");
-        let shared = Arc::new(Shared::new(Settings {
-            hold: Duration::ZERO,
-            connect_timeout: Duration::from_secs(1),
-            head_timeout: Duration::from_secs(1),
-            client_idle: Duration::from_secs(1),
-            max_held: 1,
-        }));
+        let shared = Arc::new(Shared::new(
+            Settings {
+                hold: Duration::ZERO,
+                connect_timeout: Duration::from_secs(1),
+                head_timeout: Duration::from_secs(1),
+                client_idle: Duration::from_secs(1),
+                max_held: 1,
+                proxy_protocol: false,
+                trusted_hops: 0,
+                writes_forwarded: false,
+                https_port: None,
+                redirects_all: false,
+            },
+            Tls::new().unwrap(),
+        ));
         let pages = Arc::new(Pages {
             shared: Arc::clone(&shared),
             registry: Arc::default(),
@@ -45,7 +54,7 @@ impl World {
         let mut control = Control::new(Arc::clone(&shared), pages, LowerOptions::default());
         let (inputs, received) = mpsc::channel(16);
         let own = client.clone();
-        tokio::spawn(async move { follow(&own, &inputs, || false).await });
+        tokio::spawn(async move { follow(&own, true, &inputs, || false).await });
         let (stop, stopped) = oneshot::channel();
         let control = tokio::spawn(async move {
             let stopped = async {

@@ -16,6 +16,8 @@ use crate::table::{
 /// The annotations of ingress-nginx; those that are not served are told.
 pub(super) const NGINX: &str = "nginx.ingress.kubernetes.io/";
 const CLASS: &str = "kubernetes.io/ingress.class";
+/// What [`crate::tls`] reads.
+const TLS_ANNOTATIONS: [&str; 2] = ["ssl-redirect", "force-ssl-redirect"];
 
 pub(super) fn lower(
     objects: &Objects,
@@ -30,7 +32,7 @@ pub(super) fn lower(
             continue;
         }
         let mut draft = Draft::new(name);
-        draft.check_what_is_not_served(ingress);
+        draft.check_what_is_not_served(ingress, options);
         match canary::read(ingress) {
             None => {
                 let rules = draft.rules(ingress);
@@ -63,7 +65,7 @@ pub(super) fn lower(
 }
 
 /// Whether the class is ours to serve.
-fn is_taken(ingress: &Ingress, options: &LowerOptions) -> bool {
+pub(crate) fn is_taken(ingress: &Ingress, options: &LowerOptions) -> bool {
     let Some(wanted) = &options.ingress_class else {
         return true;
     };
@@ -122,25 +124,27 @@ impl Draft {
         self.problems.extend(all);
     }
 
-    fn check_what_is_not_served(&mut self, ingress: &Ingress) {
+    fn check_what_is_not_served(&mut self, ingress: &Ingress, options: &LowerOptions) {
         let annotations = ingress.metadata.annotations.iter().flatten();
         for (key, _) in annotations {
             let Some(short) = key.strip_prefix(NGINX) else {
                 continue;
             };
-            if !canary::ANNOTATIONS.contains(&short) {
+            if !canary::ANNOTATIONS.contains(&short) && !TLS_ANNOTATIONS.contains(&short) {
                 let at = FieldPath::new("metadata.annotations").key(key);
                 let instead = "the Ingress is served without it";
                 self.tell(Effect::Served, [Problem::unbuilt(at, instead)]);
             }
         }
-        if ingress
-            .spec
-            .as_ref()
-            .is_some_and(|s| s.tls.as_ref().is_some_and(|t| !t.is_empty()))
-        {
-            let instead = "the Ingress is served over plain HTTP";
-            let problem = Problem::unbuilt(FieldPath::new("spec.tls"), instead);
+        let tls = ingress.spec.as_ref().and_then(|spec| spec.tls.as_deref());
+        let tls = tls.unwrap_or_default();
+        if !options.has_tls && !tls.is_empty() {
+            let why = "the gateway has no address for TLS (--gateway-tls-listen), so it is served over plain HTTP";
+            let problem = Problem::invalid(
+                FieldPath::new("spec.tls"),
+                format!("{} entries", tls.len()),
+                why,
+            );
             self.tell(Effect::Served, [problem]);
         }
     }

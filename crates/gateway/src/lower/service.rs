@@ -12,7 +12,7 @@ use serin_api::problem::FieldPath;
 use super::{Effect, RouteProblem};
 use crate::names::{ObjectName, Source, SourceKind};
 use crate::objects::Objects;
-use crate::table::{EndpointEntry, PortEntry, ServiceEntry};
+use crate::table::{EndpointEntry, PortEntry, Protocol, ServiceEntry};
 
 pub(super) fn lower(
     objects: &Objects,
@@ -67,6 +67,7 @@ fn port_entry(port: &ServicePort) -> Option<PortEntry> {
     Some(PortEntry {
         name: port.name.clone().unwrap_or_default(),
         port: u16::try_from(port.port).ok()?,
+        protocol: Protocol::of(port.app_protocol.as_deref()),
         endpoints: Vec::new(),
     })
 }

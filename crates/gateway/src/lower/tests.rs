@@ -456,7 +456,7 @@ spec:
             * / -> three:80*1
             * / -> rest:80*1
             ! ingress/default/web is served: metadata.annotations[nginx.ingress.kubernetes.io/rewrite-target]: not carried out by this version of Serin; the Ingress is served without it
-            ! ingress/default/web is served: spec.tls: not carried out by this version of Serin; the Ingress is served over plain HTTP
+            ! ingress/default/web is served: spec.tls: Invalid value: 1 entries: the gateway has no address for TLS (--gateway-tls-listen), so it is served over plain HTTP
             ! ingress/default/web is served in part: spec.rules[0].http.paths[0].backend.service.name: Invalid value: one: there is no such Service
             ! ingress/default/web is served in part: spec.rules[0].http.paths[1].backend.service.name: Invalid value: two: there is no such Service
             ! ingress/default/web is served in part: spec.rules[1].http.paths[0].backend.service.name: Invalid value: three: there is no such Service
@@ -471,6 +471,7 @@ spec:
 #[test]
 fn a_class_restricts_the_ingresses() {
     let options = |class: &str| LowerOptions {
+        has_tls: false,
         ingress_class: Some(class.into()),
     };
     let rules = |class: &str| {

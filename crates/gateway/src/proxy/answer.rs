@@ -25,6 +25,8 @@ pub(super) enum Reason {
     Timeout,
     /// The request itself: 400, and the connection is closed.
     BadRequest,
+    /// The host is served over HTTPS only: 308.
+    Https,
     /// A method or protocol that is not served: 501, and the connection is closed.
     NotServed,
 }
@@ -39,6 +41,7 @@ impl Reason {
             Self::Broken => "broken",
             Self::Timeout => "timeout",
             Self::BadRequest => "bad-request",
+            Self::Https => "https",
             Self::NotServed => "not-served",
         }
     }
@@ -51,6 +54,7 @@ impl Reason {
             Self::Connect | Self::Broken => StatusCode::BAD_GATEWAY,
             Self::Timeout => StatusCode::GATEWAY_TIMEOUT,
             Self::BadRequest => StatusCode::BAD_REQUEST,
+            Self::Https => StatusCode::PERMANENT_REDIRECT,
             Self::NotServed => StatusCode::NOT_IMPLEMENTED,
         }
     }

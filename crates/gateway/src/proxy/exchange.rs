@@ -7,22 +7,20 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Uri, Version, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri, Version, header};
 use hyper::body::{Body, Incoming};
 use hyper::upgrade::OnUpgrade;
 
 use super::answer::{self, Reason};
 use super::body::{self, AnswerBody, RequestBody, Ticket, Upstream};
+use super::forwarded::Hop;
 use super::head::{self, Head};
 use super::pool::Connection;
 use super::{Worker, upgrade};
 use crate::instances::{Endpoint, InFlight};
 use crate::live::{LiveRule, NoPick, RequestView};
 use crate::series::{Outcome, Series};
-
-const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
-const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+use crate::table::Protocol;
 
 /// How long an endpoint that could not be reached comes last.
 const SUSPECT_MS: u64 = 500;
@@ -36,7 +34,6 @@ struct Exchange<'a> {
     method: Method,
     uri: Uri,
     headers: HeaderMap,
-    forwarded_for: HeaderValue,
     body: Option<RequestBody>,
     client_upgrade: Option<OnUpgrade>,
     /// Whether it may be sent once more after it was sent.
@@ -107,7 +104,7 @@ fn next(failure: Failure, is_repeatable: bool) -> Next {
 /// Answers `request`.
 pub(super) async fn run(
     worker: &Arc<Worker>,
-    client: &HeaderValue,
+    hop: &Hop,
     head: Head,
     mut request: Request<Incoming>,
 ) -> Response<AnswerBody> {
@@ -119,12 +116,16 @@ pub(super) async fn run(
         .is_some()
         .then(|| hyper::upgrade::on(&mut request));
     let (mut parts, body) = request.into_parts();
-    head::strip_hop(&mut parts.headers);
+    if parts.version == Version::HTTP_2 {
+        head::from_http2(&parts.uri, &mut parts.headers);
+    } else {
+        head::strip_hop(&mut parts.headers);
+    }
     parts.headers.remove(header::EXPECT);
+    hop.apply(&mut parts.headers);
     let is_safe = matches!(parts.method, Method::GET | Method::HEAD | Method::OPTIONS);
     let exchange = Exchange {
         worker,
-        forwarded_for: forwarded_for(&parts.headers, client),
         is_repeatable: is_safe && body.is_end_stream() && client_upgrade.is_none(),
         head,
         method: parts.method,
@@ -138,22 +139,6 @@ pub(super) async fn run(
         ticket: Ticket::default(),
     };
     exchange.run().await
-}
-
-/// The client's address behind those that are there.
-fn forwarded_for(headers: &HeaderMap, client: &HeaderValue) -> HeaderValue {
-    let mut all = headers.get_all(FORWARDED_FOR).iter().peekable();
-    if all.peek().is_none() {
-        return client.clone();
-    }
-    let mut joined = Vec::new();
-    for value in all.chain([client]) {
-        if !joined.is_empty() {
-            joined.extend_from_slice(b", ");
-        }
-        joined.extend_from_slice(value.as_bytes());
-    }
-    HeaderValue::from_bytes(&joined).unwrap_or_else(|_| client.clone())
 }
 
 /// The target without scheme and authority.
@@ -300,6 +285,11 @@ impl Exchange<'_> {
         self.tried.push(chosen.endpoint.id);
         loop {
             let probe = !self.is_repeatable;
+            if chosen.endpoint.protocol == Protocol::H2c {
+                // HTTP/2 has no upgrades: the request goes as one that asks for none.
+                self.client_upgrade = None;
+                self.head.upgrade = None;
+            }
             let pooled = match &self.client_upgrade {
                 None => self.worker.pool.take(&chosen.endpoint, probe),
                 Some(_) => None,
@@ -311,7 +301,7 @@ impl Exchange<'_> {
             };
             self.ticket.move_to(&chosen.series);
             let request = self.request(&mut chosen);
-            let sent = connection.sender.try_send_request(request);
+            let sent = connection.send(request);
             let answered = match chosen.head_deadline {
                 None => sent.await,
                 Some(at) => match tokio::time::timeout_at(at.into(), sent).await {
@@ -336,7 +326,8 @@ impl Exchange<'_> {
     async fn connect(&self, chosen: &Chosen) -> Result<Connection, Failure> {
         let timeout = self.worker.shared.settings.connect_timeout;
         let upgradable = self.client_upgrade.is_some();
-        match Connection::open(&chosen.endpoint, timeout, upgradable).await {
+        let opened = self.worker.pool.open(&chosen.endpoint, timeout, upgradable);
+        match opened.await {
             Ok(connection) => Ok(connection),
             Err(error) => {
                 tracing::debug!(address = %chosen.endpoint.address, %error, "an endpoint cannot be reached");
@@ -360,17 +351,9 @@ impl Exchange<'_> {
             None if self.is_repeatable => self.headers.clone(),
             None => std::mem::take(&mut self.headers),
         };
-        headers.insert(FORWARDED_FOR, self.forwarded_for.clone());
-        let http = HeaderValue::from_static("http");
-        headers.entry(FORWARDED_PROTO).or_insert(http);
-        match headers.get(header::HOST).cloned() {
-            Some(host) => {
-                headers.entry(FORWARDED_HOST).or_insert(host);
-            }
-            None => {
-                let address = HeaderValue::from_str(&chosen.endpoint.address.to_string());
-                headers.extend(address.ok().map(|address| (header::HOST, address)));
-            }
+        if !headers.contains_key(header::HOST) {
+            let address = HeaderValue::from_str(&chosen.endpoint.address.to_string());
+            headers.extend(address.ok().map(|address| (header::HOST, address)));
         }
         if let Some(protocol) = &self.head.upgrade {
             headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
@@ -387,7 +370,13 @@ impl Exchange<'_> {
 
     /// Puts back what was not sent.
     fn take_back(&mut self, unsent: Request<RequestBody>, chosen: &mut Chosen) {
-        let (parts, body) = unsent.into_parts();
+        let (mut parts, body) = unsent.into_parts();
+        if let Some(authority) = parts.uri.authority()
+            && let Ok(host) = HeaderValue::from_str(authority.as_str())
+        {
+            // Over HTTP/2 the host went there.
+            parts.headers.entry(header::HOST).or_insert(host);
+        }
         self.body = Some(body);
         if self.headers.is_empty() {
             self.headers = parts.headers;
@@ -491,18 +480,5 @@ mod tests {
             (false, false),
         ];
         assert_eq!(safe, expected);
-    }
-
-    #[test]
-    fn the_client_comes_last_in_forwarded_for() {
-        let client = HeaderValue::from_static("10.0.0.9");
-        let mut headers = HeaderMap::new();
-        assert_eq!(forwarded_for(&headers, &client), "10.0.0.9");
-        headers.append(FORWARDED_FOR, HeaderValue::from_static("1.1.1.1, 2.2.2.2"));
-        headers.append(FORWARDED_FOR, HeaderValue::from_static("3.3.3.3"));
-        assert_eq!(
-            forwarded_for(&headers, &client),
-            "1.1.1.1, 2.2.2.2, 3.3.3.3, 10.0.0.9"
-        );
     }
 }

@@ -1,7 +1,7 @@
 //! Reads the head of a request: which host, whether it is well-formed beyond what the parser checks, and which headers stay on
 //! this hop.
 
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Version, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version, header};
 use hyper::body::Incoming;
 
 use super::tap::Heard;
@@ -20,8 +20,19 @@ pub(super) struct Head {
     pub(super) upgrade: Option<HeaderValue>,
 }
 
-/// Checks the head. The error is the sentence of the 400.
-pub(super) fn read(request: &Request<Incoming>, heard: &Heard) -> Result<Head, &'static str> {
+/// Checks the head. The error is the sentence of the 400. `heard` is there where the client speaks HTTP/1, whose framing it is
+/// about.
+pub(super) fn read(
+    request: &Request<Incoming>,
+    heard: Option<&Heard>,
+) -> Result<Head, &'static str> {
+    if let Some(heard) = heard {
+        check_framing(request, heard)?;
+    }
+    check(request)
+}
+
+fn check_framing(request: &Request<Incoming>, heard: &Heard) -> Result<(), &'static str> {
     if let Some(coding) = request.headers().get(header::TRANSFER_ENCODING) {
         if heard.has_two_lengths(request.method(), request.uri()) {
             return Err("Both Content-Length and Transfer-Encoding tell the length of the body.\n");
@@ -36,18 +47,24 @@ pub(super) fn read(request: &Request<Incoming>, heard: &Heard) -> Result<Head, &
         }
     }
     heard.head_taken();
-    check(request)
+    Ok(())
 }
 
 fn check<B>(request: &Request<B>) -> Result<Head, &'static str> {
     let mut hosts = request.headers().get_all(header::HOST).iter();
+    let authority = request.uri().authority();
+    let is_http2 = request.version() == Version::HTTP_2;
     let host = match (hosts.next(), hosts.next()) {
+        (None, _) if is_http2 => match authority {
+            Some(authority) => authority.as_str(),
+            None => return Err("There is no :authority.\n"),
+        },
         (_, Some(_)) => return Err("There is more than one Host header.\n"),
         (Some(host), None) => host.to_str().map_err(|_| "The Host header is no host.\n")?,
         (None, None) if request.version() == Version::HTTP_10 => "",
         (None, None) => return Err("There is no Host header.\n"),
     };
-    if let Some(authority) = request.uri().authority()
+    if let Some(authority) = authority
         && request.method() != Method::CONNECT
         && !authority.as_str().eq_ignore_ascii_case(host)
     {
@@ -59,6 +76,24 @@ fn check<B>(request: &Request<B>) -> Result<Head, &'static str> {
         port,
         upgrade: upgrade(request.headers()),
     })
+}
+
+/// Makes of the headers of an HTTP/2 request those of an HTTP/1.1 one: a Host, and one Cookie (RFC 9113 section 8.2.3).
+pub(super) fn from_http2(uri: &Uri, headers: &mut HeaderMap) {
+    if !headers.contains_key(header::HOST)
+        && let Some(authority) = uri.authority()
+        && let Ok(host) = HeaderValue::from_str(authority.as_str())
+    {
+        headers.insert(header::HOST, host);
+    }
+    let mut crumbs = headers.get_all(header::COOKIE).iter();
+    if let (Some(_), Some(_)) = (crumbs.next(), crumbs.next()) {
+        let all = headers.get_all(header::COOKIE).iter();
+        let all: Vec<&[u8]> = all.map(HeaderValue::as_bytes).collect();
+        if let Ok(cookie) = HeaderValue::from_bytes(&all.join(&b"; "[..])) {
+            headers.insert(header::COOKIE, cookie);
+        }
+    }
 }
 
 /// The host and the port of a Host header.
@@ -194,6 +229,29 @@ mod tests {
         };
         assert!(check(&request("good.example")).is_ok());
         assert!(check(&request("evil.example")).is_err());
+    }
+
+    #[test]
+    fn http2_names_its_host_by_the_authority() {
+        let request = |host: Option<&str>| {
+            let request = Request::builder()
+                .version(Version::HTTP_2)
+                .uri("http://App.example:81/");
+            let request = match host {
+                Some(host) => request.header("host", host),
+                None => request,
+            };
+            check(&request.body(()).unwrap()).map(|head| (head.host, head.port))
+        };
+        assert_eq!(request(None), Ok(("app.example".into(), Some(81))));
+        assert!(request(Some("app.example:81")).is_ok());
+        assert!(request(Some("evil.example")).is_err());
+        let mut headers = HeaderMap::new();
+        headers.append("cookie", HeaderValue::from_static("a=1"));
+        headers.append("cookie", HeaderValue::from_static("b=2"));
+        from_http2(&Uri::from_static("http://app.example/"), &mut headers);
+        assert_eq!(headers["cookie"], "a=1; b=2");
+        assert_eq!(headers["host"], "app.example");
     }
 
     #[test]

@@ -5,14 +5,18 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use fnv::{FnvHashMap, FnvHashSet};
-use hyper::client::conn::http1::{self, SendRequest};
-use hyper_util::rt::TokioIo;
+use http::uri::{Authority, PathAndQuery, Scheme};
+use http::{Request, Response, Uri, Version, header};
+use hyper::body::Incoming;
+use hyper::client::conn::{TrySendError, http1, http2};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use rustix::net::RecvFlags;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use super::body::RequestBody;
 use crate::instances::Endpoint;
+use crate::table::Protocol;
 
 /// Shorter than the keep-alive time of common servers (5 s), so that they seldom close first.
 const IDLE: Duration = Duration::from_secs(4);
@@ -21,22 +25,45 @@ const MOST_IDLE: usize = 128;
 /// The longest head of an answer.
 const MAX_ANSWER_HEAD: usize = 64 * 1024;
 
+/// Requests that one HTTP/2 connection has under way before another one is opened.
+const MOST_STREAMS: usize = 100;
+/// An instance is asked for a sign of life after so long, and left when it gives none.
+const PING_AFTER: Duration = Duration::from_secs(10);
+const PING_PATIENCE: Duration = Duration::from_secs(5);
+
 /// A connection that can take a request.
 #[derive(Debug)]
 pub(crate) struct Connection {
-    pub(super) sender: SendRequest<RequestBody>,
-    /// A second descriptor of the socket, to look whether its other end has closed.
-    probe: OwnedFd,
+    sender: Sender,
     endpoint: u64,
 }
 
+#[derive(Debug)]
+enum Sender {
+    /// One request at a time.
+    Http1 {
+        sender: http1::SendRequest<RequestBody>,
+        /// A second descriptor of the socket, to look whether its other end has closed.
+        probe: OwnedFd,
+    },
+    /// Shared by many requests, each with a clone.
+    Http2 {
+        sender: http2::SendRequest<RequestBody>,
+        /// Its clones are the requests under way, and the pool.
+        users: Arc<()>,
+    },
+}
+
+/// Connections with when they were last used.
+type Idle = FnvHashMap<u64, Vec<(Instant, Connection)>>;
+
 #[derive(Debug, Default)]
 pub(crate) struct Pool {
-    idle: Mutex<FnvHashMap<u64, Vec<(Instant, Connection)>>>,
+    idle: Mutex<Idle>,
 }
 
 impl Pool {
-    fn lock(&self) -> MutexGuard<'_, FnvHashMap<u64, Vec<(Instant, Connection)>>> {
+    fn lock(&self) -> MutexGuard<'_, Idle> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -48,11 +75,23 @@ impl Pool {
         let mut at = idle.len();
         while at > 0 {
             at -= 1;
-            let (_, connection) = idle.get(at)?;
-            if connection.sender.is_closed() || (probe && !connection.is_quiet()) {
+            let (used, connection) = idle.get_mut(at)?;
+            if connection.is_closed() {
                 idle.remove(at);
-            } else if connection.sender.is_ready() {
-                return Some(idle.remove(at).1);
+                continue;
+            }
+            match &connection.sender {
+                Sender::Http1 { probe: socket, .. } if probe && !is_quiet(socket) => {
+                    idle.remove(at);
+                }
+                Sender::Http1 { sender, .. } if sender.is_ready() => {
+                    return Some(idle.remove(at).1);
+                }
+                Sender::Http2 { users, .. } if Arc::strong_count(users) <= MOST_STREAMS => {
+                    *used = Instant::now();
+                    return connection.share();
+                }
+                Sender::Http1 { .. } | Sender::Http2 { .. } => {}
             }
         }
         None
@@ -60,9 +99,13 @@ impl Pool {
 
     /// Keeps a connection whose answer has ended.
     pub(super) fn put(&self, connection: Connection) {
-        if connection.sender.is_closed() {
+        if connection.is_closed() || matches!(connection.sender, Sender::Http2 { .. }) {
             return;
         }
+        self.keep(connection);
+    }
+
+    fn keep(&self, connection: Connection) {
         let mut all = self.lock();
         let idle = all.entry(connection.endpoint).or_default();
         if idle.len() < MOST_IDLE {
@@ -70,12 +113,39 @@ impl Pool {
         }
     }
 
+    /// Opens a connection. With `upgradable` it can change its protocol. One that can be shared is there for others at once.
+    pub(super) async fn open(
+        &self,
+        endpoint: &Arc<Endpoint>,
+        timeout: Duration,
+        upgradable: bool,
+    ) -> std::io::Result<Connection> {
+        let opening = async {
+            let stream = TcpStream::connect(endpoint.address).await?;
+            let _ = stream.set_nodelay(true);
+            match endpoint.protocol {
+                Protocol::Http1 => http1(stream, upgradable).await,
+                Protocol::H2c => http2(stream).await,
+            }
+        };
+        let sender = tokio::time::timeout(timeout, opening).await??;
+        let connection = Connection {
+            sender,
+            endpoint: endpoint.id,
+        };
+        if let Some(shared) = connection.share() {
+            self.keep(shared);
+        }
+        Ok(connection)
+    }
+
     /// Closes what has been idle for long.
     pub(crate) fn sweep(&self) {
         let now = Instant::now();
         self.lock().retain(|_, idle| {
             idle.retain(|(since, connection)| {
-                !connection.sender.is_closed() && now.duration_since(*since) < IDLE
+                !connection.is_closed()
+                    && (connection.is_in_use() || now.duration_since(*since) < IDLE)
             });
             !idle.is_empty()
         });
@@ -87,42 +157,103 @@ impl Pool {
     }
 }
 
+async fn http1(stream: TcpStream, upgradable: bool) -> std::io::Result<Sender> {
+    let probe = stream.as_fd().try_clone_to_owned()?;
+    let mut builder = http1::Builder::new();
+    builder.max_header_size(MAX_ANSWER_HEAD);
+    let handshake = builder.handshake(TokioIo::new(stream)).await;
+    let (sender, connection) = handshake.map_err(std::io::Error::other)?;
+    if upgradable {
+        tokio::spawn(async move {
+            let _ = connection.with_upgrades().await;
+        });
+    } else {
+        tokio::spawn(async move {
+            let _ = connection.await;
+        });
+    }
+    Ok(Sender::Http1 { sender, probe })
+}
+
+async fn http2(stream: TcpStream) -> std::io::Result<Sender> {
+    let head = u32::try_from(MAX_ANSWER_HEAD).unwrap_or(u32::MAX);
+    let mut builder = http2::Builder::new(TokioExecutor::new());
+    builder
+        .timer(TokioTimer::new())
+        .max_header_list_size(head)
+        .keep_alive_interval(PING_AFTER)
+        .keep_alive_timeout(PING_PATIENCE);
+    let handshake = builder.handshake(TokioIo::new(stream)).await;
+    let (sender, connection) = handshake.map_err(std::io::Error::other)?;
+    tokio::spawn(async move {
+        let _ = connection.await;
+    });
+    let users = Arc::new(());
+    Ok(Sender::Http2 { sender, users })
+}
+
 impl Connection {
-    /// Opens a connection. With `upgradable` it can change its protocol.
-    pub(super) async fn open(
-        endpoint: &Arc<Endpoint>,
-        timeout: Duration,
-        upgradable: bool,
-    ) -> std::io::Result<Self> {
-        let connect = TcpStream::connect(endpoint.address);
-        let stream = tokio::time::timeout(timeout, connect).await??;
-        let _ = stream.set_nodelay(true);
-        let probe = stream.as_fd().try_clone_to_owned()?;
-        let mut builder = http1::Builder::new();
-        builder.max_header_size(MAX_ANSWER_HEAD);
-        let handshake = builder.handshake(TokioIo::new(stream)).await;
-        let (sender, connection) = handshake.map_err(std::io::Error::other)?;
-        if upgradable {
-            tokio::spawn(async move {
-                let _ = connection.with_upgrades().await;
-            });
-        } else {
-            tokio::spawn(async move {
-                let _ = connection.await;
-            });
+    /// Sends a request. The answer must have ended, or the connection be dropped, before it sends another one.
+    pub(super) async fn send(
+        &mut self,
+        mut request: Request<RequestBody>,
+    ) -> Result<Response<Incoming>, TrySendError<Request<RequestBody>>> {
+        match &mut self.sender {
+            Sender::Http1 { sender, .. } => sender.try_send_request(request).await,
+            Sender::Http2 { sender, .. } => {
+                to_http2(&mut request);
+                sender.try_send_request(request).await
+            }
         }
-        Ok(Self {
-            sender,
-            probe,
-            endpoint: endpoint.id,
-        })
     }
 
-    /// Whether the other end has neither closed nor sent anything.
-    fn is_quiet(&self) -> bool {
-        let mut byte = [0_u8; 1];
-        let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
-        let read = rustix::net::recv(&self.probe, &mut byte[..], flags);
-        matches!(read, Err(rustix::io::Errno::AGAIN))
+    fn is_closed(&self) -> bool {
+        match &self.sender {
+            Sender::Http1 { sender, .. } => sender.is_closed(),
+            Sender::Http2 { sender, .. } => sender.is_closed(),
+        }
     }
+
+    /// The same connection for one request more; `None` when it takes one at a time.
+    fn share(&self) -> Option<Self> {
+        match &self.sender {
+            Sender::Http1 { .. } => None,
+            Sender::Http2 { sender, users } => Some(Self {
+                sender: Sender::Http2 {
+                    sender: sender.clone(),
+                    users: Arc::clone(users),
+                },
+                endpoint: self.endpoint,
+            }),
+        }
+    }
+
+    fn is_in_use(&self) -> bool {
+        match &self.sender {
+            Sender::Http1 { .. } => false,
+            Sender::Http2 { users, .. } => Arc::strong_count(users) > 1,
+        }
+    }
+}
+
+/// HTTP/2 wants the target whole, and the host in it (RFC 9113 section 8.3.1).
+fn to_http2(request: &mut Request<RequestBody>) {
+    let host = request.headers_mut().remove(header::HOST);
+    let authority = host.and_then(|host| Authority::try_from(host.as_bytes()).ok());
+    let mut parts = std::mem::take(request.uri_mut()).into_parts();
+    parts.scheme = Some(Scheme::HTTP);
+    parts.authority = authority;
+    parts
+        .path_and_query
+        .get_or_insert_with(|| PathAndQuery::from_static("/"));
+    *request.uri_mut() = Uri::from_parts(parts).unwrap_or_default();
+    *request.version_mut() = Version::HTTP_2;
+}
+
+/// Whether the other end has neither closed nor sent anything.
+fn is_quiet(socket: &OwnedFd) -> bool {
+    let mut byte = [0_u8; 1];
+    let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+    let read = rustix::net::recv(socket, &mut byte[..], flags);
+    matches!(read, Err(rustix::io::Errno::AGAIN))
 }

@@ -11,7 +11,6 @@ use std::task::{Context, Poll};
 
 use http::{Method, Uri};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 
 /// Enough for the longest head that is taken, and for what was read with it.
 const KEPT_BYTES: usize = super::MAX_HEAD_BYTES + 16 * 1024;
@@ -24,12 +23,12 @@ pub(super) struct Heard(Mutex<Vec<u8>>);
 
 /// A stream that is heard.
 #[derive(Debug)]
-pub(super) struct Tapped {
-    stream: TcpStream,
+pub(super) struct Tapped<S> {
+    stream: S,
     heard: Arc<Heard>,
 }
 
-pub(super) fn tap(stream: TcpStream) -> (Tapped, Arc<Heard>) {
+pub(super) fn tap<S>(stream: S) -> (Tapped<S>, Arc<Heard>) {
     let heard = Arc::new(Heard::default());
     let tapped = Tapped {
         stream,
@@ -88,7 +87,7 @@ fn carries(head: &[u8], name: &[u8]) -> bool {
     })
 }
 
-impl AsyncRead for Tapped {
+impl<S: AsyncRead + Unpin> AsyncRead for Tapped<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -103,7 +102,7 @@ impl AsyncRead for Tapped {
     }
 }
 
-impl AsyncWrite for Tapped {
+impl<S: AsyncWrite + Unpin> AsyncWrite for Tapped<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,

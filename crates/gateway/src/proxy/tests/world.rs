@@ -9,11 +9,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
-use http_body_util::{BodyExt, Full};
-use hyper::body::Incoming;
+use http_body_util::{BodyExt, Full, StreamBody};
+use hyper::body::{Frame, Incoming};
 use hyper::client::conn::http1::SendRequest;
+use hyper::client::conn::http2;
 use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -22,16 +23,19 @@ use crate::admin::Pages;
 use crate::control::Control;
 use crate::lower::LowerOptions;
 use crate::names::{ObjectName, Source, SourceKind};
+use crate::ports::{Listener, Scheme};
 use crate::series::Registry;
 use crate::table::{
-    Backend, EndpointEntry, HeaderChanges, HostMatch, PathMatch, PortEntry, PortRef, RequestMatch,
-    RouteTable, Rule, ServiceEntry,
+    Backend, EndpointEntry, HeaderChanges, HostMatch, PathMatch, PortEntry, PortRef, Protocol,
+    RequestMatch, RouteTable, Rule, ServiceEntry,
 };
+use crate::tls::Tls;
 use crate::worker;
 
 /// A gateway.
 pub(super) struct Gate {
     pub(super) address: SocketAddr,
+    pub(super) tls_address: SocketAddr,
     pub(super) shared: Arc<Shared>,
     pub(super) registry: Arc<Registry>,
     control: Mutex<Control>,
@@ -44,13 +48,24 @@ impl Gate {
     }
 
     pub(super) fn with_hold(hold: Duration, table: RouteTable) -> Self {
-        let shared = Arc::new(Shared::new(Settings {
-            hold,
+        Self::with(|settings| settings.hold = hold, table)
+    }
+
+    pub(super) fn with(change: impl FnOnce(&mut Settings), table: RouteTable) -> Self {
+        let mut settings = Settings {
+            hold: Duration::from_secs(20),
             connect_timeout: Duration::from_secs(2),
             head_timeout: Duration::from_secs(60),
             client_idle: Duration::from_secs(60),
             max_held: 100,
-        }));
+            proxy_protocol: false,
+            trusted_hops: 0,
+            writes_forwarded: false,
+            https_port: None,
+            redirects_all: false,
+        };
+        change(&mut settings);
+        let shared = Arc::new(Shared::new(settings, Tls::new().unwrap()));
         let registry = Arc::<Registry>::default();
         let pages = Arc::new(Pages {
             shared: Arc::clone(&shared),
@@ -61,15 +76,17 @@ impl Gate {
         });
         let mut control = Control::new(Arc::clone(&shared), pages, LowerOptions::default());
         control.swap(table);
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap();
+        let listeners = [Scheme::Http, Scheme::Https].map(|scheme| Listener {
+            scheme,
+            socket: TcpListener::bind("127.0.0.1:0").unwrap(),
+        });
+        let [address, tls_address] = listeners.each_ref().map(|l| l.socket.local_addr().unwrap());
         let (failed, _) = tokio::sync::mpsc::channel(1);
         let spawn = |index| {
-            let listeners = std::slice::from_ref(&listener);
             worker::spawn(
                 index,
                 Arc::clone(&shared),
-                listeners,
+                &listeners,
                 Duration::ZERO,
                 failed.clone(),
             )
@@ -78,6 +95,7 @@ impl Gate {
         let workers = (0..2).map(spawn).collect();
         Self {
             address,
+            tls_address,
             shared,
             registry,
             control: Mutex::new(control),
@@ -126,6 +144,16 @@ impl Gate {
             let _ = connection.await;
         });
         Client(sender)
+    }
+
+    /// A connection of HTTP/2 without TLS.
+    pub(super) async fn http2(&self) -> http2::SendRequest<Full<Bytes>> {
+        let stream = TokioIo::new(self.stream().await);
+        let (sender, connection) = http2::handshake(TokioExecutor::new(), stream)
+            .await
+            .unwrap();
+        tokio::spawn(connection);
+        sender
     }
 
     /// Sends bytes and reads until the gateway closes.
@@ -261,6 +289,41 @@ impl Upstream {
         .await
     }
 
+    /// Speaks HTTP/2 without TLS; the answers have trailers.
+    pub(super) async fn grpc() -> Self {
+        Self::raw(move |stream, requests| async move {
+            let service = service_fn(move |request: Request<Incoming>| {
+                requests.fetch_add(1, Ordering::Relaxed);
+                async move {
+                    let (parts, body) = request.into_parts();
+                    let body = body.collect().await.unwrap().to_bytes();
+                    let seen = format!(
+                        "{:?} {} {:?}",
+                        parts.version,
+                        parts.uri,
+                        parts.headers.get("te")
+                    );
+                    let trailers = HeaderMap::from_iter([(
+                        "grpc-status".parse().unwrap(),
+                        HeaderValue::from_static("0"),
+                    )]);
+                    let frames = [Frame::data(body), Frame::trailers(trailers)];
+                    let body =
+                        StreamBody::new(futures::stream::iter(frames.map(Ok::<_, Infallible>)));
+                    let mut answer = Response::new(body);
+                    answer
+                        .headers_mut()
+                        .insert("seen", HeaderValue::try_from(seen).unwrap());
+                    Ok::<_, Infallible>(answer)
+                }
+            });
+            let _ = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
+                .serve_connection(TokioIo::new(stream), service)
+                .await;
+        })
+        .await
+    }
+
     /// In a runtime of its own, so that it can die as a process does.
     pub(super) async fn raw<F, A>(serve: F) -> Self
     where
@@ -366,6 +429,7 @@ pub(super) fn service(name: &str, instances: &[(&str, &Upstream)]) -> (ObjectNam
     let port = PortEntry {
         name: String::new(),
         port: 80,
+        protocol: Protocol::Http1,
         endpoints: endpoints.collect(),
     };
     let entry = ServiceEntry {

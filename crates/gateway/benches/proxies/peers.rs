@@ -1,0 +1,338 @@
+//! The proxies that are compared, each configured to do the same: one host, three paths, a split of 90 to 10, no access log.
+
+use std::fmt::{self, Display};
+use std::fs;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rustix::thread::{CpuSet, sched_setaffinity};
+use serin_gateway::{GatewayConfig, gateway_main};
+use tokio_rustls::rustls;
+
+use crate::{LOAD_CORE, PROXY_CORE};
+
+pub(crate) const HOST: &str = "app.example.com";
+/// Says to a copy of this program that it is the gateway of that home.
+const ROLE: &str = "SERIN_BENCH_GATEWAY";
+/// Ticks of `/proc/PID/stat` in a second, as Linux has it on every machine.
+const TICKS_PER_SECOND: f64 = 100.0;
+const START: Duration = Duration::from_secs(10);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Kind {
+    Nginx,
+    Haproxy,
+    Serin,
+}
+
+/// How a client comes in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Front {
+    Plain,
+    Tls,
+    /// HTTP/2 without TLS.
+    H2c,
+}
+
+impl Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Nginx => "nginx",
+            Self::Haproxy => "haproxy",
+            Self::Serin => "serin",
+        })
+    }
+}
+
+impl FromStr for Kind {
+    type Err = String;
+
+    fn from_str(word: &str) -> Result<Self, String> {
+        match word {
+            "nginx" => Ok(Self::Nginx),
+            "haproxy" => Ok(Self::Haproxy),
+            "serin" => Ok(Self::Serin),
+            _ => Err(format!("no proxy is called {word}")),
+        }
+    }
+}
+
+/// Runs the gateway when this process was started to be one.
+pub(crate) fn be_gateway() -> bool {
+    let Some(home) = std::env::var_os(ROLE) else {
+        return false;
+    };
+    let config = GatewayConfig::load(Path::new(&home)).unwrap();
+    gateway_main(&config).unwrap();
+    true
+}
+
+/// Keeps this thread, and what it starts from now on, on one core, if the machine has it.
+pub(crate) fn pin(core: usize) {
+    let mut set = CpuSet::new();
+    set.set(core);
+    let _ = sched_setaffinity(None, &set);
+}
+
+/// A proxy that runs; it ends with this value.
+pub(crate) struct Peer {
+    kind: Kind,
+    child: Child,
+    ports: Ports,
+    _directory: tempfile::TempDir,
+}
+
+#[derive(Clone, Copy)]
+struct Ports {
+    plain: SocketAddr,
+    tls: SocketAddr,
+    h2c: SocketAddr,
+}
+
+impl Ports {
+    /// Three that are free; the listeners go before the proxy comes, which nobody on this machine is quick enough to use.
+    fn free() -> Self {
+        let sockets = [(); 3].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
+        let [plain, tls, h2c] = sockets.each_ref().map(|s| s.local_addr().unwrap());
+        Self { plain, tls, h2c }
+    }
+}
+
+impl Peer {
+    /// `None`, and a word about it, when the program is not installed.
+    pub(crate) fn start(kind: Kind, origins: &[SocketAddr; 2]) -> Option<Self> {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path();
+        let mut ports = Ports::free();
+        let (certificate, key) = certificate();
+        fs::write(path.join("cert.pem"), &certificate).unwrap();
+        fs::write(path.join("key.pem"), &key).unwrap();
+        fs::write(path.join("both.pem"), format!("{certificate}{key}")).unwrap();
+        let mut command = match kind {
+            Kind::Nginx => nginx(path, ports, origins),
+            Kind::Haproxy => haproxy(path, ports, origins),
+            Kind::Serin => {
+                ports.h2c = ports.plain;
+                serin(path, ports, origins)
+            }
+        };
+        pin(PROXY_CORE);
+        let child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn();
+        pin(LOAD_CORE);
+        let child = match child {
+            Ok(child) => child,
+            Err(error) => {
+                println!("{kind} is left out: {error} (Debian: apt-get install {kind})");
+                return None;
+            }
+        };
+        let peer = Self {
+            kind,
+            child,
+            ports,
+            _directory: directory,
+        };
+        peer.wait();
+        Some(peer)
+    }
+
+    fn wait(&self) {
+        let give_up = Instant::now() + START;
+        while TcpStream::connect(self.ports.plain).is_err() {
+            assert!(Instant::now() < give_up, "{} does not start", self.kind);
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    pub(crate) fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    pub(crate) fn address(&self, front: Front) -> SocketAddr {
+        match front {
+            Front::Plain => self.ports.plain,
+            Front::Tls => self.ports.tls,
+            Front::H2c => self.ports.h2c,
+        }
+    }
+
+    /// What all threads of the process have used, in the kernel and outside of it.
+    pub(crate) fn cpu_micros(&self) -> f64 {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
+        let (_, rest) = stat.rsplit_once(')').unwrap();
+        let fields = rest.split_whitespace().skip(11).take(2);
+        let ticks: f64 = fields.map(|ticks| ticks.parse::<f64>().unwrap()).sum();
+        ticks / TICKS_PER_SECOND * 1e6
+    }
+
+    /// The resident memory of the process.
+    pub(crate) fn memory_kib(&self) -> f64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        line.and_then(|line| line.split_whitespace().next()?.parse().ok())
+            .unwrap()
+    }
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A certificate of its own for the host, and its key, as PEM.
+fn certificate() -> (String, String) {
+    let signed = rcgen::generate_simple_self_signed([HOST.to_owned()]).unwrap();
+    (signed.cert.pem(), signed.signing_key.serialize_pem())
+}
+
+/// TLS for a client that takes every certificate: what is measured is not whom it trusts.
+pub(crate) fn trusting() -> rustls::ClientConfig {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    rustls::ClientConfig::builder_with_provider(Arc::clone(&provider))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(TakesAll(provider)))
+        .with_no_client_auth()
+}
+
+#[derive(Debug)]
+struct TakesAll(Arc<rustls::crypto::CryptoProvider>);
+
+impl rustls::client::danger::ServerCertVerifier for TakesAll {
+    fn verify_server_cert(
+        &self,
+        _: &rustls::pki_types::CertificateDer<'_>,
+        _: &[rustls::pki_types::CertificateDer<'_>],
+        _: &rustls::pki_types::ServerName<'_>,
+        _: &[u8],
+        _: rustls::pki_types::UnixTime,
+    ) -> Result<rustls::client::danger::ServerCertVerified, rustls::Error> {
+        Ok(rustls::client::danger::ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &rustls::pki_types::CertificateDer<'_>,
+        dss: &rustls::DigitallySignedStruct,
+    ) -> Result<rustls::client::danger::HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.0.signature_verification_algorithms;
+        rustls::crypto::verify_tls12_signature(message, cert, dss, algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &rustls::pki_types::CertificateDer<'_>,
+        dss: &rustls::DigitallySignedStruct,
+    ) -> Result<rustls::client::danger::HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.0.signature_verification_algorithms;
+        rustls::crypto::verify_tls13_signature(message, cert, dss, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<rustls::SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+fn nginx(path: &Path, ports: Ports, [stable, canary]: &[SocketAddr; 2]) -> Command {
+    let directory = path.display();
+    let locations = "location /small { proxy_pass http://app; } location /large { proxy_pass http://app; } location /other { return 404; }";
+    let text = format!(
+        "daemon off; master_process off; worker_processes 1; pid {directory}/pid; error_log {directory}/error.log;
+        worker_rlimit_nofile 60000;
+        events {{ worker_connections 30000; }}
+        http {{
+          access_log off; keepalive_requests 100000000; keepalive_timeout 300s; http2_max_requests 100000000;
+          client_body_temp_path {directory}/b; proxy_temp_path {directory}/p; fastcgi_temp_path {directory}/f;
+          uwsgi_temp_path {directory}/u; scgi_temp_path {directory}/s;
+          upstream app {{ server {stable} weight=90; server {canary} weight=10; keepalive 128; keepalive_requests 100000000; }}
+          proxy_http_version 1.1; proxy_set_header Connection \"\"; proxy_set_header Host $host;
+          proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for; proxy_set_header X-Forwarded-Proto $scheme;
+          server {{ listen {plain}; server_name {HOST}; {locations} }}
+          server {{ listen {h2c} http2; server_name {HOST}; {locations} }}
+          server {{ listen {tls} ssl; server_name {HOST}; {locations}
+            ssl_certificate {directory}/cert.pem; ssl_certificate_key {directory}/key.pem; ssl_protocols TLSv1.3; }}
+        }}",
+        plain = ports.plain,
+        h2c = ports.h2c,
+        tls = ports.tls,
+    );
+    fs::write(path.join("nginx.conf"), text).unwrap();
+    let mut command = Command::new(program("nginx"));
+    command
+        .arg("-p")
+        .arg(path)
+        .arg("-c")
+        .arg(path.join("nginx.conf"));
+    command
+}
+
+fn haproxy(path: &Path, ports: Ports, [stable, canary]: &[SocketAddr; 2]) -> Command {
+    let directory = path.display();
+    let text = format!(
+        "global\n  nbthread 1\n  maxconn 25000\n  stats socket {directory}/stats level admin\n\
+         defaults\n  mode http\n  timeout client 300s\n  timeout server 60s\n  timeout connect 2s\n  option forwardfor\n\
+         frontend in\n  bind {plain}\n  bind {h2c} proto h2\n  bind {tls} ssl crt {directory}/both.pem ssl-min-ver TLSv1.3\n\
+         \x20 use_backend app if {{ hdr(host) -i {HOST} }} {{ path_beg /small }}\n\
+         \x20 use_backend app if {{ hdr(host) -i {HOST} }} {{ path_beg /large }}\n\
+         backend app\n  balance roundrobin\n  http-reuse always\n  server stable {stable} weight 90\n  server canary {canary} weight 10\n",
+        plain = ports.plain,
+        h2c = ports.h2c,
+        tls = ports.tls,
+    );
+    fs::write(path.join("haproxy.cfg"), text).unwrap();
+    let mut command = Command::new(program("haproxy"));
+    command.arg("-db").arg("-f").arg(path.join("haproxy.cfg"));
+    command
+}
+
+fn serin(path: &Path, ports: Ports, origins: &[SocketAddr; 2]) -> Command {
+    let service = |address: SocketAddr, revision: &str| {
+        serde_json::json!({"ports": [{"port": 80, "endpoints": [
+            {"address": address, "instance": revision, "revision": revision}]}]})
+    };
+    let rule = |index: u32, prefix: &str| {
+        serde_json::json!({
+            "source": {"kind": "httproute", "name": "default/web"}, "created": "2026-01-01T00:00:00Z", "index": index,
+            "hosts": [{"exact": HOST}], "matches": [{"path": {"prefix": prefix}}],
+            "backends": [
+                {"service": "default/stable", "port": {"number": 80}, "weight": 90},
+                {"service": "default/canary", "port": {"number": 80}, "weight": 10}],
+        })
+    };
+    let [stable, canary] = *origins;
+    let routes = serde_json::json!({"format": 1, "table": {
+        "rules": [rule(0, "/small"), rule(1, "/large"), rule(2, "/other")], "routes": {},
+        "services": {"default/stable": service(stable, "v1"), "default/canary": service(canary, "v2")}}});
+    let config =
+        serde_json::json!({"listen": [ports.plain], "workers": 1, "clientIdleMs": 300_000});
+    let gateway = path.join("gateway");
+    fs::create_dir(&gateway).unwrap();
+    fs::write(gateway.join("routes.json"), routes.to_string()).unwrap();
+    fs::write(gateway.join("config.json"), config.to_string()).unwrap();
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.env(ROLE, path);
+    command
+}
+
+/// Debian keeps servers where not everybody's PATH leads.
+fn program(name: &str) -> PathBuf {
+    let standard = Path::new("/usr/sbin").join(name);
+    if standard.exists() {
+        standard
+    } else {
+        name.into()
+    }
+}

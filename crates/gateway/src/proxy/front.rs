@@ -1,0 +1,355 @@
+//! One client connection from its first byte: who the client is, whether TLS is spoken, which HTTP; then its requests.
+//!
+//! A connection on which nothing was said yet has no buffers, so many of them cost little.
+
+use std::convert::Infallible;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use bytes::BytesMut;
+use http::uri::PathAndQuery;
+use http::{HeaderValue, Request, Response, Version, header};
+use hyper::body::Incoming;
+use hyper::server::conn::{http1, http2};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio::sync::Notify;
+use tokio_rustls::TlsAcceptor;
+
+use super::answer::{self, Reason};
+use super::body::AnswerBody;
+use super::forwarded::Hop;
+use super::head::Head;
+use super::io::ClientIo;
+use super::proxy_protocol::{self, Found};
+use super::{Counted, MAX_HEAD_BYTES, MAX_HEADERS, Phase, Worker, exchange, head, tap};
+use crate::ports::Scheme;
+
+/// With these bytes a client begins to speak HTTP/2 (RFC 9113 section 3.4).
+const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// How long a TLS handshake and a PROXY header may take.
+const OPENING: Duration = Duration::from_secs(10);
+/// Read at once while it is found out what is spoken.
+const FIRST_READ: usize = 1024;
+/// Who gives out certificates asks for these over plain HTTP (RFC 8555 section 8.3).
+const CHALLENGES: &str = "/.well-known/acme-challenge/";
+/// Requests of one HTTP/2 connection at the same time.
+const MOST_STREAMS: u32 = 128;
+/// Bytes of one answer that may wait to be sent over HTTP/2.
+const SEND_BUFFER: usize = 256 * 1024;
+/// A client is asked for a sign of life after so long, and left when it gives none.
+const PING_AFTER: Duration = Duration::from_secs(30);
+const PING_PATIENCE: Duration = Duration::from_secs(20);
+/// Requests that one connection may take back before their answer began, beyond every second one.
+const MOST_RESETS: u64 = 100;
+
+/// One client connection.
+struct Client {
+    worker: Arc<Worker>,
+    hop: Hop,
+    /// Where HTTP/1 is spoken.
+    heard: Option<Arc<tap::Heard>>,
+    activity: Activity,
+}
+
+/// What an HTTP/2 connection has done.
+#[derive(Debug, Default)]
+struct Activity {
+    open: AtomicUsize,
+    opened: AtomicU64,
+    reset: AtomicU64,
+    flood: Notify,
+}
+
+/// Serves one connection until it ends or the process leaves. Errors of the client's side are nobody's business but its own.
+pub(crate) async fn serve(
+    worker: Arc<Worker>,
+    stream: TcpStream,
+    peer: SocketAddr,
+    scheme: Scheme,
+) {
+    let _ = stream.set_nodelay(true);
+    let shared = Arc::clone(&worker.shared);
+    let _counted = Counted::new(Arc::clone(&shared));
+    let mut phase = shared.phase.subscribe();
+    // Only a client that says something costs more than its socket.
+    let spoke = tokio::select! {
+        spoke = tokio::time::timeout(shared.settings.client_idle, stream.readable()) => spoke,
+        _ = phase.wait_for(|phase| *phase >= Phase::Closing) => return,
+    };
+    if let Ok(Ok(())) = spoke {
+        let _ = Box::pin(open(worker, stream, peer, scheme)).await;
+    }
+}
+
+/// Finds out who the client is and what it speaks, and serves it.
+async fn open(
+    worker: Arc<Worker>,
+    stream: TcpStream,
+    mut peer: SocketAddr,
+    scheme: Scheme,
+) -> io::Result<()> {
+    let settings = &worker.shared.settings;
+    let patience = settings.client_idle;
+    let mut early = BytesMut::new();
+    if settings.proxy_protocol {
+        let client = tokio::time::timeout(OPENING, proxy_header(&stream, &mut early)).await??;
+        peer = client.unwrap_or(peer);
+    }
+    if scheme == Scheme::Https {
+        let acceptor = TlsAcceptor::from(Arc::clone(&worker.shared.tls.config));
+        let io = ClientIo::new(stream, early.freeze(), patience);
+        let io = tokio::time::timeout(OPENING, acceptor.accept(io)).await??;
+        let is_http2 = io.get_ref().1.alpn_protocol() == Some(b"h2");
+        let client = Client::new(worker, peer, true);
+        if is_http2 {
+            client.http2(io).await;
+        } else {
+            client.http1(io).await;
+        }
+        return Ok(());
+    }
+    let is_http2 = tokio::time::timeout(patience, speaks_http2(&stream, &mut early)).await??;
+    let io = ClientIo::new(stream, early.freeze(), patience);
+    let client = Client::new(worker, peer, false);
+    if is_http2 {
+        client.http2(io).await;
+    } else {
+        client.http1(io).await;
+    }
+    Ok(())
+}
+
+/// Takes the header of the PROXY protocol off; the client that it names.
+async fn proxy_header(stream: &TcpStream, early: &mut BytesMut) -> io::Result<Option<SocketAddr>> {
+    loop {
+        match proxy_protocol::parse(early) {
+            Found::More => read_some(stream, early).await?,
+            Found::Wrong => return Err(io::ErrorKind::InvalidData.into()),
+            Found::Header { length, client } => {
+                let _header = early.split_to(length);
+                return Ok(client);
+            }
+        }
+    }
+}
+
+/// Whether the first bytes are those of HTTP/2.
+async fn speaks_http2(stream: &TcpStream, early: &mut BytesMut) -> io::Result<bool> {
+    loop {
+        let shown = early.len().min(PREFACE.len());
+        if early.get(..shown) != PREFACE.get(..shown) {
+            return Ok(false);
+        }
+        if shown == PREFACE.len() {
+            return Ok(true);
+        }
+        read_some(stream, early).await?;
+    }
+}
+
+async fn read_some(stream: &TcpStream, early: &mut BytesMut) -> io::Result<()> {
+    loop {
+        stream.readable().await?;
+        early.reserve(FIRST_READ);
+        match stream.try_read_buf(early) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(_) => return Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+impl Client {
+    fn new(worker: Arc<Worker>, peer: SocketAddr, is_tls: bool) -> Self {
+        let address = HeaderValue::from_str(&peer.ip().to_canonical().to_string());
+        let settings = &worker.shared.settings;
+        let hop = Hop {
+            address: address.unwrap_or_else(|_| HeaderValue::from_static("unknown")),
+            is_tls,
+            trusted: settings.trusted_hops,
+            writes_forwarded: settings.writes_forwarded,
+        };
+        Self {
+            worker,
+            hop,
+            heard: None,
+            activity: Activity::default(),
+        }
+    }
+
+    async fn http1<S>(mut self, io: S)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let (io, heard) = tap::tap(io);
+        self.heard = Some(heard);
+        let shared = Arc::clone(&self.worker.shared);
+        let mut phase = shared.phase.subscribe();
+        let client = Arc::new(self);
+        let service = service_fn(move |request| Arc::clone(&client).handle(request));
+        let connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(shared.settings.client_idle)
+            .max_headers(MAX_HEADERS)
+            .max_header_size(MAX_HEAD_BYTES)
+            .auto_date_header(false)
+            .serve_connection(TokioIo::new(io), service)
+            .with_upgrades();
+        let mut connection = std::pin::pin!(connection);
+        tokio::select! {
+            biased;
+            _ = connection.as_mut() => return,
+            _ = phase.wait_for(|phase| *phase >= Phase::Closing) => connection.as_mut().graceful_shutdown(),
+        }
+        let _ = connection.await;
+    }
+
+    /// A connection of HTTP/2 is told to go (GOAWAY) as soon as the process leaves: unlike one of HTTP/1 it can be told at any
+    /// time without the loss of a request.
+    async fn http2<S>(self, io: S)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let shared = Arc::clone(&self.worker.shared);
+        let mut phase = shared.phase.subscribe();
+        let client = Arc::new(self);
+        let of_service = Arc::clone(&client);
+        let service = service_fn(move |request| Arc::clone(&of_service).handle(request));
+        let head = u32::try_from(MAX_HEAD_BYTES).unwrap_or(u32::MAX);
+        let connection = http2::Builder::new(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .max_concurrent_streams(MOST_STREAMS)
+            .max_header_list_size(head)
+            .max_send_buf_size(SEND_BUFFER)
+            .keep_alive_interval(PING_AFTER)
+            .keep_alive_timeout(PING_PATIENCE)
+            .auto_date_header(false)
+            .serve_connection(TokioIo::new(io), service);
+        let mut connection = std::pin::pin!(connection);
+        tokio::select! {
+            biased;
+            _ = connection.as_mut() => return,
+            () = client.activity.flood.notified() => return,
+            () = client.activity.idle(shared.settings.client_idle) => connection.as_mut().graceful_shutdown(),
+            _ = phase.wait_for(|phase| *phase >= Phase::Leaving) => connection.as_mut().graceful_shutdown(),
+        }
+        tokio::select! {
+            _ = connection => {}
+            () = client.activity.flood.notified() => {}
+        }
+    }
+
+    async fn handle(
+        self: Arc<Self>,
+        request: Request<Incoming>,
+    ) -> Result<Response<AnswerBody>, Infallible> {
+        let is_http2 = request.version() == Version::HTTP_2;
+        let stream = Stream::open(&self.activity);
+        let mut answer = match head::read(&request, self.heard.as_deref()) {
+            Ok(head) => match self.to_https(&head, &request) {
+                Some(redirect) => redirect,
+                None => exchange::run(&self.worker, &self.hop, head, request).await,
+            },
+            Err(why) => {
+                let gauges = &self.worker.shared.gauges;
+                gauges.bad_requests.fetch_add(1, Ordering::Relaxed);
+                answer::own(Reason::BadRequest, why)
+            }
+        };
+        stream.answered();
+        if is_http2 {
+            answer.headers_mut().remove(header::CONNECTION);
+        } else if *self.worker.shared.phase.borrow() != Phase::Serving {
+            let close = HeaderValue::from_static("close");
+            let connection = answer.headers_mut().entry(header::CONNECTION);
+            connection.or_insert(close);
+        }
+        Ok(answer)
+    }
+}
+
+impl Client {
+    /// The answer that sends a plain request to HTTPS, where that is wanted.
+    fn to_https(&self, head: &Head, request: &Request<Incoming>) -> Option<Response<AnswerBody>> {
+        let shared = &self.worker.shared;
+        let port = shared.settings.https_port?;
+        let path = request.uri().path();
+        let is_wanted = !self.hop.is_secure(request.headers())
+            && !path.starts_with(CHALLENGES)
+            && (shared.settings.redirects_all || shared.tls.certificates.redirects(&head.host));
+        if !is_wanted {
+            return None;
+        }
+        let path = request
+            .uri()
+            .path_and_query()
+            .map_or("/", PathAndQuery::as_str);
+        let port = if port == 443 {
+            String::new()
+        } else {
+            format!(":{port}")
+        };
+        let location = HeaderValue::try_from(format!("https://{}{port}{path}", head.host)).ok()?;
+        let mut answer = answer::own(Reason::Https, "This host is served over HTTPS.\n");
+        answer.headers_mut().insert(header::LOCATION, location);
+        Some(answer)
+    }
+}
+
+impl Activity {
+    /// Ends when for one period no request came and none was under way.
+    async fn idle(&self, period: Duration) {
+        let mut seen = u64::MAX;
+        loop {
+            tokio::time::sleep(period).await;
+            let opened = self.opened.load(Ordering::Relaxed);
+            if opened == seen && self.open.load(Ordering::Relaxed) == 0 {
+                return;
+            }
+            seen = opened;
+        }
+    }
+}
+
+/// A request whose answer has not begun. Dropped before, the client has taken it back; a client that does little else only
+/// makes work (the attack called rapid reset).
+struct Stream<'a> {
+    activity: &'a Activity,
+    is_answered: bool,
+}
+
+impl<'a> Stream<'a> {
+    fn open(activity: &'a Activity) -> Self {
+        activity.open.fetch_add(1, Ordering::Relaxed);
+        activity.opened.fetch_add(1, Ordering::Relaxed);
+        Self {
+            activity,
+            is_answered: false,
+        }
+    }
+
+    fn answered(mut self) {
+        self.is_answered = true;
+    }
+}
+
+impl Drop for Stream<'_> {
+    fn drop(&mut self) {
+        let activity = self.activity;
+        activity.open.fetch_sub(1, Ordering::Relaxed);
+        if self.is_answered {
+            return;
+        }
+        let reset = activity.reset.fetch_add(1, Ordering::Relaxed) + 1;
+        if reset > MOST_RESETS + activity.opened.load(Ordering::Relaxed) / 2 {
+            activity.flood.notify_one();
+        }
+    }
+}
