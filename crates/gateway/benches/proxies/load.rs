@@ -17,6 +17,7 @@ use crate::peers::{Front, HOST};
 
 /// Streams of one HTTP/2 connection.
 const STREAMS: usize = 8;
+const DESCRIPTORS: u64 = 65_536;
 
 pub(crate) struct Load {
     pub(crate) address: SocketAddr,
@@ -49,11 +50,18 @@ impl Measured {
     }
 }
 
-/// Each connection costs a descriptor on both sides.
-pub(crate) fn raise_descriptor_limit() {
-    let maximum = getrlimit(Resource::Nofile).maximum;
-    let current = maximum;
-    setrlimit(Resource::Nofile, Rlimit { current, maximum }).unwrap();
+/// Each connection costs a descriptor on both sides, and HAProxy asks for two. Who may raises the bound of the user too. The bound.
+pub(crate) fn raise_descriptor_limit() -> usize {
+    let all = |maximum| Rlimit {
+        current: maximum,
+        maximum,
+    };
+    if setrlimit(Resource::Nofile, all(Some(DESCRIPTORS))).is_err() {
+        let maximum = getrlimit(Resource::Nofile).maximum;
+        setrlimit(Resource::Nofile, all(maximum)).unwrap();
+    }
+    let limit = getrlimit(Resource::Nofile).current.unwrap_or(DESCRIPTORS);
+    usize::try_from(limit).unwrap_or(usize::MAX)
 }
 
 /// When one of several senders is to send.

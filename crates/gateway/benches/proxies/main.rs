@@ -29,7 +29,7 @@ const PROXY_CORE: usize = 0;
 const LOAD_CORE: usize = 1;
 /// Requests a second of the paced run, in which latencies are compared.
 const PACE: f64 = 4_000.0;
-/// Idle connections of the memory run.
+/// Idle connections of the memory run; fewer where there are too few descriptors for them.
 const IDLE: usize = 10_000;
 
 struct Scenario {
@@ -71,7 +71,7 @@ fn main() {
         return;
     }
     let options = Options::from_env();
-    load::raise_descriptor_limit();
+    let descriptors = load::raise_descriptor_limit();
     peers::pin(LOAD_CORE);
     let origins = [origin::start(), origin::start()];
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -83,7 +83,8 @@ fn main() {
         println!("{table}");
     }
     if options.wants("idle") {
-        runtime.block_on(idle(&origins, &options));
+        let count = IDLE.min(descriptors / 2 - 150);
+        runtime.block_on(idle(count, &origins, &options));
     }
 }
 
@@ -135,13 +136,13 @@ async fn compare(
 }
 
 /// What a proxy takes when it has nothing to do, and when it holds connections that do nothing.
-async fn idle(origins: &[std::net::SocketAddr; 2], options: &Options) {
+async fn idle(count: usize, origins: &[std::net::SocketAddr; 2], options: &Options) {
     println!(
-        "idle: memory in MiB at the start, and with {IDLE} connections after one request each"
+        "idle: memory in MiB at the start, and with {count} connections after one request each"
     );
     for peer in started(origins, options) {
         let start = peer.memory_kib();
-        let held = load::hold(peer.address(Front::Plain), IDLE).await;
+        let held = load::hold(peer.address(Front::Plain), count).await;
         let with = peer.memory_kib();
         let of_one = (with - start) / f64::from(u32::try_from(held.len()).unwrap().max(1));
         println!(

@@ -282,12 +282,13 @@ fn nginx(path: &Path, ports: Ports, [stable, canary]: &[SocketAddr; 2]) -> Comma
 fn haproxy(path: &Path, ports: Ports, [stable, canary]: &[SocketAddr; 2]) -> Command {
     let directory = path.display();
     let text = format!(
-        "global\n  nbthread 1\n  maxconn 25000\n  stats socket {directory}/stats level admin\n\
+        "global\n  nbthread 1\n  maxconn {}\n  stats socket {directory}/stats level admin\n\
          defaults\n  mode http\n  timeout client 300s\n  timeout server 60s\n  timeout connect 2s\n  option forwardfor\n\
          frontend in\n  bind {plain}\n  bind {h2c} proto h2\n  bind {tls} ssl crt {directory}/both.pem ssl-min-ver TLSv1.3\n\
          \x20 use_backend app if {{ hdr(host) -i {HOST} }} {{ path_beg /small }}\n\
          \x20 use_backend app if {{ hdr(host) -i {HOST} }} {{ path_beg /large }}\n\
          backend app\n  balance roundrobin\n  http-reuse always\n  server stable {stable} weight 90\n  server canary {canary} weight 10\n",
+        crate::load::raise_descriptor_limit() / 2 - 100,
         plain = ports.plain,
         h2c = ports.h2c,
         tls = ports.tls,

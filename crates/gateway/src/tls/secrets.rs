@@ -82,7 +82,7 @@ fn take(
         return Ok(());
     }
     let found = objects.secrets.get(name);
-    let read = found.map(|secret| read(secret)).unwrap_or_else(|| {
+    let read = found.map(read).unwrap_or_else(|| {
         Err("there is no Secret of this name and of type kubernetes.io/tls".into())
     });
     match read {
