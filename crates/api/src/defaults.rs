@@ -28,6 +28,7 @@ pub fn apply(kind: &Kind, object: &mut Value) {
         ("", "Secret") => secret(root),
         ("", "Namespace") => namespace(root),
         ("gateway.networking.k8s.io", "HTTPRoute") => http_route(root),
+        ("apiextensions.k8s.io", "CustomResourceDefinition") => definition(root),
         _ => {}
     }
 }
@@ -119,6 +120,22 @@ fn namespace(root: &mut Map<String, Value>) {
     }
     if let Some(status) = object_or_new(root, "status") {
         absent(status, "phase", json!("Active"));
+    }
+}
+
+fn definition(root: &mut Map<String, Value>) {
+    let Some(spec) = object(root, "spec") else {
+        return;
+    };
+    if let Some(conversion) = object_or_new(spec, "conversion") {
+        absent(conversion, "strategy", json!("None"));
+    }
+    let Some(names) = object(spec, "names") else {
+        return;
+    };
+    if let Some(kind) = names.get("kind").and_then(Value::as_str).map(str::to_owned) {
+        absent(names, "singular", json!(kind.to_lowercase()));
+        absent(names, "listKind", json!(format!("{kind}List")));
     }
 }
 

@@ -11,9 +11,11 @@ mod openapi;
 use std::sync::Arc;
 
 pub use build::of;
+pub(crate) use check::check_metadata;
 pub(crate) use check::nearest;
 pub use check::{check, without_nulls};
 pub(crate) use openapi::openapi;
+pub use openapi::openapi_of_custom;
 
 /// What a value looks like. Parts that several kinds have in common are shared.
 #[derive(Debug)]

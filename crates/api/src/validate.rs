@@ -50,6 +50,27 @@ pub fn check_update(kind: &Kind, old: &Value, new: &Value) -> Vec<Problem> {
     update::check(kind, old, new)
 }
 
+/// Every problem of the metadata of an object whose kind is not in the table, and of what else every object has.
+pub fn check_metadata(namespaced: bool, object: &Value) -> Vec<Problem> {
+    let root = Field::root(object);
+    let metadata = root.get("metadata");
+    let mut problems = schema::check_metadata(object);
+    let mut meaning = Vec::new();
+    metadata::check_names(names::subdomain, namespaced, &metadata, &mut meaning);
+    problems.extend(
+        meaning
+            .into_iter()
+            .filter(|p| !problems.iter().any(|known| covers(known, p)))
+            .collect::<Vec<_>>(),
+    );
+    problems
+}
+
+/// Every problem of a change of what every object has.
+pub fn check_metadata_update(old: &Value, new: &Value) -> Vec<Problem> {
+    update::check_metadata(old, new)
+}
+
 fn by_kind(kind: &Kind, root: &Field<'_>, out: &mut Vec<Problem>) {
     match kind.kind {
         "Pod" => pod::check(root, out),

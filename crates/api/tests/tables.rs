@@ -57,6 +57,7 @@ fn every_kind_is_found_by_its_names() {
         ingresses.networking.k8s.io ["ing"] namespaced: NAME CLASS HOSTS ADDRESS PORTS AGE
         ingressclasses.networking.k8s.io [] cluster: NAME CONTROLLER PARAMETERS AGE
         leases.coordination.k8s.io [] namespaced: NAME HOLDER AGE
+        customresourcedefinitions.apiextensions.k8s.io ["crd", "crds"] cluster: NAME CREATED AT
         httproutes.gateway.networking.k8s.io [] namespaced: NAME HOSTNAMES AGE
         rollouts.argoproj.io ["ro"] namespaced: NAME DESIRED CURRENT UP-TO-DATE AVAILABLE PHASE AGE (STRATEGY) (MESSAGE)
         analysistemplates.argoproj.io ["at"] namespaced: NAME AGE

@@ -62,8 +62,8 @@ pub(crate) fn create(
         top.remove("status");
     }
     let named = target.object(target.namespace(), meta::text(&incoming, "name"));
-    kind.fill_defaults(&mut incoming);
-    let mut problems = name_problems(&incoming);
+    let mut problems = kind.complete(&mut incoming);
+    problems.extend(name_problems(&incoming));
     problems.extend(kind.check(&incoming));
     let warnings = judge::judge(named.subject(), kind, &problems, context.fields)?;
     judge::prune(&mut incoming, &problems);
@@ -114,9 +114,11 @@ pub(crate) fn update(
     };
     keep_system_metadata(old, &mut new);
     keep_namespace_hold(target, old, &mut new);
-    if target.part == Part::Main {
-        kind.fill_defaults(&mut new);
-    }
+    let completed = if target.part == Part::Main || kind.is_custom() {
+        kind.complete(&mut new)
+    } else {
+        Vec::new()
+    };
     if context.applied {
         meta::of_mut(&mut new).insert(
             "managedFields".into(),
@@ -131,7 +133,8 @@ pub(crate) fn update(
             warnings: Vec::new(),
         });
     }
-    let problems = judge::of_update(target, old, &new);
+    let mut problems = completed;
+    problems.extend(judge::of_update(target, old, &new));
     let warnings = judge::judge(target.subject(), kind, &problems, context.fields)?;
     judge::prune(&mut new, &problems);
     if desired_differs(old, &new) {

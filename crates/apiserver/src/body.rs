@@ -23,6 +23,13 @@ pub(crate) const PATCH_TYPES: &[&str] = &[
     "application/apply-patch+yaml",
 ];
 
+/// Of kinds that definitions install: strategic merge needs merge keys, which only built-in kinds have.
+pub(crate) const CUSTOM_PATCH_TYPES: &[&str] = &[
+    "application/json-patch+json",
+    "application/merge-patch+json",
+    "application/apply-patch+yaml",
+];
+
 pub(crate) async fn read(body: Body) -> Result<Bytes, Refusal> {
     let whole = tokio::time::timeout(DEADLINE, Limited::new(body, LIMIT).collect()).await;
     match whole {

@@ -16,6 +16,7 @@ use self::plan::{Step, plan};
 use crate::admit::Context;
 use crate::meta;
 use crate::options::{DeleteOptions, FieldValidation};
+use crate::registry::{Registry, definition_of};
 use crate::server::{ApiServer, Clock};
 use crate::status::Refusal;
 use crate::store::{Change, ChangeKind, Key, Record, Shared, WeakStore, prefix};
@@ -31,7 +32,7 @@ const TIDY: Duration = Duration::from_secs(600);
 const EVENT_AGE: SignedDuration = SignedDuration::from_hours(1);
 
 /// Collects until the store is closed.
-pub(crate) async fn run(store: WeakStore, clock: Clock) {
+pub(crate) async fn run(store: WeakStore, registry: Registry, clock: Clock) {
     let Some(open) = store.upgrade() else { return };
     let mut committed = open.subscribe();
     let mut cursor = open.shared().version();
@@ -53,7 +54,7 @@ pub(crate) async fn run(store: WeakStore, clock: Clock) {
                 suspects.extend(everything(open.shared()));
             }
         }
-        let server = ApiServer::new(open).with_clock_of(&clock);
+        let server = ApiServer::new(open).beside(&clock, &registry);
         suspects = look_at_all(&server, suspects).await;
         if Instant::now() >= tidy_at {
             forget_old_events(&server).await;
@@ -99,6 +100,10 @@ fn suspect(shared: &Shared, change: &Change, suspects: &mut BTreeSet<Key>) {
                 .map(|r| r.key.clone()),
         );
         suspects.insert(namespace);
+        suspects.insert(definition_of(&record.key));
+        // Names that a definition had are free for others now.
+        let definitions = plan::definitions_beside(shared, &record.key);
+        suspects.extend(definitions);
         return;
     }
     if record.facts.deleting || !record.facts.owners.is_empty() {
@@ -159,6 +164,16 @@ async fn carry_out(server: &ApiServer, step: &Step) -> Result<(), Refusal> {
                 Ok(object)
             };
             change(server, key, Part::Main, drop_it).await
+        }
+        Step::Settle { key } => {
+            let kind = server.registry.stored(key.group(), key.plural());
+            let kind = kind.ok_or_else(Refusal::no_page)?;
+            let settled = |object: &Value| {
+                let mut object = object.clone();
+                server.registry.settle(&kind, &mut object, server.now());
+                Ok(object)
+            };
+            change(server, key, Part::Status, settled).await
         }
         Step::EndNamespace { key } => {
             let release = |object: &Value| {

@@ -20,6 +20,7 @@ mod accept;
 mod admit;
 mod body;
 mod collect;
+mod custom;
 mod discovery;
 mod guard;
 mod lifecycle;

@@ -26,8 +26,7 @@ pub(crate) async fn index(State(server): State<ApiServer>) -> Response {
     let paths: Map<String, Value> = group_versions(&server.registry)
         .into_iter()
         .map(|name| {
-            // The documents change with the program only.
-            let url = format!("/openapi/v3/{name}?hash={}", env!("CARGO_PKG_VERSION"));
+            let url = format!("/openapi/v3/{name}?hash={}", hash(&server.registry, &name));
             (name, json!({"serverRelativeURL": url}))
         })
         .collect();
@@ -48,16 +47,15 @@ pub(crate) async fn document(
     if !group_versions(&server.registry).contains(&path) {
         return Refusal::no_page().into_response();
     }
-    let made = MADE
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner)
-        .get(&path)
-        .cloned();
+    let of_program = hash(&server.registry, &path) == env!("CARGO_PKG_VERSION");
+    let lock = || MADE.lock().unwrap_or_else(PoisonError::into_inner);
+    let made = lock().get(&path).filter(|_| of_program).cloned();
     let body = made.unwrap_or_else(|| {
         let body = Bytes::from(make(&server.registry, &path).to_string());
-        MADE.lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(path, body.clone());
+        // What definitions change is made anew each time: clients keep it by its hash.
+        if of_program {
+            lock().insert(path, body.clone());
+        }
         body
     });
     (StatusCode::OK, render::JSON, body).into_response()
@@ -69,6 +67,17 @@ fn group_versions(registry: &Registry) -> Vec<String> {
     names.sort();
     names.dedup();
     names
+}
+
+/// What a document changes with: the program, and the definitions of its kinds.
+fn hash(registry: &Registry, name: &str) -> String {
+    let kinds = registry.all();
+    let revisions = kinds.iter().filter(|k| name_of(k) == name);
+    let program = env!("CARGO_PKG_VERSION");
+    match revisions.map(|k| k.revision()).max() {
+        None | Some(0) => program.to_owned(),
+        Some(revision) => format!("{program}-{revision}"),
+    }
 }
 
 /// `api/v1` or `apis/apps/v1`.

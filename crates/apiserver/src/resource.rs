@@ -1,11 +1,14 @@
 //! A kind of object under one version of its group: what an address names, and what is known of its objects.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use serin_api::kinds::{self, Column, Kind};
 use serin_api::{Problem, defaults, validate};
 
+use crate::custom::{self, Custom};
 use crate::tree::Tree;
 
 /// One kind under one of the versions in which it is served.
@@ -47,6 +50,8 @@ pub(crate) struct ScalePaths {
 pub(crate) enum Definition {
     /// The table of kinds.
     BuiltIn(&'static Kind),
+    /// A CustomResourceDefinition.
+    Custom(Arc<Custom>),
 }
 
 impl Resource {
@@ -94,24 +99,57 @@ impl Resource {
         self.is("", "Pod")
     }
 
-    /// Fills in what an object leaves out. Doing it twice is harmless.
-    pub(crate) fn fill_defaults(&self, object: &mut Value) {
+    /// Whether its objects define other kinds.
+    pub(crate) fn is_definition(&self) -> bool {
+        self.is(custom::GROUP, "CustomResourceDefinition")
+    }
+
+    /// Fills in what an object leaves out, and takes out what a definition does not have, which is told. Doing it twice is
+    /// harmless.
+    pub(crate) fn complete(&self, object: &mut Value) -> Vec<Problem> {
         match &self.definition {
-            Definition::BuiltIn(kind) => defaults::apply(kind, object),
+            Definition::BuiltIn(kind) => {
+                defaults::apply(kind, object);
+                Vec::new()
+            }
+            Definition::Custom(custom) => custom.complete(object),
         }
     }
 
-    /// Every problem of an object.
+    /// Whether a definition installed it.
+    pub(crate) fn is_custom(&self) -> bool {
+        matches!(self.definition, Definition::Custom(_))
+    }
+
+    /// Every problem of an object by itself.
     pub(crate) fn check(&self, object: &Value) -> Vec<Problem> {
         match &self.definition {
-            Definition::BuiltIn(kind) => validate::check(kind, object),
+            Definition::BuiltIn(kind) => {
+                let mut problems = validate::check(kind, object);
+                if self.is_definition() && problems.is_empty() {
+                    problems.extend(custom::problems(object));
+                }
+                problems
+            }
+            Definition::Custom(custom) => custom.check(self.namespaced, object),
         }
     }
 
-    /// Every problem of a change: fields that may not change.
+    /// Every problem of a change: fields that may not change, or not so.
     pub(crate) fn check_update(&self, old: &Value, new: &Value) -> Vec<Problem> {
         match &self.definition {
-            Definition::BuiltIn(kind) => validate::check_update(kind, old, new),
+            Definition::BuiltIn(kind) => {
+                let mut problems = validate::check_update(kind, old, new);
+                if self.is_definition() {
+                    problems.extend(custom::changes(new, old));
+                }
+                problems
+            }
+            Definition::Custom(custom) => {
+                let mut problems = validate::check_metadata_update(old, new);
+                problems.extend(custom.check_change(old, new));
+                problems
+            }
         }
     }
 
@@ -119,6 +157,7 @@ impl Resource {
     pub(crate) fn schema_json(&self) -> Value {
         match &self.definition {
             Definition::BuiltIn(kind) => kind.schema_json(&self.version),
+            Definition::Custom(custom) => custom.schema_json(self),
         }
     }
 
@@ -126,6 +165,7 @@ impl Resource {
     pub(crate) fn headings(&self) -> Vec<Value> {
         match &self.definition {
             Definition::BuiltIn(kind) => kind.columns.iter().map(heading).collect(),
+            Definition::Custom(custom) => custom.headings(),
         }
     }
 
@@ -138,6 +178,15 @@ impl Resource {
                     .map(|c| ago(c.type_, c.value(object, now), now))
                     .collect()
             }
+            Definition::Custom(custom) => custom.cells(object, now),
+        }
+    }
+
+    /// What the documents about the kind change with, besides the program.
+    pub(crate) fn revision(&self) -> u64 {
+        match &self.definition {
+            Definition::BuiltIn(_) => 0,
+            Definition::Custom(custom) => custom.revision,
         }
     }
 

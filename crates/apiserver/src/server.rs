@@ -39,10 +39,10 @@ impl ApiServer {
     /// A server of the objects in `store`, with the clock of the machine and without logs of pods.
     pub fn new(store: Store) -> Self {
         Self {
+            registry: Registry::over(store.shared()),
             store,
             logs: None,
             clock: Arc::new(Timestamp::now),
-            registry: Registry::default(),
             collector: Arc::new(Once::new()),
         }
     }
@@ -88,10 +88,11 @@ impl ApiServer {
         guard::guard(self.router(), token)
     }
 
-    /// With the very clock of another server.
-    pub(crate) fn with_clock_of(self, clock: &Clock) -> Self {
+    /// With the very clock and the very kinds of another server.
+    pub(crate) fn beside(self, clock: &Clock, registry: &Registry) -> Self {
         Self {
             clock: Arc::clone(clock),
+            registry: registry.clone(),
             ..self
         }
     }
@@ -104,6 +105,7 @@ impl ApiServer {
         self.collector.call_once(|| {
             tokio::spawn(collect::run(
                 self.store.downgrade(),
+                self.registry.clone(),
                 Arc::clone(&self.clock),
             ));
         });

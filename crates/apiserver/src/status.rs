@@ -146,6 +146,11 @@ impl Refusal {
         Self::new(StatusCode::METHOD_NOT_ALLOWED, "MethodNotAllowed", message)
     }
 
+    /// A method that is not allowed now.
+    pub(crate) fn method_for(why: &str) -> Self {
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, "MethodNotAllowed", why)
+    }
+
     pub(crate) fn media_type(found: &str, supported: &[&str]) -> Self {
         let message = format!(
             "the body of the request was in an unknown format ({found}); accepted media types include: {}",

@@ -394,6 +394,15 @@ pub(super) static LEASE: &[Column] = &[
     AGE,
 ];
 
+pub(super) static CUSTOM_RESOURCE_DEFINITION: &[Column] = &[
+    NAME,
+    text(
+        "Created At",
+        "When the object was made.",
+        Cell::Path(".metadata.creationTimestamp"),
+    ),
+];
+
 pub(super) static HTTP_ROUTE: &[Column] = &[
     NAME,
     text(

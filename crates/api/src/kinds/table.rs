@@ -2,6 +2,7 @@
 
 use k8s_openapi::api::{apps::v1 as apps, coordination::v1 as coordination, core::v1 as core};
 use k8s_openapi::api::{discovery::v1 as discovery, networking::v1 as networking};
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1 as apiextensions;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 
 use super::{Column, Kind, Subresources, columns};
@@ -192,6 +193,19 @@ pub(super) static KINDS: &[Kind] = &[
         PLAIN,
         columns::LEASE,
     ),
+    kind::<apiextensions::CustomResourceDefinition>(
+        [
+            "apiextensions.k8s.io",
+            "v1",
+            "CustomResourceDefinition",
+            "customresourcedefinitions",
+            "customresourcedefinition",
+        ],
+        &["crd", "crds"],
+        STATUS,
+        columns::CUSTOM_RESOURCE_DEFINITION,
+    )
+    .of_the_cluster(),
     kind::<gateway_api::HTTPRoute>(
         [
             "gateway.networking.k8s.io",

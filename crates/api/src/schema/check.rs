@@ -22,6 +22,20 @@ pub fn check(shape: &Shape, value: &Value, path: &FieldPath) -> Vec<Problem> {
     check.problems
 }
 
+/// Every way in which the metadata of an object of any kind does not have its shape.
+pub(crate) fn check_metadata(object: &Value) -> Vec<Problem> {
+    let path = FieldPath::new("metadata");
+    let any = crate::kinds::all().first().map(super::of);
+    let shape = match any {
+        Some(Shape::Object(fields)) => fields.get("metadata"),
+        _ => None,
+    };
+    match (shape, object.get("metadata")) {
+        (Some(shape), Some(metadata)) => check(shape, metadata, &path),
+        _ => Vec::new(),
+    }
+}
+
 /// Takes out fields that are null: they mean the same as absent fields, but not to every reader.
 pub fn without_nulls(shape: &Shape, value: &mut Value) {
     match (shape, value) {

@@ -21,7 +21,7 @@ pub(crate) fn openapi(kind: &Kind, version: &str) -> Value {
     let root = reference_name(root.as_value())
         .unwrap_or(kind.kind)
         .to_owned();
-    complete_root(kind, version, &mut schemas, &root);
+    complete_root([kind.group, version, kind.kind], &mut schemas, &root);
     let prefix = prefix(kind.group, version);
     let full = |name: &str| {
         if name.contains('.') {
@@ -38,6 +38,24 @@ pub(crate) fn openapi(kind: &Kind, version: &str) -> Value {
         })
         .collect();
     json!({"root": full(&root), "schemas": renamed})
+}
+
+/// As [`Kind::schema_json`] of a kind that is not in the table, from the schema of its definition.
+pub fn openapi_of_custom(group: &str, version: &str, kind: &str, schema: &Value) -> Value {
+    let root = format!("{}.{kind}", prefix(group, version));
+    let mut schema = schema.clone();
+    // The metadata is that of every object, whatever the definition says of it.
+    if let Some(properties) = schema.get_mut("properties").and_then(Value::as_object_mut) {
+        properties.remove("metadata");
+    }
+    let mut schemas = BTreeMap::from([(root.clone(), schema)]);
+    complete_root([group, version, kind], &mut schemas, &root);
+    for (name, schema) in &mut schemas {
+        if *name != root {
+            tidy(schema, &str::to_owned);
+        }
+    }
+    json!({"root": root, "schemas": schemas})
 }
 
 /// A generator of schemas in the dialect of OpenAPI v3.
@@ -63,7 +81,11 @@ fn prefix(group: &str, version: &str) -> String {
 }
 
 /// Types of our own say `spec` and `status`; what every object has is added here.
-fn complete_root(kind: &Kind, version: &str, schemas: &mut BTreeMap<String, Value>, root: &str) {
+fn complete_root(
+    [group, version, kind]: [&str; 3],
+    schemas: &mut BTreeMap<String, Value>,
+    root: &str,
+) {
     if !schemas.contains_key(METADATA) {
         let mut generator = generator();
         generator.subschema_for::<k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta>();
@@ -72,7 +94,7 @@ fn complete_root(kind: &Kind, version: &str, schemas: &mut BTreeMap<String, Valu
     let Some(Value::Object(schema)) = schemas.get_mut(root) else {
         return;
     };
-    let gvk = json!([{"group": kind.group, "version": version, "kind": kind.kind}]);
+    let gvk = json!([{"group": group, "version": version, "kind": kind}]);
     schema.insert("x-kubernetes-group-version-kind".to_owned(), gvk);
     let properties = schema
         .entry("properties")

@@ -8,11 +8,28 @@ use crate::kinds::Kind;
 /// Annotations of one object take no more than this together, in bytes.
 const MOST_ANNOTATIONS: usize = 256 * 1024;
 
+/// Why a text is no such name; `None` when it is one.
+type Rule = fn(&str) -> Option<&'static str>;
+
 pub(super) fn check(kind: &Kind, root: &Field<'_>, out: &mut Vec<Problem>) {
-    let metadata = root.get("metadata");
-    name(kind, &metadata, out);
-    namespace(kind, &metadata.get("namespace"), out);
-    labels_and_annotations(&metadata, out);
+    let rule = match (kind.group, kind.kind) {
+        ("", "Namespace") => names::label,
+        ("", "Service") => names::service,
+        _ => names::subdomain,
+    };
+    check_names(rule, kind.namespaced, &root.get("metadata"), out);
+}
+
+/// As [`check`], with what the names of the kind may look like.
+pub(super) fn check_names(
+    rule: Rule,
+    namespaced: bool,
+    metadata: &Field<'_>,
+    out: &mut Vec<Problem>,
+) {
+    name(rule, metadata, out);
+    namespace(namespaced, &metadata.get("namespace"), out);
+    labels_and_annotations(metadata, out);
 }
 
 /// The same of a pod template, which needs no name.
@@ -77,12 +94,7 @@ pub(super) fn selector(selector: &Field<'_>, out: &mut Vec<Problem>) {
     }
 }
 
-fn name(kind: &Kind, metadata: &Field<'_>, out: &mut Vec<Problem>) {
-    let rule = match (kind.group, kind.kind) {
-        ("", "Namespace") => names::label,
-        ("", "Service") => names::service,
-        _ => names::subdomain,
-    };
+fn name(rule: Rule, metadata: &Field<'_>, out: &mut Vec<Problem>) {
     let (name, prefix) = (metadata.get("name"), metadata.get("generateName"));
     if name.is_empty() && prefix.is_empty() {
         out.push(name.required("name or generateName is required"));
@@ -98,11 +110,11 @@ fn name(kind: &Kind, metadata: &Field<'_>, out: &mut Vec<Problem>) {
     }
 }
 
-fn namespace(kind: &Kind, namespace: &Field<'_>, out: &mut Vec<Problem>) {
+fn namespace(namespaced: bool, namespace: &Field<'_>, out: &mut Vec<Problem>) {
     if namespace.is_empty() {
         return;
     }
-    if !kind.namespaced {
+    if !namespaced {
         out.push(namespace.forbidden("not allowed on this type"));
     } else if let Some(why) = namespace.text().and_then(names::label) {
         out.push(namespace.invalid(why));

@@ -13,10 +13,7 @@ pub(super) fn check(kind: &Kind, old: &Value, new: &Value) -> Vec<Problem> {
         old: Field::root(old),
         new: Field::root(new),
     };
-    let mut out = Vec::new();
-    for name in ["name", "namespace", "uid", "creationTimestamp"] {
-        change.keep_once_set(&format!("metadata.{name}"), &mut out);
-    }
+    let mut out = check_metadata(old, new);
     match kind.kind {
         "Deployment" | "ReplicaSet" | "Rollout" => change.keep("spec.selector", &mut out),
         "Secret" => {
@@ -29,6 +26,19 @@ pub(super) fn check(kind: &Kind, old: &Value, new: &Value) -> Vec<Problem> {
         "IngressClass" => change.keep("spec.controller", &mut out),
         "Pod" => change.keep_pod(&mut out),
         _ => {}
+    }
+    out
+}
+
+/// What no object may change.
+pub(super) fn check_metadata(old: &Value, new: &Value) -> Vec<Problem> {
+    let change = Change {
+        old: Field::root(old),
+        new: Field::root(new),
+    };
+    let mut out = Vec::new();
+    for name in ["name", "namespace", "uid", "creationTimestamp"] {
+        change.keep_once_set(&format!("metadata.{name}"), &mut out);
     }
     out
 }

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use serde_json::Value;
 use serin_api::kinds;
 
+use crate::custom;
 use crate::lifecycle::{FOREGROUND, ORPHAN};
 use crate::meta;
 use crate::options::Propagation;
-use crate::registry::Registry;
+use crate::registry::{Registry, prefix_of_defined};
 use crate::store::{Key, Record, Shared, prefix};
 use crate::tree::Tree;
 
@@ -25,6 +26,8 @@ pub(super) enum Step {
     DropOwners { key: Key, uids: Vec<Box<str>> },
     /// Take this finalizer out of the object.
     DropFinalizer { key: Key, finalizer: &'static str },
+    /// Look anew at whether the names of a definition are free.
+    Settle { key: Key },
     /// Let a namespace go that has nothing in it.
     EndNamespace { key: Key },
 }
@@ -35,8 +38,17 @@ pub(super) fn plan(registry: &Registry, shared: &Shared, record: &Arc<Record>) -
     if record.facts.deleting && is_namespace {
         return empty_namespace(shared, record);
     }
+    let is_definition = is_definition(&record.key);
+    if record.facts.deleting && is_definition {
+        return end_definition(shared, record);
+    }
     if record.facts.deleting {
         return release_dependents(shared, record);
+    }
+    if is_definition {
+        return vec![Step::Settle {
+            key: record.key.clone(),
+        }];
     }
     if record.facts.owners.is_empty() {
         return Vec::new();
@@ -56,6 +68,35 @@ fn empty_namespace(shared: &Shared, namespace: &Record) -> Vec<Step> {
         }];
     }
     let left = content.into_iter().filter(|r| !r.facts.deleting);
+    left.map(|r| delete(r, None)).collect()
+}
+
+fn is_definition(key: &Key) -> bool {
+    key.group() == custom::GROUP && key.plural() == custom::PLURAL
+}
+
+/// The other definitions, when `key` is that of one.
+pub(super) fn definitions_beside(shared: &Shared, key: &Key) -> Vec<Key> {
+    if !is_definition(key) {
+        return Vec::new();
+    }
+    let all = shared.list(&prefix(custom::GROUP, custom::PLURAL, None), None);
+    all.records.iter().map(|r| r.key.clone()).collect()
+}
+
+/// The objects of a kind go before its definition does.
+fn end_definition(shared: &Shared, definition: &Arc<Record>) -> Vec<Step> {
+    let objects = prefix_of_defined(&definition.key);
+    let objects = shared.list(&objects, None).records;
+    if objects.is_empty() {
+        let mut steps = vec![Step::DropFinalizer {
+            key: definition.key.clone(),
+            finalizer: custom::CLEANUP,
+        }];
+        steps.extend(release_dependents(shared, definition));
+        return steps;
+    }
+    let left = objects.iter().filter(|r| !r.facts.deleting);
     left.map(|r| delete(r, None)).collect()
 }
 

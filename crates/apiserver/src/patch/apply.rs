@@ -239,10 +239,10 @@ impl<'a> Walk<'a> {
             }
             Merge::By(keys) => {
                 for item in config {
-                    let wanted = owned::element_key(item, keys);
+                    let wanted = owned::element_key(item, &keys);
                     match live
                         .iter_mut()
-                        .find(|l| owned::element_key(l, keys) == wanted)
+                        .find(|l| owned::element_key(l, &keys) == wanted)
                     {
                         Some(slot) => *slot = self.merge(Some(slot.take()), item),
                         None => live.push(self.merge(None, item)),

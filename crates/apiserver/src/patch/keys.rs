@@ -2,17 +2,36 @@
 //!
 //! The types do not carry this, so it stands here. A list that is not in the table is replaced as a whole.
 
-use crate::resource::Resource;
+use crate::custom::ListType;
+use crate::resource::{Definition, Resource};
 
 /// How a list takes in another.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Merge {
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Merge<'a> {
     /// It is replaced.
     Atomic,
     /// Its values are a set.
     Set,
     /// Its elements are told apart by these fields.
+    By(Vec<&'a str>),
+}
+
+/// A [`Merge`] as it stands in the table.
+#[derive(Clone, Copy, Debug)]
+enum Rule {
+    Atomic,
+    Set,
     By(&'static [&'static str]),
+}
+
+impl Rule {
+    fn merge<'a>(self) -> Merge<'a> {
+        match self {
+            Self::Atomic => Merge::Atomic,
+            Self::Set => Merge::Set,
+            Self::By(keys) => Merge::By(keys.to_vec()),
+        }
+    }
 }
 
 /// Which objects a row is about.
@@ -29,21 +48,27 @@ struct Row {
     scope: Scope,
     /// The fields on the way, without the places in lists between them.
     path: &'static str,
-    strategic: Merge,
-    apply: Merge,
+    strategic: Rule,
+    apply: Rule,
 }
 
-const fn row(scope: Scope, path: &'static str, merge: Merge) -> Row {
-    Row {
-        scope,
-        path,
-        strategic: merge,
-        apply: merge,
-    }
+/// A list whose elements both merges tell apart by one key.
+const fn row(scope: Scope, path: &'static str, key: &'static [&'static str]) -> Row {
+    ports(scope, path, key, key)
 }
 
 const fn by(path: &'static str, key: &'static [&'static str]) -> Row {
-    row(Scope::Pod, path, Merge::By(key))
+    row(Scope::Pod, path, key)
+}
+
+/// A list of values that are a set to both merges.
+const fn set(scope: Scope, path: &'static str) -> Row {
+    Row {
+        scope,
+        path,
+        strategic: Rule::Set,
+        apply: Rule::Set,
+    }
 }
 
 /// Strategic merge knows one key for each list; server-side apply has the whole key.
@@ -56,8 +81,8 @@ const fn ports(
     Row {
         scope,
         path,
-        strategic: Merge::By(strategic),
-        apply: Merge::By(apply),
+        strategic: Rule::By(strategic),
+        apply: Rule::By(apply),
     }
 }
 
@@ -69,10 +94,10 @@ const DEVICE: &[&str] = &["devicePath"];
 const CONTAINER_PORT: (&[&str], &[&str]) = (&["containerPort"], &["containerPort", "protocol"]);
 
 static TABLE: &[Row] = &[
-    row(Scope::Any, "metadata.finalizers", Merge::Set),
-    row(Scope::Any, "metadata.ownerReferences", Merge::By(&["uid"])),
-    row(Scope::Any, "status.conditions", Merge::By(TYPE)),
-    row(Scope::Pod, "metadata.finalizers", Merge::Set),
+    set(Scope::Any, "metadata.finalizers"),
+    row(Scope::Any, "metadata.ownerReferences", &["uid"]),
+    row(Scope::Any, "status.conditions", TYPE),
+    set(Scope::Pod, "metadata.finalizers"),
     by("spec.containers", NAME),
     by("spec.containers.env", NAME),
     by("spec.containers.resources.claims", NAME),
@@ -117,37 +142,42 @@ static TABLE: &[Row] = &[
         &["topologyKey"],
         &["topologyKey", "whenUnsatisfiable"],
     ),
-    row(Scope::Only("pods"), "status.podIPs", Merge::By(IP)),
-    row(
-        Scope::Only("pods"),
-        "status.resourceClaimStatuses",
-        Merge::By(NAME),
-    ),
+    row(Scope::Only("pods"), "status.podIPs", IP),
+    row(Scope::Only("pods"), "status.resourceClaimStatuses", NAME),
     ports(
         Scope::Only("services"),
         "spec.ports",
         &["port"],
         &["port", "protocol"],
     ),
-    row(Scope::Only("serviceaccounts"), "secrets", Merge::By(NAME)),
-    row(Scope::Only("nodes"), "status.addresses", Merge::By(TYPE)),
+    row(Scope::Only("serviceaccounts"), "secrets", NAME),
+    row(Scope::Only("nodes"), "status.addresses", TYPE),
     Row {
         scope: Scope::Only("nodes"),
         path: "spec.taints",
-        strategic: Merge::By(&["key"]),
-        apply: Merge::Atomic,
+        strategic: Rule::By(&["key"]),
+        apply: Rule::Atomic,
     },
-    row(Scope::Only("nodes"), "spec.podCIDRs", Merge::Set),
+    set(Scope::Only("nodes"), "spec.podCIDRs"),
 ];
 
 /// How the list at `path` (field names only) of an object of this kind merges strategically.
-pub(super) fn strategic(kind: &Resource, path: &[String]) -> Merge {
-    find(kind, path).map_or(Merge::Atomic, |r| r.strategic)
+pub(super) fn strategic(kind: &Resource, path: &[String]) -> Merge<'static> {
+    find(kind, path).map_or(Merge::Atomic, |r| r.strategic.merge())
 }
 
 /// How the list at `path` (field names only) of an object of this kind merges in server-side apply.
-pub(super) fn apply(kind: &Resource, path: &[String]) -> Merge {
-    find(kind, path).map_or(Merge::Atomic, |r| r.apply)
+pub(super) fn apply<'k>(kind: &'k Resource, path: &[String]) -> Merge<'k> {
+    let of_metadata = path.first().is_some_and(|name| name == "metadata");
+    match &kind.definition {
+        // What a definition says holds for all but the metadata, which every object has.
+        Definition::Custom(custom) if !of_metadata => match custom.list_at(path) {
+            None | Some(ListType::Atomic) => Merge::Atomic,
+            Some(ListType::Set) => Merge::Set,
+            Some(ListType::Map(keys)) => Merge::By(keys.iter().map(String::as_str).collect()),
+        },
+        _ => find(kind, path).map_or(Merge::Atomic, |r| r.apply.merge()),
+    }
 }
 
 /// The value that a key field has when it is absent; only ports have one.

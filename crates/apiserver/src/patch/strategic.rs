@@ -71,7 +71,7 @@ impl Walk<'_> {
                 let rule = keys::strategic(self.kind, &self.path);
                 self.path.pop();
                 let before = items.clone();
-                sort(items, &before, rule, order)?;
+                sort(items, &before, &rule, order)?;
             }
         }
         Ok(live)
@@ -118,13 +118,13 @@ impl Walk<'_> {
         let mut merged = old;
         for item in new {
             match rule {
-                Merge::By(keys) => self.element(&mut merged, item, keys)?,
+                Merge::By(ref keys) => self.element(&mut merged, item, keys)?,
                 _ if merged.contains(item) => {}
                 _ => merged.push(item.clone()),
             }
         }
         if let Some(order) = order {
-            sort(&mut merged, &before, rule, order)?;
+            sort(&mut merged, &before, &rule, order)?;
         }
         Ok(merged)
     }
@@ -206,7 +206,7 @@ fn delete_from(
 fn sort(
     items: &mut Vec<Value>,
     before: &[Value],
-    rule: Merge,
+    rule: &Merge<'_>,
     order: &Value,
 ) -> Result<(), PatchError> {
     let order = order

@@ -8,9 +8,10 @@ use serde_json::Value;
 
 use super::{apply, show};
 use crate::admit::{self, Admitted, Context, Next};
-use crate::body::{self, PATCH_TYPES};
+use crate::body::{self, CUSTOM_PATCH_TYPES, PATCH_TYPES};
 use crate::options::WriteOptions;
 use crate::patch::{Patch, PatchError};
+use crate::registry;
 use crate::render::Item;
 use crate::server::{ApiServer, Call};
 use crate::status::{Refusal, Subject, add_warnings};
@@ -57,8 +58,17 @@ pub(super) async fn create_object(
             .as_str()
             .unwrap_or_default()
             .is_empty();
+    if let Some(why) = registry::why_closed(&target.kind) {
+        return Err(Refusal::method_for(why));
+    }
     for attempt in 1.. {
-        let Admitted { outcome, warnings } = admit::create(target, context, object.clone())?;
+        let Admitted {
+            mut outcome,
+            warnings,
+        } = admit::create(target, context, object.clone())?;
+        server
+            .registry
+            .settle(&target.kind, &mut outcome, context.now);
         let named = target.object(target.namespace(), crate::meta::text(&outcome, "name"));
         check_namespace(server, &named)?;
         if server.store.get(&named.key()).is_some() && (dry_run || !made_up) {
@@ -110,6 +120,9 @@ pub(super) async fn patch(server: &ApiServer, call: Call) -> Result<Response, Re
     ) {
         let written = apply::apply(server, &call, &options).await?;
         return answer_written(server, &call, written);
+    }
+    if media == "application/strategic-merge-patch+json" && call.target.kind.is_custom() {
+        return Err(Refusal::media_type(media, CUSTOM_PATCH_TYPES));
     }
     let patch = read_patch(media, &call.body)?;
     let kind = Arc::clone(&call.target.kind);
@@ -177,7 +190,13 @@ pub(super) async fn decide(
     for _ in 0..TRIES {
         let record = server.store.get(&target.key());
         let record = record.ok_or_else(|| Refusal::not_found(target.subject()))?;
-        let Admitted { outcome, warnings } = decision(&target.kind.as_served(record.value()))?;
+        let Admitted {
+            mut outcome,
+            warnings,
+        } = decision(&target.kind.as_served(record.value()))?;
+        if let Next::Put(object) = &mut outcome {
+            server.registry.settle(&target.kind, object, server.now());
+        }
         let removed = matches!(outcome, Next::Remove(_));
         let item = match outcome {
             Next::Same => Item::Stored(record),

@@ -7,6 +7,7 @@
     reason = "a test ends where it cannot go on, and says when it is skipped"
 )]
 
+mod custom;
 mod ends;
 mod http;
 mod kubectl;

@@ -181,7 +181,7 @@ fn of_value(kind: &Resource, path: &mut Vec<String>, value: &Value) -> Owned {
                 let element = |item: &Value| {
                     let mut owned = of_value(kind, path, item);
                     owned.here = true;
-                    (element_key(item, keys), owned)
+                    (element_key(item, &keys), owned)
                 };
                 items.iter().map(element).collect()
             }
