@@ -9,6 +9,7 @@ use crate::delete::DeleteArgs;
 use crate::demo::DemoArgs;
 use crate::down::DownArgs;
 use crate::error::EXIT_CODES;
+use crate::gateway_command::GatewayCommand;
 use crate::get::GetArgs;
 use crate::load_command::LoadArgs;
 use crate::logs::LogsArgs;
@@ -116,6 +117,9 @@ pub(crate) enum Command {
         Objects are kept: the next `serin up` starts the same instances again."
     )]
     Down(DownArgs),
+    /// Do something with the gateway
+    #[command(subcommand)]
+    Gateway(GatewayCommand),
     /// Make the objects of manifests so
     #[command(
         after_help = "Examples:\n  serin apply -f app.yaml\n  serin apply -f manifests/ -n prod --dry-run\n  \

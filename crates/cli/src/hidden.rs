@@ -24,7 +24,12 @@ pub(crate) fn run(arguments: &[OsString]) -> Option<ExitCode> {
         },
         "demo-app" => return Some(crate::demo_app::run()),
         "keeper" => keeper(options),
-        "gateway" => gateway(options),
+        // What a person types behind this word goes to the parser.
+        "gateway"
+            if options.len() == 2 && options.first().is_some_and(|option| option == "--home") =>
+        {
+            gateway(options)
+        }
         _ => return None,
     };
     Some(match ended {
@@ -112,5 +117,6 @@ mod tests {
             .collect();
         assert_eq!(all, ["127.0.0.1:0", "[::1]:8080"]);
         assert!(run(&["get".into(), "pods".into()]).is_none());
+        assert!(run(&["gateway".into(), "upgrade".into()]).is_none());
     }
 }

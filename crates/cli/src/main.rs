@@ -13,6 +13,7 @@ mod demo;
 mod demo_app;
 mod down;
 mod error;
+mod gateway_command;
 mod get;
 mod hidden;
 mod home;
@@ -91,6 +92,9 @@ fn run(cli: Cli, printer: Printer) -> Result<(), CliError> {
         Command::Rollout { command } => client_runtime()?.block_on(rollout::run(&context, command)),
         Command::Up(args) => up::run(&context, args),
         Command::Down(args) => client_runtime()?.block_on(down::run(&context, args)),
+        Command::Gateway(command) => {
+            client_runtime()?.block_on(gateway_command::run(&context, command))
+        }
         Command::Demo(args) => client_runtime()?.block_on(demo::run(&context, args)),
         Command::Load(args) => client_runtime()?.block_on(load_command::run(&context, args)),
     }

@@ -3,7 +3,7 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -36,8 +36,6 @@ pub(crate) struct Pages {
     pub(crate) problems: ArcSwap<Vec<String>>,
     /// Requests in flight, as the control loop last saw them.
     pub(crate) in_flight: std::sync::atomic::AtomicUsize,
-    /// Whether the table comes from the API; else from disk.
-    pub(crate) is_live: AtomicBool,
 }
 
 /// Where the pages are served.
@@ -161,7 +159,7 @@ impl Pages {
         let live = self.shared.table.load();
         let shown = serde_json::json!({
             "generation": live.generation,
-            "live": self.is_live.load(Ordering::Relaxed),
+            "live": self.shared.is_live.load(Ordering::Relaxed),
             "problems": **self.problems.load(),
             "table": *live.table,
         });

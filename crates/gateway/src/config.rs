@@ -53,6 +53,10 @@ pub struct GatewayConfig {
     pub client_idle_ms: u64,
     /// Milliseconds that requests in flight have to finish when the gateway is asked to stop.
     pub stop_grace_ms: u64,
+    /// Milliseconds that it goes on answering, each time with `Connection: close`, once another gateway has taken its place.
+    pub replaced_leave_ms: u64,
+    /// Milliseconds that requests in flight and long-lived connections have when another gateway has taken the place of this one.
+    pub replaced_grace_ms: u64,
 }
 
 impl Default for GatewayConfig {
@@ -76,6 +80,8 @@ impl Default for GatewayConfig {
             head_timeout_ms: 60_000,
             client_idle_ms: 60_000,
             stop_grace_ms: 10_000,
+            replaced_leave_ms: 5_000,
+            replaced_grace_ms: 30_000,
         }
     }
 }
@@ -148,7 +154,18 @@ impl GatewayConfig {
     pub(crate) fn stop_grace(&self) -> Duration {
         Duration::from_millis(self.stop_grace_ms)
     }
+
+    pub(crate) fn replaced_leave(&self) -> Duration {
+        Duration::from_millis(self.replaced_leave_ms)
+    }
+
+    pub(crate) fn replaced_grace(&self) -> Duration {
+        Duration::from_millis(self.replaced_grace_ms)
+    }
 }
+
+/// What a gateway has beyond its own bounds before it is killed.
+const SPARE: Duration = Duration::from_secs(5);
 
 /// The settings of `serin keeper`.
 #[derive(Clone, Debug)]
@@ -165,6 +182,8 @@ pub struct KeeperConfig {
     pub arguments: Vec<OsString>,
     /// How long the child has to stop before it is killed.
     pub stop_grace: Duration,
+    /// How long one that was replaced has.
+    pub replaced_grace: Duration,
 }
 
 impl KeeperConfig {
@@ -176,7 +195,8 @@ impl KeeperConfig {
         let gateway = GatewayConfig::load(home)?;
         Ok(Self {
             home: home.to_owned(),
-            stop_grace: gateway.stop_grace() + Duration::from_secs(5),
+            stop_grace: gateway.stop_grace() + SPARE,
+            replaced_grace: gateway.replaced_leave() + gateway.replaced_grace() + SPARE,
             listen: gateway.listen,
             tls_listen: gateway.tls_listen,
             program,

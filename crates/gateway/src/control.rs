@@ -10,6 +10,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::acks;
 use crate::admin::Pages;
+use crate::handover::Predecessor;
 use crate::live::{Lasting, LiveTable};
 use crate::lower::{LowerOptions, lower};
 use crate::proxy::Shared;
@@ -42,6 +43,9 @@ pub(crate) struct Control {
     saved_certificates: watch::Sender<Arc<CertificateTable>>,
     files: Files,
     writer: Writer,
+    /// Whether another gateway of this home still finishes its requests.
+    predecessor: Option<Predecessor>,
+    is_leaving: bool,
 }
 
 impl Control {
@@ -65,6 +69,8 @@ impl Control {
             saved_certificates: watch::Sender::default(),
             files: Files::default(),
             writer: Writer::default(),
+            predecessor: None,
+            is_leaving: false,
         }
     }
 
@@ -111,6 +117,16 @@ impl Control {
         self.shared.tls.certificates.set(tables);
     }
 
+    /// Until that one has ended no pod is called drained.
+    pub(crate) fn set_predecessor(&mut self, predecessor: Option<Predecessor>) {
+        self.predecessor = predecessor;
+    }
+
+    /// From now on nothing is said to the control plane.
+    pub(crate) fn leave(&mut self) {
+        self.is_leaving = true;
+    }
+
     /// The table in use.
     pub(crate) fn table(&self) -> &RouteTable {
         &self.table
@@ -125,7 +141,7 @@ impl Control {
     /// Runs until `stop` ends.
     pub(crate) async fn run(
         &mut self,
-        mut inputs: mpsc::Receiver<Input>,
+        inputs: &mut mpsc::Receiver<Input>,
         stop: impl Future<Output = ()>,
     ) {
         let mut stop = std::pin::pin!(stop);
@@ -183,11 +199,13 @@ impl Control {
             self.set_certificates(certificates.clone());
             self.saved_certificates.send_replace(Arc::new(certificates));
         }
-        if lowered.table != *self.table {
+        // The first reading is told even when it changes nothing: somebody may wait for it.
+        let is_first = !self.shared.is_live.load(Ordering::SeqCst);
+        if is_first || lowered.table != *self.table {
             self.swap(lowered.table);
             self.saved.send_replace(Arc::clone(&self.table));
         }
-        self.pages.is_live.store(true, Ordering::Relaxed);
+        self.shared.is_live.store(true, Ordering::SeqCst);
         self.acknowledge();
     }
 
@@ -203,13 +221,21 @@ impl Control {
 
     /// Says what is to be said of the table in use. Unsettled objects are not spoken of: the table is not made of them.
     fn acknowledge(&mut self) {
-        if !self.world.is_settled() {
+        if !self.world.is_settled() || self.is_leaving {
             return;
+        }
+        if self.predecessor.as_ref().is_some_and(Predecessor::is_gone) {
+            self.predecessor = None;
         }
         let instances = &self.lasting.instances;
         let in_flight = |uid: &str| instances.in_flight(uid);
         let now = jiff::Timestamp::now();
         let due = acks::due(&self.table, &self.world.objects, &in_flight, now);
+        let mut due = due;
+        if self.predecessor.is_some() {
+            // It may still have requests under way to a pod that this one knows nothing of.
+            due.retain(|due| !matches!(due.target, acks::Target::Pod(_)));
+        }
         self.writer.offer(due);
     }
 
@@ -217,6 +243,9 @@ impl Control {
         self.pages.registry.tick(second);
         if second.is_multiple_of(FILES_EVERY_SECONDS) && self.files.refresh() {
             self.show_certificates();
+        }
+        if self.predecessor.as_ref().is_some_and(Predecessor::is_gone) {
+            self.acknowledge();
         }
         let in_flight = self.lasting.instances.in_flight_in_all();
         self.pages.in_flight.store(in_flight, Ordering::Relaxed);

@@ -1,19 +1,22 @@
 //! The process `serin keeper`: holds the listening sockets and keeps one gateway running on them.
 //!
-//! Connections that come while no gateway runs wait in the sockets, so a gateway that dies refuses nobody. The keeper itself does
-//! next to nothing, so that nothing in it can fail. If it dies, its gateway serves on. Absent on purpose: it knows no routes.
+//! Connections that come while no gateway runs wait in the sockets, so a gateway that dies refuses nobody. On SIGHUP it starts
+//! another gateway from the program as it is now on disk and, once that serves, asks the one before to finish and go. If the
+//! keeper dies, its gateway serves on, and the next keeper takes sockets and gateway over. The keeper itself does next to
+//! nothing, so that nothing in it can fail. Absent on purpose: it knows no routes.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
 use command_fds::{CommandFdExt, FdMapping};
 use rustix::process::{Pid, Signal, kill_process, setsid, test_kill_process};
 use tokio::process::{Child, Command};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinSet;
 
 use crate::config::KeeperConfig;
+use crate::handover;
 use crate::info::{self, GatewayInfo};
 use crate::ports::{self, BindError, Listener, Scheme};
 
@@ -23,8 +26,12 @@ const FIRST_DESCRIPTOR: i32 = 3;
 const WELL: Duration = Duration::from_secs(1);
 /// Users wait in the sockets meanwhile and are to be served within a second, however often the gateway was killed.
 const LONGEST_PAUSE: Duration = Duration::from_millis(250);
-/// How often an orphaned gateway is looked after.
-const LOOK: Duration = Duration::from_millis(100);
+/// How often it is looked after a gateway that is no child, or is about to serve.
+const LOOK: Duration = Duration::from_millis(20);
+/// How long a new gateway has to serve, else the one before goes on.
+const TAKES_OVER: Duration = Duration::from_secs(15);
+/// This signal asks a gateway to finish and go because another one serves in its place.
+pub(crate) const REPLACED: Signal = Signal::USR2;
 
 /// Why the keeper does not run.
 #[derive(Debug, thiserror::Error)]
@@ -63,38 +70,113 @@ pub fn keeper_main(config: &KeeperConfig) -> Result<(), KeeperError> {
     runtime.block_on(keep(config))
 }
 
-async fn keep(config: &KeeperConfig) -> Result<(), KeeperError> {
-    if config.listen.is_empty() && config.tls_listen.is_empty() {
-        return Err(KeeperError::NoAddress);
+/// What is asked of the keeper.
+enum Asked {
+    Stop,
+    Upgrade,
+}
+
+struct Signals {
+    terminate: tokio::signal::unix::Signal,
+    interrupt: tokio::signal::unix::Signal,
+    hangup: tokio::signal::unix::Signal,
+}
+
+impl Signals {
+    fn new() -> io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
     }
-    let mut terminate = signal(SignalKind::terminate()).map_err(system("listen for signals"))?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(system("listen for signals"))?;
-    let listeners = tokio::select! {
-        listeners = bind(config) => listeners?,
-        _ = terminate.recv() => return Ok(()),
-        _ = interrupt.recv() => return Ok(()),
-    };
-    let address = system("read the address of a socket");
-    let listen = ports::addresses(&listeners, Scheme::Http);
-    let tls_listen = ports::addresses(&listeners, Scheme::Https);
-    let (listen, tls_listen) = listen.and_then(|l| Ok((l, tls_listen?))).map_err(address)?;
+
+    async fn next(&mut self) -> Asked {
+        tokio::select! {
+            _ = self.terminate.recv() => Asked::Stop,
+            _ = self.interrupt.recv() => Asked::Stop,
+            _ = self.hangup.recv() => Asked::Upgrade,
+        }
+    }
+}
+
+/// The gateway that is kept.
+enum Gateway {
+    Child(Child),
+    /// Of a keeper before this one.
+    Taken(Pid),
+}
+
+impl Gateway {
+    fn pid(&self) -> Option<Pid> {
+        match self {
+            Self::Child(child) => child.id().and_then(pid_of),
+            Self::Taken(pid) => Some(*pid),
+        }
+    }
+
+    /// Waits for its end; how it ended.
+    async fn ended(&mut self) -> String {
+        match self {
+            Self::Child(child) => match child.wait().await {
+                Ok(status) => status.to_string(),
+                Err(error) => error.to_string(),
+            },
+            Self::Taken(pid) => {
+                while test_kill_process(*pid).is_ok() {
+                    tokio::time::sleep(LOOK).await;
+                }
+                "not known".into()
+            }
+        }
+    }
+
+    /// Asks it to end by `asked`, and ends it when it has not after `grace`.
+    async fn end(mut self, asked: Signal, grace: Duration) {
+        if let Some(pid) = self.pid() {
+            let _ = kill_process(pid, asked);
+        }
+        if tokio::time::timeout(grace, self.ended()).await.is_err() {
+            tracing::error!("the gateway did not stop in time; it is killed");
+            if let Some(pid) = self.pid() {
+                let _ = kill_process(pid, Signal::KILL);
+            }
+            self.ended().await;
+        }
+    }
+}
+
+fn pid_of(pid: u32) -> Option<Pid> {
+    Pid::from_raw(i32::try_from(pid).ok()?)
+}
+
+async fn keep(config: &KeeperConfig) -> Result<(), KeeperError> {
+    let mut signals = Signals::new().map_err(system("listen for signals"))?;
+    let (listeners, mut gateway) = begin(config)?;
+    let mut leaving = JoinSet::new();
     let mut quick_deaths = 0;
     loop {
-        let mut child = start(config, &listeners).map_err(system("start the gateway"))?;
         let started = Instant::now();
-        let info = GatewayInfo {
-            keeper_pid: Some(std::process::id()),
-            pid: child.id().unwrap_or_default(),
-            listen: listen.clone(),
-            tls_listen: tls_listen.clone(),
-        };
-        if let Err(error) = info::write(&config.home, &info) {
-            tracing::error!(%error, "run/gateway.json cannot be written");
-        }
-        let status = tokio::select! {
-            status = child.wait() => status,
-            _ = terminate.recv() => return stop(child, config.stop_grace).await,
-            _ = interrupt.recv() => return stop(child, config.stop_grace).await,
+        tell(config, &listeners, gateway.pid());
+        let status = loop {
+            let asked = tokio::select! {
+                status = gateway.ended() => break status,
+                asked = signals.next() => asked,
+            };
+            match asked {
+                Asked::Stop => {
+                    gateway.end(Signal::TERM, config.stop_grace).await;
+                    while leaving.join_next().await.is_some() {}
+                    return Ok(());
+                }
+                Asked::Upgrade => {
+                    if let Some(next) = upgraded(config, &listeners).await {
+                        let before = std::mem::replace(&mut gateway, Gateway::Child(next));
+                        tell(config, &listeners, gateway.pid());
+                        leaving.spawn(before.end(REPLACED, config.replaced_grace));
+                    }
+                }
+            }
         };
         quick_deaths = if started.elapsed() < WELL {
             quick_deaths + 1
@@ -102,13 +184,78 @@ async fn keep(config: &KeeperConfig) -> Result<(), KeeperError> {
             0
         };
         let pause = pause_after(quick_deaths);
-        tracing::error!(status = %told(status), ?pause, "the gateway died; it is started again");
+        tracing::error!(%status, ?pause, "the gateway died; it is started again");
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
-            _ = terminate.recv() => return Ok(()),
-            _ = interrupt.recv() => return Ok(()),
+            Asked::Stop = signals.next() => return Ok(()),
         }
+        let child = start(config, &listeners).map_err(system("start the gateway"))?;
+        gateway = Gateway::Child(child);
     }
+}
+
+/// The sockets, and the gateway on them: those of a gateway that lives, whose own keeper has died, else new ones.
+fn begin(config: &KeeperConfig) -> Result<(Vec<Listener>, Gateway), KeeperError> {
+    if let Ok((listeners, pid)) = handover::take(&config.home) {
+        tracing::info!(
+            pid = pid.as_raw_nonzero().get(),
+            "a gateway that lives is taken over"
+        );
+        return Ok((listeners, Gateway::Taken(pid)));
+    }
+    if config.listen.is_empty() && config.tls_listen.is_empty() {
+        return Err(KeeperError::NoAddress);
+    }
+    let listeners = ports::bind_all(&config.listen, &config.tls_listen)?;
+    let child = start(config, &listeners).map_err(system("start the gateway"))?;
+    Ok((listeners, Gateway::Child(child)))
+}
+
+/// Writes `run/gateway.json`.
+fn tell(config: &KeeperConfig, listeners: &[Listener], gateway: Option<Pid>) {
+    let written = || {
+        let info = GatewayInfo {
+            keeper_pid: Some(std::process::id()),
+            pid: gateway.map_or(0, |pid| pid.as_raw_nonzero().get().unsigned_abs()),
+            listen: ports::addresses(listeners, Scheme::Http)?,
+            tls_listen: ports::addresses(listeners, Scheme::Https)?,
+        };
+        info::write(&config.home, &info)
+    };
+    if let Err(error) = written() {
+        tracing::error!(%error, "run/gateway.json cannot be written");
+    }
+}
+
+/// Starts another gateway beside the one that serves. `None` when it does not come to serve; then nothing has changed.
+async fn upgraded(config: &KeeperConfig, listeners: &[Listener]) -> Option<Child> {
+    let mut child = match start(config, listeners) {
+        Ok(child) => child,
+        Err(error) => {
+            tracing::error!(%error, "another gateway cannot be started; the one before goes on");
+            return None;
+        }
+    };
+    let pid = child.id().and_then(pid_of);
+    let serves = async {
+        while handover::serving_pid(&config.home) != pid {
+            tokio::time::sleep(LOOK).await;
+        }
+    };
+    let came = tokio::select! {
+        came = tokio::time::timeout(TAKES_OVER, serves) => came.is_ok(),
+        _ = child.wait() => false,
+    };
+    if came {
+        tracing::info!(
+            ?pid,
+            "another gateway serves; the one before finishes its requests"
+        );
+        return Some(child);
+    }
+    tracing::error!("another gateway did not come to serve; the one before goes on");
+    let _ = child.kill().await;
+    None
 }
 
 /// The pause before the next start, after so many deaths right after a start in a row. The first is no reason to wait.
@@ -118,40 +265,6 @@ fn pause_after(quick_deaths: u32) -> Duration {
         n => Duration::from_millis(50)
             .saturating_mul(1 << (n - 2).min(7))
             .min(LONGEST_PAUSE),
-    }
-}
-
-fn told(status: io::Result<ExitStatus>) -> String {
-    match status {
-        Ok(status) => status.to_string(),
-        Err(error) => error.to_string(),
-    }
-}
-
-/// Binds the addresses. When a gateway of this home still serves them, whose own keeper has died, waits for its end.
-async fn bind(config: &KeeperConfig) -> Result<Vec<Listener>, KeeperError> {
-    let mut has_told = false;
-    loop {
-        let error = match ports::bind_all(&config.listen, &config.tls_listen) {
-            Ok(listeners) => return Ok(listeners),
-            Err(error) => error,
-        };
-        let orphan = info::read_endpoint(&config.home).map(|info| info.pid);
-        let is_orphans = matches!(&error, BindError::InUse { holder, .. } if holder.pid.is_some() && holder.pid == orphan);
-        if !is_orphans {
-            return Err(error.into());
-        }
-        if !has_told {
-            tracing::info!(
-                pid = orphan,
-                "a gateway without a keeper serves; it is replaced when it ends"
-            );
-            has_told = true;
-        }
-        let pid = orphan.and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?));
-        while pid.is_some_and(|pid| test_kill_process(pid).is_ok()) {
-            tokio::time::sleep(LOOK).await;
-        }
     }
 }
 
@@ -182,21 +295,6 @@ fn start(config: &KeeperConfig, listeners: &[Listener]) -> io::Result<Child> {
 fn names(listeners: &[Listener]) -> String {
     let words: Vec<&str> = listeners.iter().map(|l| l.scheme.word()).collect();
     words.join(":")
-}
-
-/// Asks the gateway to stop, and ends it when it has not after `grace`.
-async fn stop(mut child: Child, grace: Duration) -> Result<(), KeeperError> {
-    let pid = child
-        .id()
-        .and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?));
-    if let Some(pid) = pid {
-        let _ = kill_process(pid, Signal::TERM);
-    }
-    if tokio::time::timeout(grace, child.wait()).await.is_err() {
-        tracing::error!("the gateway did not stop in time; it is killed");
-        let _ = child.kill().await;
-    }
-    Ok(())
 }
 
 #[cfg(test)]

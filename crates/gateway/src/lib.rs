@@ -21,6 +21,7 @@ pub mod table;
 mod admin;
 mod control;
 mod disk;
+mod handover;
 mod instances;
 mod ports;
 mod prometheus;

@@ -77,6 +77,8 @@ pub(crate) struct Picked<'a> {
 pub(crate) enum NoPick {
     /// No backend with a share has an endpoint.
     NoneReady,
+    /// No rule has the request, but the API has not been read since the start.
+    NotRead,
     /// Every endpoint was tried, or has been closed since this table was made.
     AllTried,
 }

@@ -61,6 +61,13 @@ impl Scheme {
             Self::Https => "https",
         }
     }
+
+    /// The one with that name.
+    pub(crate) fn named(word: &str) -> Option<Self> {
+        [Self::Http, Self::Https]
+            .into_iter()
+            .find(|scheme| scheme.word() == word)
+    }
 }
 
 /// A socket that listens.

@@ -4,7 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use listenfd::ListenFd;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -14,15 +14,21 @@ use tokio::sync::mpsc;
 use crate::admin::{self, Pages};
 use crate::config::GatewayConfig;
 use crate::control::{self, Control};
+use crate::handover::{self, Predecessor};
 use crate::info::{self, GatewayInfo};
+use crate::keeper::REPLACED;
 use crate::lower::LowerOptions;
 use crate::ports::{self, BindError, Listener, Scheme};
 use crate::proxy::{Phase, Settings, Shared};
 use crate::tls::{Files, Tls};
 use crate::{disk, unix, watch, worker};
 
-/// While it leaves, answers say `Connection: close` for so long before idle connections are closed.
+/// While it stops, answers say `Connection: close` for so long before idle connections are closed.
 const LEAVING: Duration = Duration::from_secs(1);
+/// After a start the API is waited for no longer than this before a host without a route is answered 404.
+const FIRST_SYNC: Duration = Duration::from_secs(10);
+/// How long before the end connections that live long are closed.
+const CUTTING: Duration = Duration::from_secs(1);
 /// Events that wait for the control loop; beyond it the watches wait.
 const MOST_INPUTS: usize = 1024;
 
@@ -89,7 +95,7 @@ pub fn gateway_main(config: &GatewayConfig) -> Result<(), GatewayError> {
         info::write(&config.home, &own).map_err(system("write run/gateway.json"))?;
     }
     tracing::info!(?listen, ?tls_listen, "the gateway serves");
-    runtime.block_on(gateway.run(config, &listeners))
+    runtime.block_on(gateway.run(config, listeners))
 }
 
 /// The sockets of the keeper, or our own; and whether there is a keeper.
@@ -148,6 +154,10 @@ impl Gateway {
             writes_forwarded: config.forwarded,
             https_port,
             redirects_all: config.redirect_to_https,
+            sync_until: config
+                .kubeconfig()
+                .exists()
+                .then(|| Instant::now() + FIRST_SYNC),
         };
         let tls = Tls::new().map_err(io::Error::other);
         let shared = Shared::new(settings, tls.map_err(system("make TLS ready"))?);
@@ -157,7 +167,6 @@ impl Gateway {
             registry: Arc::default(),
             problems: Default::default(),
             in_flight: Default::default(),
-            is_live: Default::default(),
         });
         let options = LowerOptions {
             ingress_class: config.ingress_class.clone(),
@@ -182,7 +191,7 @@ impl Gateway {
     async fn run(
         mut self,
         config: &GatewayConfig,
-        listeners: &[Listener],
+        listeners: Vec<Listener>,
     ) -> Result<(), GatewayError> {
         let mut stop = Stop::new().map_err(system("listen for signals"))?;
         let (worker_ended, mut ended) = mpsc::channel::<()>(1);
@@ -190,33 +199,41 @@ impl Gateway {
         for index in 0..config.worker_count() {
             let shared = Arc::clone(&self.shared);
             let ended = worker_ended.clone();
-            let thread = worker::spawn(index, shared, listeners, config.stop_grace(), ended);
+            let thread = worker::spawn(index, shared, &listeners, ended);
             workers.push(thread.map_err(system("start a worker thread"))?);
         }
+        self.control.set_predecessor(Predecessor::of(&config.home));
         self.serve_admin(config).await?;
-        let routes = disk::routes(&config.home);
-        tokio::spawn(disk::keep(routes, self.control.to_save()));
-        let certificates = disk::certificates(&config.home);
-        tokio::spawn(disk::keep(
-            certificates,
-            self.control.certificates_to_save(),
-        ));
-        let (inputs, received) = mpsc::channel(MOST_INPUTS);
+        let offering = tokio::spawn(handover::offer(config.home.clone(), listeners));
+        let routes = disk::keep(disk::routes(&config.home), self.control.to_save());
+        let certificates = self.control.certificates_to_save();
+        let certificates = disk::keep(disk::certificates(&config.home), certificates);
+        let saving = [tokio::spawn(routes), tokio::spawn(certificates)];
+        let (inputs, mut received) = mpsc::channel(MOST_INPUTS);
         let has_tls = self.shared.settings.https_port.is_some();
         tokio::spawn(watch::feed(config.kubeconfig(), has_tls, inputs));
-        let mut has_failed = false;
+        let mut why = None;
         let until = async {
-            tokio::select! {
-                () = stop.wait() => {}
-                _ = ended.recv() => has_failed = true,
-            }
+            why = tokio::select! {
+                why = stop.wait() => Some(why),
+                _ = ended.recv() => None,
+            };
         };
-        self.control.run(received, until).await;
-        if has_failed {
+        self.control.run(&mut received, until).await;
+        let Some(why) = why else {
             return Err(GatewayError::Worker);
+        };
+        offering.abort();
+        if why == Why::Replaced {
+            // The files are the other gateway's now.
+            saving.iter().for_each(tokio::task::JoinHandle::abort);
+        } else {
+            control::save_last(&config.home, self.control.table());
         }
-        self.leave(workers).await;
-        control::save_last(&config.home, self.control.table());
+        // Routes are followed to the end, but no longer spoken of.
+        self.control.leave();
+        let leaving = leave(Arc::clone(&self.shared), workers, why, config);
+        self.control.run(&mut received, leaving).await;
         Ok(())
     }
 
@@ -241,26 +258,51 @@ impl Gateway {
         }
         Ok(())
     }
+}
 
-    /// Takes no new connections, asks clients to leave, and waits for what is in flight.
-    async fn leave(&self, workers: Vec<std::thread::JoinHandle<io::Result<()>>>) {
-        tracing::info!("the gateway stops");
-        self.shared.phase.send_replace(Phase::Leaving);
-        tokio::time::sleep(LEAVING).await;
-        self.shared.phase.send_replace(Phase::Closing);
-        let joined = tokio::task::spawn_blocking(move || {
-            for worker in workers {
-                let _ = worker.join();
-            }
-        });
+/// Takes no new connections, asks clients to leave, and waits for what is in flight.
+async fn leave(
+    shared: Arc<Shared>,
+    workers: Vec<std::thread::JoinHandle<io::Result<()>>>,
+    why: Why,
+    config: &GatewayConfig,
+) {
+    let (leaving, grace) = match why {
+        Why::Stopped => (LEAVING, config.stop_grace()),
+        Why::Replaced => (config.replaced_leave(), config.replaced_grace()),
+    };
+    tracing::info!(?why, "the gateway stops");
+    shared.phase.send_replace(Phase::Leaving);
+    tokio::time::sleep(leaving).await;
+    shared.phase.send_replace(Phase::Closing);
+    let joined = tokio::task::spawn_blocking(move || {
+        for worker in workers {
+            let _ = worker.join();
+        }
+    });
+    let mut joined = std::pin::pin!(joined);
+    // What lives long is closed politely before it is cut.
+    let polite = grace.saturating_sub(CUTTING);
+    if tokio::time::timeout(polite, joined.as_mut()).await.is_err() {
+        shared.phase.send_replace(Phase::Cutting);
+        let _ = tokio::time::timeout(CUTTING, joined.as_mut()).await;
+        shared.phase.send_replace(Phase::Gone);
         let _ = joined.await;
     }
 }
 
-/// SIGTERM or SIGINT.
+/// Why the gateway goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Why {
+    Stopped,
+    /// Another one serves in its place.
+    Replaced,
+}
+
 struct Stop {
     terminate: tokio::signal::unix::Signal,
     interrupt: tokio::signal::unix::Signal,
+    replaced: tokio::signal::unix::Signal,
 }
 
 impl Stop {
@@ -268,13 +310,15 @@ impl Stop {
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
+            replaced: signal(SignalKind::from_raw(REPLACED.as_raw()))?,
         })
     }
 
-    async fn wait(&mut self) {
+    async fn wait(&mut self) -> Why {
         tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => Why::Stopped,
+            _ = self.interrupt.recv() => Why::Stopped,
+            _ = self.replaced.recv() => Why::Replaced,
         }
     }
 }

@@ -4,7 +4,7 @@
 //! purpose: caching; nothing here changes what an application answers, but for the headers of one hop.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
@@ -56,6 +56,9 @@ pub(crate) struct Settings {
     pub(crate) https_port: Option<u16>,
     /// Whether plain requests of every host are sent there.
     pub(crate) redirects_all: bool,
+    /// Until then a request for a host without a route waits for the first reading of the API, as its route may be younger than
+    /// the table on disk. `None` where there is no API to read.
+    pub(crate) sync_until: Option<Instant>,
 }
 
 /// How far the process is on its way out.
@@ -66,6 +69,10 @@ pub(crate) enum Phase {
     Leaving,
     /// Idle connections are closed.
     Closing,
+    /// Connections that live long are closed: WebSockets by their own close, streams of events by their end.
+    Cutting,
+    /// The rest is cut.
+    Gone,
 }
 
 /// What all workers and the control loop share.
@@ -75,6 +82,8 @@ pub(crate) struct Shared {
     /// The generation of the table, told after each swap.
     pub(crate) swapped: watch::Sender<u64>,
     pub(crate) phase: watch::Sender<Phase>,
+    /// Whether the table comes from the API; else from disk.
+    pub(crate) is_live: AtomicBool,
     pub(crate) settings: Settings,
     pub(crate) tls: Tls,
     pub(crate) started: Instant,
@@ -97,11 +106,18 @@ impl Shared {
             table: ArcSwap::from_pointee(LiveTable::empty()),
             swapped: watch::Sender::new(0),
             phase: watch::Sender::new(Phase::Serving),
+            is_live: AtomicBool::new(false),
             settings,
             tls,
             started: Instant::now(),
             gauges: Gauges::default(),
         }
+    }
+
+    /// Whether the API may soon tell of routes that are not in the table on disk.
+    fn may_know_more_soon(&self) -> bool {
+        let until = self.settings.sync_until;
+        !self.is_live.load(Ordering::SeqCst) && until.is_some_and(|until| Instant::now() < until)
     }
 
     fn now_ms(&self) -> u64 {

@@ -17,13 +17,12 @@ const STACK_BYTES: usize = 512 * 1024;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
 const SWEEP_EVERY: Duration = Duration::from_secs(2);
 
-/// Starts one worker. The thread ends after the phase is [`Phase::Closing`] and every connection has ended, or after `grace`. If
-/// it ends before, `failed` is told.
+/// Starts one worker. The thread ends after the phase is [`Phase::Closing`] and every connection has ended, or when the phase is
+/// [`Phase::Gone`]. If it ends before, `failed` is told.
 pub(crate) fn spawn(
     index: usize,
     shared: Arc<Shared>,
     listeners: &[Listener],
-    grace: Duration,
     failed: mpsc::Sender<()>,
 ) -> io::Result<JoinHandle<io::Result<()>>> {
     let clones = listeners.iter().map(Listener::try_clone);
@@ -36,7 +35,7 @@ pub(crate) fn spawn(
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_all()
                 .build()?;
-            runtime.block_on(run(shared, listeners, grace))
+            runtime.block_on(run(shared, listeners))
         })
 }
 
@@ -49,7 +48,7 @@ impl Drop for Told {
     }
 }
 
-async fn run(shared: Arc<Shared>, listeners: Vec<Listener>, grace: Duration) -> io::Result<()> {
+async fn run(shared: Arc<Shared>, listeners: Vec<Listener>) -> io::Result<()> {
     let worker = Arc::new(Worker {
         shared: Arc::clone(&shared),
         pool: Pool::default(),
@@ -70,8 +69,11 @@ async fn run(shared: Arc<Shared>, listeners: Vec<Listener>, grace: Duration) -> 
     for accept in accepting {
         accept.abort();
     }
-    let _ = phase.wait_for(|phase| *phase == Phase::Closing).await;
-    let _ = tokio::time::timeout(grace, ended.recv()).await;
+    let _ = phase.wait_for(|phase| *phase >= Phase::Closing).await;
+    tokio::select! {
+        _ = ended.recv() => {}
+        _ = phase.wait_for(|phase| *phase == Phase::Gone) => {}
+    }
     keeping.abort();
     Ok(())
 }

@@ -8,6 +8,7 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
@@ -53,6 +54,7 @@ fn entry_of_the_gateway() {
     let config = GatewayConfig {
         workers: Some(2),
         stop_grace_ms: 2_000,
+        replaced_leave_ms: 500,
         ..GatewayConfig::load(&home).unwrap()
     };
     gateway_main(&config).unwrap();
@@ -62,19 +64,18 @@ fn entry_of_the_gateway() {
 struct Running {
     home: tempfile::TempDir,
     keeper: Child,
+    /// Every gateway that was seen.
+    gateways: std::cell::RefCell<Vec<u32>>,
 }
 
 impl Running {
     fn start(home: tempfile::TempDir) -> Self {
-        let keeper = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "entry_of_the_keeper"])
-            .env(ROLE, "keeper")
-            .env(HOME, home.path())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        Self { home, keeper }
+        let keeper = keeper(home.path());
+        Self {
+            home,
+            keeper,
+            gateways: Default::default(),
+        }
     }
 
     fn home(&self) -> &Path {
@@ -83,10 +84,12 @@ impl Running {
 
     /// The gateway, once it is another one than `before` and answers.
     fn gateway(&self, before: Option<u32>) -> GatewayInfo {
-        until(|| {
+        let info = until(|| {
             let info = read_endpoint(self.home()).filter(|info| Some(info.pid) != before)?;
             is_healthy(self.home()).then_some(info)
-        })
+        });
+        self.gateways.borrow_mut().push(info.pid);
+        info
     }
 }
 
@@ -95,10 +98,21 @@ impl Drop for Running {
         let gateway = read_endpoint(self.home()).map(|info| info.pid);
         let _ = self.keeper.kill();
         let _ = self.keeper.wait();
-        if let Some(gateway) = gateway {
-            kill(gateway, Signal::KILL);
+        for gateway in gateway.iter().chain(self.gateways.borrow().iter()) {
+            kill(*gateway, Signal::KILL);
         }
     }
+}
+
+fn keeper(home: &Path) -> Child {
+    Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "entry_of_the_keeper"])
+        .env(ROLE, "keeper")
+        .env(HOME, home)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap()
 }
 
 fn kill(pid: u32, signal: Signal) {
@@ -205,6 +219,102 @@ fn a_gateway_serves_on_when_its_keeper_is_killed() {
     assert!(is_healthy(running.home()));
     kill(info.pid, Signal::TERM);
     until(|| (!lives(info.pid)).then_some(()));
+}
+
+#[test]
+fn a_keeper_that_was_killed_is_replaced_while_its_gateway_lives() {
+    let mut running = Running::start(home_with_routes(application()));
+    let info = running.gateway(None);
+    running.keeper.kill().unwrap();
+    running.keeper.wait().unwrap();
+    running.keeper = keeper(running.home());
+    let next = until(|| {
+        read_endpoint(running.home()).filter(|next| next.keeper_pid == Some(running.keeper.id()))
+    });
+    assert_eq!((next.pid, &next.listen), (info.pid, &info.listen));
+    assert!(get(info.listen[0]).ends_with("hello"));
+    // It is kept as a child would be.
+    kill(info.pid, Signal::KILL);
+    until(|| get(info.listen[0]).ends_with("hello").then_some(()));
+    let last = running.gateway(Some(info.pid));
+    assert_eq!(
+        (last.keeper_pid, &last.listen),
+        (Some(running.keeper.id()), &info.listen)
+    );
+}
+
+/// Sends requests over connections that are kept for as long as the gateway keeps them, until told to stop. How many were
+/// answered, and what else happened.
+fn load(address: SocketAddr, stop: &AtomicBool) -> (u32, Vec<String>) {
+    let (mut answered, mut lost) = (0, Vec::new());
+    while !stop.load(Ordering::Relaxed) {
+        if let Err(error) = one_connection(address, stop, &mut answered) {
+            lost.push(error.to_string());
+        }
+    }
+    (answered, lost)
+}
+
+fn one_connection(
+    address: SocketAddr,
+    stop: &AtomicBool,
+    answered: &mut u32,
+) -> std::io::Result<()> {
+    let mut stream = TcpStream::connect(address)?;
+    while !stop.load(Ordering::Relaxed) {
+        stream.write_all(b"GET / HTTP/1.1\r\nhost: web.default\r\n\r\n")?;
+        let mut text = Vec::new();
+        let mut byte = [0_u8];
+        while !text.ends_with(b"hello") {
+            stream.read_exact(&mut byte)?;
+            text.push(byte[0]);
+        }
+        let text = String::from_utf8_lossy(&text).to_lowercase();
+        if !text.starts_with("http/1.1 200 ") {
+            return Err(std::io::Error::other(text));
+        }
+        *answered += 1;
+        if text.contains("connection: close") {
+            break;
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn upgrades_under_load_refuse_and_reset_nobody() {
+    let running = Running::start(home_with_routes(application()));
+    let mut info = running.gateway(None);
+    let address = info.listen[0];
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let loads: Vec<_> = (0..4)
+            .map(|_| scope.spawn(|| load(address, &stop)))
+            .collect();
+        for _ in 0..3 {
+            kill(running.keeper.id(), Signal::HUP);
+            let next = running.gateway(Some(info.pid));
+            assert_eq!(
+                (next.keeper_pid, &next.listen),
+                (info.keeper_pid, &info.listen)
+            );
+            let old = std::mem::replace(&mut info, next).pid;
+            // The one before answers what it has and goes by itself.
+            until(|| is_gone(old).then_some(()));
+        }
+        stop.store(true, Ordering::Relaxed);
+        for load in loads {
+            let (answered, lost) = load.join().unwrap();
+            assert_eq!(lost, Vec::<String>::new());
+            assert!(answered > 0);
+        }
+    });
+}
+
+/// Whether a process has ended, reaped by its parent or not.
+fn is_gone(pid: u32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    !lives(pid) || stat.contains(") Z ")
 }
 
 #[test]

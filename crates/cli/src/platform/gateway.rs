@@ -1,4 +1,5 @@
-//! Sees to it that the gateway of the state directory lives: takes over one that serves, starts its keeper when none does.
+//! Sees to it that the gateway of the state directory lives and is kept: starts its keeper when there is none, which takes over a
+//! gateway that serves.
 
 use std::fs::File;
 use std::io;
@@ -68,20 +69,18 @@ impl Gateway {
         let mut own: Option<Child> = None;
         let mut pause = LOOK;
         loop {
-            let alive = healthy(self.home.root()).await
-                || is_running(own.as_mut())
-                || Processes::of(&self.home).any();
-            if alive {
+            let is_kept = is_running(own.as_mut()) || !Processes::of(&self.home).keeper.is_empty();
+            if is_kept {
                 pause = LOOK;
             } else {
                 if own.is_some() {
                     tracing::warn!(
                         ?pause,
-                        "the gateway is gone; it is started again (see logs/gateway.log)"
+                        "the keeper of the gateway is gone; it is started again (see logs/gateway.log)"
                     );
                     pause = (pause * 2).min(LONGEST_PAUSE);
                 }
-                own = match self.start() {
+                own = match self.start().await {
                     Ok(child) => Some(child),
                     Err(error) => {
                         tracing::error!(%error, "the keeper of the gateway cannot be started");
@@ -98,10 +97,12 @@ impl Gateway {
 
     /// Where the keeper is to listen. A port that the system once chose is asked for again, so that users find the gateway
     /// where it was.
-    fn addresses(&self) -> [(&'static str, Vec<SocketAddr>); 2] {
+    async fn addresses(&self) -> [(&'static str, Vec<SocketAddr>); 2] {
         let (http, https) = read_endpoint(self.home.root())
             .map_or_else(Default::default, |info| (info.listen, info.tls_listen));
-        let is_free = |address: &SocketAddr| TcpListener::bind(address).is_ok();
+        // What a gateway that lives has is handed over.
+        let lives = healthy(self.home.root()).await;
+        let is_free = |address: &SocketAddr| lives || TcpListener::bind(address).is_ok();
         let again = |asked: &[SocketAddr], before: Vec<SocketAddr>| {
             if fits(asked, &before) && before.iter().all(is_free) {
                 before
@@ -115,14 +116,14 @@ impl Gateway {
         ]
     }
 
-    fn start(&self) -> io::Result<Child> {
+    async fn start(&self) -> io::Result<Child> {
         let log = File::options()
             .create(true)
             .append(true)
             .open(self.home.logs().join("gateway.log"))?;
         let mut command = Command::new(&self.program);
         command.arg("keeper").arg("--home").arg(self.home.root());
-        for (option, addresses) in self.addresses() {
+        for (option, addresses) in self.addresses().await {
             for address in addresses {
                 command.arg(option).arg(address.to_string());
             }

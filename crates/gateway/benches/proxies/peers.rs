@@ -317,8 +317,9 @@ fn serin(path: &Path, ports: Ports, origins: &[SocketAddr; 2]) -> Command {
     let routes = serde_json::json!({"format": 1, "table": {
         "rules": [rule(0, "/small"), rule(1, "/large"), rule(2, "/other")], "routes": {},
         "services": {"default/stable": service(stable, "v1"), "default/canary": service(canary, "v2")}}});
-    let config =
-        serde_json::json!({"listen": [ports.plain], "workers": 1, "clientIdleMs": 300_000});
+    let config = serde_json::json!({
+        "listen": [ports.plain], "tlsListen": [ports.tls], "workers": 1, "clientIdleMs": 300_000,
+        "certificates": [{"certificate": path.join("cert.pem"), "key": path.join("key.pem")}]});
     let gateway = path.join("gateway");
     fs::create_dir(&gateway).unwrap();
     fs::write(gateway.join("routes.json"), routes.to_string()).unwrap();

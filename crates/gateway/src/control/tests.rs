@@ -41,6 +41,7 @@ impl World {
                 writes_forwarded: false,
                 https_port: None,
                 redirects_all: false,
+                sync_until: None,
             },
             Tls::new().unwrap(),
         ));
@@ -49,10 +50,9 @@ impl World {
             registry: Arc::default(),
             problems: Default::default(),
             in_flight: Default::default(),
-            is_live: Default::default(),
         });
         let mut control = Control::new(Arc::clone(&shared), pages, LowerOptions::default());
-        let (inputs, received) = mpsc::channel(16);
+        let (inputs, mut received) = mpsc::channel(16);
         let own = client.clone();
         tokio::spawn(async move { follow(&own, true, &inputs, || false).await });
         let (stop, stopped) = oneshot::channel();
@@ -60,7 +60,7 @@ impl World {
             let stopped = async {
                 let _ = stopped.await;
             };
-            control.run(received, stopped).await;
+            control.run(&mut received, stopped).await;
             control
         });
         Self {

@@ -188,6 +188,8 @@ impl Exchange<'_> {
     /// Asks the table in use. Nothing of the table is kept over an await.
     fn choose(&mut self) -> Choice {
         let shared = &self.worker.shared;
+        // Asked before the table is, so that a table that comes in between is waited for and found there.
+        let may_know_more = shared.may_know_more_soon();
         let table = shared.table.load();
         let view = RequestView {
             host: &self.head.host,
@@ -198,10 +200,24 @@ impl Exchange<'_> {
             headers: &self.headers,
         };
         let Some(rule) = table.find(&view) else {
+            if may_know_more {
+                return Choice::Wait(
+                    table.generation,
+                    NoPick::NotRead,
+                    shared.settings.sync_until,
+                );
+            }
             shared.gauges.no_route.fetch_add(1, Ordering::Relaxed);
             return Choice::Answer(Reason::NoRoute, "No route has this host and path.\n");
         };
         if !rule.has_service {
+            if may_know_more {
+                return Choice::Wait(
+                    table.generation,
+                    NoPick::NotRead,
+                    shared.settings.sync_until,
+                );
+            }
             self.ticket.move_to(&rule.unreached);
             self.ticket.finish(Outcome::NoEndpoint);
             return Choice::Answer(
@@ -260,7 +276,7 @@ impl Exchange<'_> {
         let mut swapped = shared.swapped.subscribe();
         let other_table = swapped.wait_for(|generation| *generation > seen);
         let left = match why {
-            NoPick::NoneReady => until - now,
+            NoPick::NoneReady | NoPick::NotRead => until - now,
             NoPick::AllTried => PAUSE.min(until - now),
         };
         let changed = tokio::time::timeout(left, other_table).await;
@@ -269,6 +285,11 @@ impl Exchange<'_> {
 
     fn held_too_long(mut self, why: NoPick) -> Response<AnswerBody> {
         match why {
+            NoPick::NotRead => {
+                let gauges = &self.worker.shared.gauges;
+                gauges.no_route.fetch_add(1, Ordering::Relaxed);
+                answer::own(Reason::NoRoute, "No route has this host and path.\n")
+            }
             NoPick::NoneReady => {
                 self.ticket.finish(Outcome::NoEndpoint);
                 answer::own(Reason::NoEndpoint, "No instance is ready.\n")

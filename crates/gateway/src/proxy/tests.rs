@@ -405,6 +405,29 @@ async fn when_no_instance_gets_ready_the_client_is_told_when_to_come_again() {
 }
 
 #[tokio::test]
+async fn after_a_start_a_host_without_a_route_waits_for_the_first_reading_of_the_api() {
+    let soon = Some(std::time::Instant::now() + Duration::from_secs(20));
+    let gate = Arc::new(Gate::with(|s| s.sync_until = soon, RouteTable::default()));
+    let mut client = gate.client().await;
+    let answer = tokio::spawn(async move { client.post("/", "kept").await });
+    gate.until_held(1).await;
+    let echo = Upstream::echo().await;
+    gate.swap(table(
+        vec![rule(&[("web", 1)])],
+        vec![service("web", &[("w", &echo)])],
+    ));
+    assert!(answer.await.unwrap().text().ends_with("kept"));
+    // Once it was read, what has no route has none.
+    gate.swap(RouteTable::default());
+    gate.shared.is_live.store(true, Ordering::SeqCst);
+    assert_eq!(gate.client().await.get("/").await.reason(), "no-route");
+    // And nobody waits longer than the bound.
+    let past = Some(std::time::Instant::now());
+    let gate = Gate::with(|s| s.sync_until = past, RouteTable::default());
+    assert_eq!(gate.client().await.get("/").await.reason(), "no-route");
+}
+
+#[tokio::test]
 async fn a_client_that_leaves_is_no_error_of_the_application() {
     let arrived = Arc::new(Notify::new());
     let tell = Arc::clone(&arrived);

@@ -63,6 +63,7 @@ impl Gate {
             writes_forwarded: false,
             https_port: None,
             redirects_all: false,
+            sync_until: None,
         };
         change(&mut settings);
         let shared = Arc::new(Shared::new(settings, Tls::new().unwrap()));
@@ -72,7 +73,6 @@ impl Gate {
             registry: Arc::clone(&registry),
             problems: Default::default(),
             in_flight: Default::default(),
-            is_live: Default::default(),
         });
         let mut control = Control::new(Arc::clone(&shared), pages, LowerOptions::default());
         control.swap(table);
@@ -82,16 +82,8 @@ impl Gate {
         });
         let [address, tls_address] = listeners.each_ref().map(|l| l.socket.local_addr().unwrap());
         let (failed, _) = tokio::sync::mpsc::channel(1);
-        let spawn = |index| {
-            worker::spawn(
-                index,
-                Arc::clone(&shared),
-                &listeners,
-                Duration::ZERO,
-                failed.clone(),
-            )
-            .unwrap()
-        };
+        let spawn =
+            |index| worker::spawn(index, Arc::clone(&shared), &listeners, failed.clone()).unwrap();
         let workers = (0..2).map(spawn).collect();
         Self {
             address,
@@ -172,7 +164,7 @@ impl Gate {
 
 impl Drop for Gate {
     fn drop(&mut self) {
-        self.shared.phase.send_replace(Phase::Closing);
+        self.shared.phase.send_replace(Phase::Gone);
         for worker in self.workers.drain(..) {
             let _ = worker.join();
         }
