@@ -34,6 +34,20 @@ pub mod annotation {
     pub const MANAGED_BY_ROLLOUTS: &str = "argo-rollouts.argoproj.io/managed-by-rollouts";
     /// On an EndpointSlice: the `metadata.generation` of the Service whose selector it follows.
     pub const SERVICE_GENERATION: &str = "serin.dev/service-generation";
+    /// On a Rollout: the ReleasePolicy of its namespace that governs it.
+    pub const RELEASE_POLICY: &str = "serin.dev/release-policy";
+    /// On a Rollout: the hash of the revision to which an emergency rollback leads, with no steps, gates or windows.
+    pub const EMERGENCY: &str = "serin.dev/emergency-rollback-to";
+    /// On a Rollout: who went back from which revision and why, as JSON: [`crate::rollout::Undo`].
+    pub const UNDO: &str = "serin.dev/undo";
+    /// On a ReplicaSet of a Rollout: when the users were last put on this revision, RFC 3339.
+    pub const PROMOTED_AT: &str = "serin.dev/promoted-at";
+    /// On a ReplicaSet of a Rollout: when this revision was taken back, RFC 3339.
+    pub const TAKEN_BACK_AT: &str = "serin.dev/taken-back-at";
+    /// On a ReplicaSet of a Rollout: who took this revision back.
+    pub const TAKEN_BACK_BY: &str = "serin.dev/taken-back-by";
+    /// On a ReplicaSet of a Rollout: why this revision was taken back.
+    pub const TAKEN_BACK_WHY: &str = "serin.dev/taken-back-why";
 }
 
 /// Condition types of our own.

@@ -15,6 +15,7 @@ pub mod keys;
 pub mod kinds;
 pub mod manifest;
 pub mod problem;
+pub mod release;
 pub mod rollout;
 pub mod schema;
 pub mod traffic;

@@ -10,7 +10,7 @@ mod spec;
 mod status;
 
 pub use desired::*;
-pub use lower::{Lowered, lower};
+pub use lower::{Lowered, lower, lower_analysis};
 pub use routing::*;
 pub use spec::*;
 pub use status::*;

@@ -13,6 +13,7 @@ mod metadata;
 mod names;
 mod pod;
 mod probes;
+mod release;
 mod service;
 mod update;
 mod workload;
@@ -81,6 +82,7 @@ fn by_kind(kind: &Kind, root: &Field<'_>, out: &mut Vec<Problem>) {
         "EndpointSlice" => service::endpoint_slice(root, out),
         "Ingress" => ingress::check(root, out),
         "HTTPRoute" => http_route::check(root, out),
+        "ReleasePolicy" => release::policy(root, out),
         "ConfigMap" => data::config_map(root, out),
         "Secret" => data::secret(root, out),
         "AnalysisTemplate" | "ClusterAnalysisTemplate" => analysis::template(root, out),

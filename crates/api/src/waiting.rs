@@ -51,6 +51,12 @@ pub enum WaitingOn {
         #[schemars(with = "String")]
         until: Timestamp,
     },
+    /// All users are on the new revision; the old one stands by.
+    Bake {
+        /// Until when, RFC 3339.
+        #[schemars(with = "String")]
+        until: Timestamp,
+    },
     /// A person must promote or abort.
     Decision {
         /// Why a person is asked.
@@ -105,6 +111,7 @@ impl fmt::Display for WaitingOn {
             Self::Acknowledgement { kind, name } => write!(f, "the gateway to serve {kind} {name}"),
             Self::Analysis { name } => write!(f, "analysis {name}"),
             Self::Pause { until } => write!(f, "the end of a pause at {until:.0}"),
+            Self::Bake { until } => write!(f, "the end of the bake at {until:.0}"),
             Self::Decision { why } => write!(f, "a decision: {why}"),
             Self::Paused => f.write_str("resume: it is paused"),
             Self::Missing { kind, name } => write!(f, "{kind} {name}, which does not exist"),

@@ -63,7 +63,8 @@ fn every_kind_is_found_by_its_names() {
         analysistemplates.argoproj.io ["at"] namespaced: NAME AGE
         clusteranalysistemplates.argoproj.io ["cat"] cluster: NAME AGE
         analysisruns.argoproj.io ["ar"] namespaced: NAME STATUS AGE (MESSAGE)
-        experiments.argoproj.io ["exp"] namespaced: NAME STATUS AGE (MESSAGE)"#]].assert_eq(&lines.join("\n"));
+        experiments.argoproj.io ["exp"] namespaced: NAME STATUS AGE (MESSAGE)
+        releasepolicies.serin.dev ["rp"] namespaced: NAME AGE"#]].assert_eq(&lines.join("\n"));
     assert_eq!(kinds::find("apps", "v1", "deployment"), None);
     assert_eq!(kinds::find_plural("", "v1", "deployments"), None);
 }

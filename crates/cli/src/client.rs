@@ -13,7 +13,7 @@ use http::{HeaderMap, Method, Request, StatusCode, header};
 use http_body_util::{BodyExt, Limited};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Status;
 use kube::client::Body;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 pub(crate) use discovery::{Catalog, Resource};
 pub(crate) use kubeconfig::{KubeconfigChoice, KubeconfigError};
@@ -171,6 +171,24 @@ impl Client {
     /// One GET of an object or a list.
     pub(crate) async fn get(&self, path: &str) -> Result<Value, ClientError> {
         Ok(self.get_as(path, "application/json").await?.object)
+    }
+
+    /// One POST of a new object.
+    pub(crate) async fn create(&self, path: &str, object: &Value) -> Result<Value, ClientError> {
+        let body = serde_json::to_vec(object).map_err(ClientError::malformed)?;
+        let json = "application/json";
+        let request = request(Method::POST, path, json, Some(json), body)?;
+        Ok(self.exchange(request).await?.object)
+    }
+
+    /// The name by which the server knows the user; `None` when it does not say.
+    pub(crate) async fn user(&self) -> Option<String> {
+        const GROUP: &str = "authentication.k8s.io/v1";
+        let review = json!({"apiVersion": GROUP, "kind": "SelfSubjectReview"});
+        let path = format!("/apis/{GROUP}/selfsubjectreviews");
+        let answer = self.create(&path, &review).await.ok()?;
+        let name = answer.pointer("/status/userInfo/username")?.as_str()?;
+        Some(name.to_owned())
     }
 
     /// One GET in a form of the caller's choice.

@@ -15,6 +15,7 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 use jiff::Timestamp;
 use serde_json::Value;
+use serin_api::rollout::Decision;
 
 use crate::client::{Client, FIELD_MANAGER};
 use crate::context::{Context, parse_timeout};
@@ -54,8 +55,10 @@ pub(crate) enum RolloutCommand {
     )]
     Promote(PromoteArgs),
     /// Take the update back: all requests go to the stable revision
-    #[command(after_help = "Example:\n  serin rollout abort shop")]
-    Abort(Named),
+    #[command(
+        after_help = "Examples:\n  serin rollout abort shop\n  serin rollout abort shop -m 'errors at the checkout'"
+    )]
+    Abort(AbortArgs),
     /// Try a version again that was taken back
     #[command(after_help = "Example:\n  serin rollout retry shop")]
     Retry(Named),
@@ -122,12 +125,22 @@ pub(crate) struct PromoteArgs {
     full: bool,
 }
 
+/// For `abort`.
+#[derive(Debug, Args)]
+pub(crate) struct AbortArgs {
+    #[command(flatten)]
+    named: Named,
+    /// Why, for the history of the revision
+    #[arg(short, long, value_name = "TEXT")]
+    message: Option<String>,
+}
+
 /// For `undo`.
 #[derive(Debug, Args)]
 pub(crate) struct UndoArgs {
     #[command(flatten)]
     named: Named,
-    /// The revision; without it the one that the users are on, else the one before
+    /// The revision; without it the one that the users are on, else the last one that was promoted and not taken back since
     #[arg(long, value_name = "N")]
     to_revision: Option<i64>,
     /// Why, for the history
@@ -179,7 +192,13 @@ pub(crate) async fn run(context: &Context, command: RolloutCommand) -> Result<()
             })
             .await
         }
-        RolloutCommand::Abort(named) => steer(context, &client, &named, verbs::abort).await,
+        RolloutCommand::Abort(args) => {
+            let decision = decision(&client, args.message).await;
+            steer(context, &client, &args.named, |w| {
+                verbs::abort(w, &decision)
+            })
+            .await
+        }
         RolloutCommand::Retry(named) => steer(context, &client, &named, verbs::retry).await,
         RolloutCommand::Pause(named) => steer(context, &client, &named, verbs::pause).await,
         RolloutCommand::Resume(named) => steer(context, &client, &named, verbs::resume).await,
@@ -192,7 +211,7 @@ pub(crate) async fn run(context: &Context, command: RolloutCommand) -> Result<()
             let change = |w: &Workload| verbs::set_image(w, &args.images, cause);
             steer(context, &client, &args.named, change).await
         }
-        RolloutCommand::Undo(args) => undo(context, &client, &args).await,
+        RolloutCommand::Undo(args) => undo(context, &client, args).await,
     }
 }
 
@@ -208,9 +227,19 @@ async fn steer(
     carry_out(context, client, &workload, &change).await
 }
 
-async fn undo(context: &Context, client: &Client, args: &UndoArgs) -> Result<(), CliError> {
+/// Who decides, as the server knows them, and why.
+async fn decision(client: &Client, message: Option<String>) -> Decision {
+    Decision {
+        by: client.user().await.unwrap_or_default(),
+        why: message.unwrap_or_default(),
+    }
+}
+
+async fn undo(context: &Context, client: &Client, args: UndoArgs) -> Result<(), CliError> {
     let objects = Objects::fetch(client, &args.named.target).await?;
-    let change = verbs::undo(&objects, args.to_revision, args.message.as_deref())?;
+    let decision = decision(client, args.message.clone()).await;
+    let cause = args.message.as_deref();
+    let change = verbs::undo(&objects, args.to_revision, cause, &decision)?;
     carry_out(context, client, &objects.workload, &change).await
 }
 
@@ -221,6 +250,9 @@ async fn carry_out(
     change: &verbs::Change,
 ) -> Result<(), CliError> {
     let query = format!("?fieldManager={FIELD_MANAGER}");
+    for warning in &change.warnings {
+        context.printer.warning(warning);
+    }
     let mut before: Option<Value> = None;
     let mut changed = false;
     for patch in &change.patches {

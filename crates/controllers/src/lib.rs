@@ -78,6 +78,7 @@ pub async fn run(client: Client, config: Config, shutdown: CancellationToken) {
         routes: hub.watch(),
         runs: hub.watch(),
         templates: hub.watch(),
+        policies: hub.watch(),
     };
     let analyses = analysis::Analyses {
         client: hub.client.clone(),

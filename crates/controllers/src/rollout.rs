@@ -14,6 +14,7 @@ use kube::runtime::reflector::ObjectRef;
 use kube::{Client, Resource, ResourceExt};
 use serin_api::analysis::{AnalysisRun, AnalysisTemplate};
 use serin_api::gateway_api::HTTPRoute;
+use serin_api::release::ReleasePolicy;
 use serin_api::rollout::Rollout;
 use serin_engine::rollout::{Note, Plan, plan};
 use serin_engine::{invariants, workload};
@@ -39,6 +40,7 @@ pub(crate) struct Rollouts {
     pub(crate) routes: Cache<HTTPRoute>,
     pub(crate) runs: Cache<AnalysisRun>,
     pub(crate) templates: Cache<AnalysisTemplate>,
+    pub(crate) policies: Cache<ReleasePolicy>,
 }
 
 impl Reconcile for Rollouts {
@@ -129,7 +131,19 @@ impl Rollouts {
         triggers.push(self.naming(&self.services));
         triggers.push(self.naming(&self.routes));
         triggers.push(self.naming(&self.templates));
+        triggers.push(self.governing());
         triggers
+    }
+
+    /// A policy concerns every Rollout of its namespace: one that it no longer selects too.
+    fn governing(&self) -> Triggers<Rollout> {
+        let rollouts = self.rollouts.clone();
+        self.policies
+            .triggers(&self.rollouts, move |policy: &ReleasePolicy| {
+                let namespace = policy.namespace().unwrap_or_default();
+                let all = rollouts.list(&namespace).into_iter();
+                all.map(|rollout| ObjectRef::from_obj(&*rollout)).collect()
+            })
     }
 
     /// Changes of objects that a Rollout names. A name that stands anywhere in the strategy is enough: a look too many costs

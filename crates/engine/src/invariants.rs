@@ -7,7 +7,7 @@ use serin_api::rollout::{Desired, RolloutSpec, Step, Strategy, lower};
 use serin_api::units::{RevisionHash, Rounding, Weight};
 use serin_api::waiting::WaitingOn;
 
-use crate::rollout::{Action, Observed, Plan};
+use crate::rollout::{Action, Event, Observed, Plan};
 
 /// A plan that must not be carried out, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,6 +55,11 @@ pub enum Violation {
         /// For what.
         waiting_on: String,
     },
+    /// Users would be sent to a revision that was taken back and that nobody has tried again since.
+    RejectedComesBack {
+        /// Which.
+        revision: RevisionHash,
+    },
     /// A revision that is in use would be forgotten.
     ForgotInUse {
         /// Which.
@@ -92,6 +97,10 @@ impl fmt::Display for Violation {
             Self::RollbackWaits { waiting_on } => {
                 write!(f, "the way back would wait for {waiting_on}")
             }
+            Self::RejectedComesBack { revision } => write!(
+                f,
+                "{revision} was taken back and would get users again by itself"
+            ),
             Self::ForgotInUse { revision } => {
                 write!(f, "{revision} is in use and would be forgotten")
             }
@@ -117,6 +126,7 @@ pub fn check(spec: &RolloutSpec, observed: &Observed, plan: &Plan) -> Vec<Violat
         broken.extend(view.leaves_after_its_traffic(action));
         broken.extend(view.stable_keeps_its_size(action));
         broken.extend(view.keeps_what_is_in_use(action));
+        broken.extend(view.holds_what_was_rejected(action));
     }
     broken.extend(view.stays_within_bounds());
     broken.extend(view.rollback_does_not_wait());
@@ -282,6 +292,44 @@ impl View<'_> {
         })
     }
 
+    /// Where the policy says so, the revision that is wanted gets no more users once it was taken back, except from a retry, or
+    /// when it is the stable one.
+    fn holds_what_was_rejected(&self, action: &Action) -> Option<Violation> {
+        let status = &self.plan.status;
+        let current = status.current_pod_hash.as_deref().map(RevisionHash::new)?;
+        let revision = self.observed.revision(&current)?;
+        let rejected = self.observed.governed.policy.hold_rejected
+            && revision.history.taken_back.is_some()
+            && status.stable_rs.as_deref() != Some(current.as_str())
+            && self
+                .observed
+                .stable()
+                .is_some_and(|s| self.observed.available(&s) > 0);
+        let forgiven = self.plan.actions.iter().any(|action| {
+            let event = Event::Forgiven;
+            matches!(action, Action::Remember { event: e, .. } if *e == event)
+        });
+        let more = match (action, &self.desired.strategy) {
+            (Action::Split { route, canary }, _) => {
+                let now = self.observed.routes.get(route).and_then(|r| r.canary);
+                now.is_some_and(|now| now < *canary)
+            }
+            (Action::Select { service, revision }, Strategy::BlueGreen(blue_green)) => {
+                *service == blue_green.active_service && *revision == current
+            }
+            (
+                Action::Scale {
+                    revision: which,
+                    to,
+                },
+                _,
+            ) => *which == current && *to > revision.desired,
+            _ => false,
+        };
+        (rejected && !forgiven && more)
+            .then_some(Violation::RejectedComesBack { revision: current })
+    }
+
     /// Without routes the numbers of instances are the split, and surge and unavailability bound them.
     fn stays_within_bounds(&self) -> Vec<Violation> {
         let Strategy::Canary(canary) = &self.desired.strategy else {
@@ -333,6 +381,7 @@ impl View<'_> {
             self.plan.waiting_on,
             WaitingOn::Pause { .. }
                 | WaitingOn::Analysis { .. }
+                | WaitingOn::Bake { .. }
                 | WaitingOn::Decision { .. }
                 | WaitingOn::Paused
         );

@@ -6,15 +6,19 @@
 
 mod abort;
 mod analyses;
+mod bake;
 mod blue_green;
 mod by_replicas;
 mod by_traffic;
 mod cleanup;
+mod governed;
+mod history;
 mod observed;
 mod pauses;
 mod planner;
 mod report;
 mod validate;
+mod warm;
 
 use std::fmt;
 
@@ -24,6 +28,8 @@ use serin_api::rollout::{Desired, Lowered, RolloutSpec, RolloutStatus, Route, St
 use serin_api::units::{RevisionHash, Weight};
 use serin_api::waiting::WaitingOn;
 
+pub use governed::{Governed, govern};
+pub use history::{Event, History, TakenBack};
 pub use observed::{Observed, PodAge, Revision, Role, RouteView, RunView, ServiceView};
 
 use planner::Planner;
@@ -112,6 +118,13 @@ pub enum Action {
         /// Its uid, so that a younger pod of the same name is left alone.
         uid: String,
     },
+    /// Keep what became of a revision with it.
+    Remember {
+        /// Whose.
+        revision: RevisionHash,
+        /// What became of it.
+        event: Event,
+    },
     /// Forget an old revision.
     DeleteRevision {
         /// Which.
@@ -145,6 +158,7 @@ impl fmt::Display for Action {
             Self::StartRun { name, .. } => write!(f, "start analysis {name}"),
             Self::StopRun { name } => write!(f, "stop analysis {name}"),
             Self::Restart { pod, .. } => write!(f, "restart {pod}"),
+            Self::Remember { revision, event } => write!(f, "remember of {revision}: {event}"),
             Self::DeleteRevision { revision } => write!(f, "forget {revision}"),
             Self::DeleteRun { name } => write!(f, "forget analysis {name}"),
         }
@@ -181,6 +195,7 @@ pub fn plan(spec: &RolloutSpec, observed: &Observed, now: Timestamp) -> Plan {
             Strategy::Canary(canary) => planner.by_traffic(canary),
             Strategy::BlueGreen(blue_green) => planner.blue_green(blue_green),
         }
+        planner.remember_promotion();
         planner.restart_old_pods();
         planner.clean_up();
     }

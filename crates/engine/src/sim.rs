@@ -9,4 +9,4 @@ mod dice;
 mod world;
 
 pub use dice::Dice;
-pub use world::{Act, Failure, Scenario, run, story};
+pub use world::{Act, Failure, Scenario, run, story, story_under};

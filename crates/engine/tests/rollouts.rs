@@ -14,7 +14,7 @@ use serin_api::waiting::WaitingOn;
 use serin_engine::hash::template_hash;
 use serin_engine::invariants;
 use serin_engine::rollout::{
-    Action, Observed, Plan, PodAge, Revision, Role, RouteView, RunView, ServiceView, plan,
+    Action, History, Observed, Plan, PodAge, Revision, Role, RouteView, RunView, ServiceView, plan,
 };
 
 fn spec(version: &str, replicas: u32, strategy: Value) -> RolloutSpec {
@@ -47,6 +47,7 @@ fn revision(spec: &RolloutSpec, number: u64, desired: u32, available: u32) -> Re
         available,
         template: Arc::new(spec.template.clone().unwrap()),
         keep_until: None,
+        history: History::default(),
     }
 }
 
@@ -68,6 +69,11 @@ fn view(
         ..Observed::default()
     };
     observed.status.stable_rs = Some(hash(stable).as_str().into());
+    for revision in &mut observed.revisions {
+        if revision.hash == hash(stable) {
+            revision.history.promoted_at = Some(now());
+        }
+    }
     for (name, spec) in services {
         let view = ServiceView {
             revision: Some(hash(spec)),

@@ -457,6 +457,8 @@ pub(super) static ROLLOUT: &[Column] = &[
 
 pub(super) static ANALYSIS_TEMPLATE: &[Column] = &[NAME, AGE];
 
+pub(super) static RELEASE_POLICY: &[Column] = &[NAME, AGE];
+
 pub(super) static ANALYSIS_RUN: &[Column] = &[
     NAME,
     text(

@@ -6,7 +6,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1 as apiext
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 
 use super::{Column, Kind, Subresources, columns};
-use crate::{analysis, experiment, gateway_api, rollout};
+use crate::{analysis, experiment, gateway_api, release, rollout};
 
 const PLAIN: Subresources = Subresources {
     status: false,
@@ -268,5 +268,17 @@ pub(super) static KINDS: &[Kind] = &[
         &["exp"],
         STATUS,
         columns::ANALYSIS_RUN,
+    ),
+    kind::<release::ReleasePolicy>(
+        [
+            "serin.dev",
+            "v1alpha1",
+            "ReleasePolicy",
+            "releasepolicies",
+            "releasepolicy",
+        ],
+        &["rp"],
+        PLAIN,
+        columns::RELEASE_POLICY,
     ),
 ];

@@ -45,6 +45,15 @@ pub fn lower(spec: &RolloutSpec) -> Lowered {
     }
 }
 
+/// Checks an analysis that stands outside the spec of a Rollout.
+pub fn lower_analysis(analysis: &RolloutAnalysis, at: &FieldPath) -> (AnalysisRef, Vec<Problem>) {
+    let mut check = Check {
+        problems: Vec::new(),
+    };
+    let lowered = check.analysis(analysis, at);
+    (lowered, check.problems)
+}
+
 /// Collects problems while the parts of a spec are lowered. A method gives `None` only after it has reported why.
 struct Check {
     problems: Vec<Problem>,

@@ -83,9 +83,52 @@ pub struct RolloutStatus {
     /// Of a blue-green release.
     #[serde(skip_serializing_if = "BlueGreenStatus::is_empty")]
     pub blue_green: BlueGreenStatus,
+    /// Who decided on an abort or a retry, and why; clients set it together with `abort`, and it is taken in with it. A field
+    /// of Serin.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub decision: Option<Decision>,
+    /// Of the time in which a new revision is watched while the old one stands by. A field of Serin.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bake: Option<BakeStatus>,
     /// What it waits for, in a form for programs. A field of Serin.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub waiting_on: Option<WaitingOn>,
+}
+
+/// Who went back from a revision and why: a client writes it as an annotation in the same write that asks for another one.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Undo {
+    /// The hash of the revision that is left; what is said of another one does not count.
+    pub from: String,
+    /// Who, as the client told it.
+    pub by: String,
+    /// Why; empty when nothing was said.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub why: String,
+}
+
+/// Of the time in which a new revision is watched while the old one stands by.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct BakeStatus {
+    /// When all users were on the new revision.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub since: Option<MicroTime>,
+    /// What is measured meanwhile.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub analysis_run_status: Option<AnalysisRunRef>,
+}
+
+/// What a person has to say to an abort or a retry.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Decision {
+    /// Who, as the client told it.
+    pub by: String,
+    /// Why; empty when nothing was said.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub why: String,
 }
 
 /// A Rollout in one word.

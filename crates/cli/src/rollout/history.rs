@@ -23,7 +23,15 @@ pub(super) fn print(
 
 /// One line a revision, oldest first, as the history of kubectl.
 fn table(objects: &Objects, now: Timestamp) -> String {
-    let titles = ["REVISION", "HASH", "ROLE", "IMAGES", "AGE", "CHANGE-CAUSE"];
+    let titles = [
+        "REVISION",
+        "HASH",
+        "ROLE",
+        "IMAGES",
+        "AGE",
+        "CHANGE-CAUSE",
+        "OUTCOME",
+    ];
     let mut rows = Vec::new();
     for (place, (number, set)) in objects.revisions().into_iter().enumerate() {
         let template = set.spec.as_ref().and_then(|spec| spec.template.as_ref());
@@ -43,6 +51,7 @@ fn table(objects: &Objects, now: Timestamp) -> String {
                 .join(","),
             age.map(whole_seconds).unwrap_or_default(),
             view::cause(set).unwrap_or_else(|| "<none>".to_owned()),
+            view::outcome(set),
         ]);
     }
     rows.reverse();

@@ -3,17 +3,21 @@
 //! On a Rollout they are exactly the patches of Argo Rollouts, so that either client works with either controller. Pure: a
 //! workload goes in, patches or a refusal come out.
 
-use jiff::Timestamp;
-use k8s_openapi::api::apps::v1::ReplicaSet;
-use k8s_openapi::api::core::v1::{Container, PodTemplateSpec};
-use serde_json::{Value, json};
-use serin_api::keys::{annotation, label};
-use serin_api::rollout::{Rollout, RolloutStatus};
+use std::collections::BTreeMap;
 
-use super::objects::{Objects, Workload};
-use super::view;
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Container;
+use serde_json::{Value, json};
+use serin_api::keys::annotation;
+use serin_api::rollout::{Decision, Rollout, RolloutStatus};
+
+use super::objects::Workload;
 use crate::client::PatchKind;
 use crate::error::CliError;
+
+mod undo;
+
+pub(crate) use undo::undo;
 
 /// One write to a workload.
 #[derive(Clone, Debug, PartialEq)]
@@ -33,12 +37,17 @@ pub(crate) struct Change {
     pub(crate) patches: Vec<Patch>,
     /// What has then been done: `promoted to step 3`.
     pub(crate) done: String,
+    /// What the person should know before.
+    pub(crate) warnings: Vec<String>,
 }
 
 impl Change {
     fn new(patches: Vec<Patch>, done: impl Into<String>) -> Self {
-        let done = done.into();
-        Self { patches, done }
+        Self {
+            patches,
+            done: done.into(),
+            warnings: Vec::new(),
+        }
     }
 }
 
@@ -154,7 +163,7 @@ fn nothing_to_promote(name: &str) -> CliError {
 }
 
 /// Takes the update back.
-pub(crate) fn abort(workload: &Workload) -> Result<Change, CliError> {
+pub(crate) fn abort(workload: &Workload, decision: &Decision) -> Result<Change, CliError> {
     let rollout = rollout(
         workload,
         "abort",
@@ -171,7 +180,8 @@ pub(crate) fn abort(workload: &Workload) -> Result<Change, CliError> {
         ))
         .hint("`serin rollout undo` goes back to the version before"));
     }
-    Ok(Change::new(vec![status(json!({"abort": true}))], "aborted"))
+    let body = json!({"abort": true, "decision": decision});
+    Ok(Change::new(vec![status(body)], "aborted"))
 }
 
 /// Tries a version again that was taken back.
@@ -248,110 +258,6 @@ pub(crate) fn restart(workload: &Workload, now: Timestamp) -> Change {
     Change::new(vec![patch], "is restarted")
 }
 
-/// Goes back to a revision; without a number to the one that the users are on, else to the one before.
-pub(crate) fn undo(
-    objects: &Objects,
-    to: Option<i64>,
-    cause: Option<&str>,
-) -> Result<Change, CliError> {
-    let workload = &objects.workload;
-    let name = workload.reference();
-    if workload.template().is_none() {
-        return Err(
-            CliError::failed(format!("{name} takes its template from another workload"))
-                .hint("undo that workload"),
-        );
-    }
-    if let Workload::Deployment(_) = workload
-        && is_paused(workload)
-    {
-        return Err(CliError::failed(format!(
-            "{name} is paused: an undo would not be carried out"
-        ))
-        .hint("`serin rollout resume` first"));
-    }
-    let (number, set, template) = revision_to_undo_to(objects, to)?;
-    let mut template = serde_json::to_value(template)
-        .map_err(|error| CliError::failed(format!("cannot write the template: {error}")))?;
-    if let Some(Value::Object(labels)) = template.pointer_mut("/metadata/labels") {
-        labels.remove(label::POD_TEMPLATE_HASH);
-        labels.remove(label::ROLLOUT_POD_TEMPLATE_HASH);
-    }
-    let mut operations =
-        vec![json!({"op": "replace", "path": "/spec/template", "value": template})];
-    // Without a new reason, that of the revision counts again; that of the one left behind never does.
-    let cause = cause.map(str::to_owned).or_else(|| view::cause(set));
-    operations.extend(change_cause(workload, cause.as_deref()));
-    Ok(Change::new(
-        vec![replace(Value::Array(operations))],
-        format!("goes back to revision {number}"),
-    ))
-}
-
-/// A revision that can be gone back to: its number, its ReplicaSet and its template.
-type Known<'a> = (i64, &'a ReplicaSet, &'a PodTemplateSpec);
-
-fn revision_to_undo_to(objects: &Objects, to: Option<i64>) -> Result<Known<'_>, CliError> {
-    let name = objects.workload.reference();
-    let known: Vec<Known<'_>> = objects
-        .revisions()
-        .into_iter()
-        .filter_map(|(number, set)| Some((number?, set, set.spec.as_ref()?.template.as_ref()?)))
-        .collect();
-    let Some((current, stable)) = current_and_stable(objects, &known) else {
-        return Err(CliError::failed(format!("{name} has no revision yet")));
-    };
-    let found = match to {
-        Some(to) if to == current => {
-            return Err(CliError::failed(format!(
-                "revision {to} of {name} is the current one"
-            )));
-        }
-        Some(to) => known.iter().find(|(number, ..)| *number == to),
-        None => known
-            .iter()
-            .find(|(number, set, _)| {
-                *number != current && stable.is_some() && objects.hash_of(&set.metadata) == stable
-            })
-            .or_else(|| known.iter().find(|(number, ..)| *number < current)),
-    };
-    let numbers: Vec<String> = known
-        .iter()
-        .map(|(number, ..)| number.to_string())
-        .collect();
-    match (found, to) {
-        (Some(known), _) => Ok(*known),
-        (None, Some(to)) => Err(CliError::failed(format!("{name} has no revision {to}"))
-            .hint(format!("there are: {}", numbers.join(", ")))),
-        (None, None) => Err(
-            CliError::failed(format!("{name} has no revision before {current}")).hint(
-                "it has only ever had this version, or older ones are beyond revisionHistoryLimit",
-            ),
-        ),
-    }
-}
-
-/// The number of the revision that is wanted, and the hash of the one that the users are on.
-fn current_and_stable<'a>(
-    objects: &'a Objects,
-    known: &[Known<'_>],
-) -> Option<(i64, Option<&'a str>)> {
-    let newest = known.first().map(|(number, ..)| *number)?;
-    let Workload::Rollout(rollout) = &objects.workload else {
-        return Some((newest, None));
-    };
-    let status = rollout.status.as_ref();
-    let wanted = status.and_then(|status| status.current_pod_hash.as_deref());
-    let current = known
-        .iter()
-        .find(|(_, set, _)| wanted.is_some() && objects.hash_of(&set.metadata) == wanted)
-        .map_or(newest, |(number, ..)| *number);
-    Some((
-        current,
-        status.and_then(|status| status.stable_rs.as_deref()),
-    ))
-}
-
 /// Puts images into containers; each of `images` is `CONTAINER=IMAGE`, `*=IMAGE`, or `IMAGE` with a single container.
 pub(crate) fn set_image(
     workload: &Workload,
@@ -382,7 +288,7 @@ pub(crate) fn set_image(
         }
     }
     if cause.is_some() {
-        operations.extend(change_cause(workload, cause));
+        operations.extend(annotate(workload, &[(annotation::CHANGE_CAUSE, cause)]));
     }
     let patches = vec![replace(Value::Array(operations))];
     Ok(Change::new(
@@ -391,22 +297,31 @@ pub(crate) fn set_image(
     ))
 }
 
-/// Says why the next revision is made, in the same write that makes it; `None` takes away what is said.
-fn change_cause(workload: &Workload, cause: Option<&str>) -> Option<Value> {
-    let path = format!(
-        "/metadata/annotations/{}",
-        annotation::CHANGE_CAUSE.replace('/', "~1")
-    );
-    let annotations = workload.metadata().annotations.as_ref();
-    let said = annotations.is_some_and(|all| all.contains_key(annotation::CHANGE_CAUSE));
-    match (cause, annotations) {
-        (Some(cause), Some(_)) => Some(json!({"op": "add", "path": path, "value": cause})),
-        (Some(cause), None) => {
-            let annotations = json!({annotation::CHANGE_CAUSE: cause});
-            Some(json!({"op": "add", "path": "/metadata/annotations", "value": annotations}))
+/// The operations that set annotations of the workload, or take away those without a value. Together with another change in
+/// one patch, they say why it is made.
+fn annotate(workload: &Workload, wanted: &[(&str, Option<&str>)]) -> Vec<Value> {
+    let Some(annotations) = workload.metadata().annotations.as_ref() else {
+        let given: BTreeMap<_, _> = wanted
+            .iter()
+            .filter_map(|(key, value)| Some((*key, (*value)?)))
+            .collect();
+        let add = json!({"op": "add", "path": "/metadata/annotations", "value": given});
+        return if given.is_empty() {
+            Vec::new()
+        } else {
+            vec![add]
+        };
+    };
+    let operations = wanted.iter().filter_map(|(key, value)| {
+        let path = format!("/metadata/annotations/{}", key.replace('/', "~1"));
+        match value {
+            Some(value) => Some(json!({"op": "add", "path": path, "value": value})),
+            None => annotations
+                .contains_key(*key)
+                .then(|| json!({"op": "remove", "path": path})),
         }
-        (None, _) => said.then(|| json!({"op": "remove", "path": path})),
-    }
+    });
+    operations.collect()
 }
 
 fn split_image<'a>(

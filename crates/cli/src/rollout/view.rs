@@ -372,6 +372,31 @@ pub(super) fn cause(set: &ReplicaSet) -> Option<String> {
     (!cause.is_empty()).then(|| cause.clone())
 }
 
+/// `was taken back at … by …: …` of the revision of a ReplicaSet; `None` when it was not.
+pub(super) fn rejection(set: &ReplicaSet) -> Option<String> {
+    let annotations = set.metadata.annotations.as_ref()?;
+    let at = annotations.get(annotation::TAKEN_BACK_AT)?;
+    let text = |key: &str| annotations.get(key).map(String::as_str).unwrap_or_default();
+    let (by, why) = (
+        text(annotation::TAKEN_BACK_BY),
+        text(annotation::TAKEN_BACK_WHY),
+    );
+    Some(format!("was taken back at {at} by {by}: {why}"))
+}
+
+/// What became of the revision of a ReplicaSet, in a word or two.
+pub(super) fn outcome(set: &ReplicaSet) -> String {
+    let annotations = set.metadata.annotations.as_ref();
+    let has = |key: &str| annotations.is_some_and(|all| all.contains_key(key));
+    if let Some(rejection) = rejection(set) {
+        rejection.trim_start_matches("was ").to_owned()
+    } else if has(annotation::PROMOTED_AT) {
+        "promoted".to_owned()
+    } else {
+        "<none>".to_owned()
+    }
+}
+
 fn set_node(objects: &Objects, set: &ReplicaSet, newest: bool, now: Timestamp) -> SetNode {
     let metadata = &set.metadata;
     let available = set

@@ -12,7 +12,7 @@ use serin_api::gateway_api::HTTPRoute;
 use serin_api::keys::{FIELD_MANAGER, annotation, label};
 use serin_api::rollout::{Rollout, Route, Strategy, lower};
 use serin_api::units::{RevisionHash, Weight};
-use serin_engine::rollout::{Action, Observed, Role};
+use serin_engine::rollout::{Action, Event, Observed, Role, TakenBack};
 
 use super::Rollouts;
 use super::observe::{ROLE, STEP_INDEX};
@@ -63,6 +63,9 @@ impl Rollouts {
             }
             Action::Restart { pod, uid } => {
                 delete(&self.api::<Pod>(rollout), pod, uid).await.map(drop)
+            }
+            Action::Remember { revision, event } => {
+                self.change_set(rollout, revision, &memory(event)).await
             }
             Action::DeleteRevision { revision } => {
                 self.delete_set(rollout, observed, revision).await
@@ -212,6 +215,7 @@ impl Rollouts {
             Role::Background => ("Background", None),
             Role::PrePromotion => ("PrePromotion", None),
             Role::PostPromotion => ("PostPromotion", None),
+            Role::Bake => ("Bake", None),
         };
         let hash = (
             label::ROLLOUT_POD_TEMPLATE_HASH.to_owned(),
@@ -232,6 +236,27 @@ impl Rollouts {
         }
         Ok(())
     }
+}
+
+/// What became of a revision, as annotations.
+fn memory(event: &Event) -> Value {
+    let mut all = json!({
+        annotation::TAKEN_BACK_AT: null,
+        annotation::TAKEN_BACK_BY: null,
+        annotation::TAKEN_BACK_WHY: null,
+    });
+    match event {
+        Event::Promoted { at } => all[annotation::PROMOTED_AT] = json!(at),
+        Event::TakenBack(TakenBack { at, by, why }) => {
+            all = json!({
+                annotation::TAKEN_BACK_AT: at,
+                annotation::TAKEN_BACK_BY: by,
+                annotation::TAKEN_BACK_WHY: why,
+            });
+        }
+        Event::Forgiven => {}
+    }
+    json!({"metadata": {"annotations": all}})
 }
 
 fn uid(rollout: &Rollout) -> String {

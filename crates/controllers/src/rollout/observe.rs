@@ -11,10 +11,14 @@ use serin_api::analysis::{AnalysisRun, ClusterAnalysisTemplate};
 use serin_api::conditions;
 use serin_api::gateway_api::HTTPRoute;
 use serin_api::keys::{annotation, condition, label};
+use serin_api::release::Policy;
 use serin_api::rollout::{Desired, Rollout, Route, Step, Strategy, lower};
 use serin_api::units::{RevisionHash, Weight};
 use serin_engine::analysis::TemplateSource;
-use serin_engine::rollout::{Observed, PodAge, Revision, Role, RouteView, RunView, ServiceView};
+use serin_engine::rollout::{
+    Governed, History, Observed, PodAge, Revision, Role, RouteView, RunView, ServiceView,
+    TakenBack, govern,
+};
 use serin_engine::workload::{self, PodView, ReplicaSetView};
 
 use super::Rollouts;
@@ -27,6 +31,7 @@ impl Rollouts {
         let desired = lower(&rollout.spec).desired;
         let sets = self.replica_sets.list(&namespace);
         let runs = self.runs.list(&namespace);
+        let governed = self.governed(rollout, &namespace);
         Ok(Observed {
             name: rollout.name_any(),
             generation: rollout.metadata.generation.unwrap_or(0),
@@ -50,9 +55,19 @@ impl Rollouts {
                 .filter(|run| is_owned(&***run, &uid))
                 .filter_map(|run| run_view(run))
                 .collect(),
-            templates: self.templates_of(desired.as_ref(), &namespace).await?,
+            templates: self
+                .templates_of(desired.as_ref(), &governed.policy, &namespace)
+                .await?,
+            governed,
             pods: self.pods_of(&sets, &uid, &namespace, desired.as_ref()),
         })
+    }
+
+    fn governed(&self, rollout: &Rollout, namespace: &str) -> Governed {
+        let policies = self.policies.list(namespace);
+        let named: Vec<_> = policies.iter().map(|p| (p.name_any(), &p.spec)).collect();
+        let named = named.iter().map(|(name, spec)| (name.as_str(), *spec));
+        govern(&rollout.metadata, named)
     }
 
     fn services_of(&self, desired: &Desired, rollout: &Rollout) -> BTreeMap<String, ServiceView> {
@@ -128,6 +143,7 @@ impl Rollouts {
     async fn templates_of(
         &self,
         desired: Option<&Desired>,
+        policy: &Policy,
         namespace: &str,
     ) -> Result<TemplateSource, Error> {
         let local = self.templates.list(namespace);
@@ -135,7 +151,9 @@ impl Rollouts {
             .iter()
             .map(|t| ((false, t.name_any()), t.spec.clone()))
             .collect();
-        let named = desired.map(cluster_templates).unwrap_or_default();
+        let named = desired
+            .map(|d| cluster_templates(d, policy))
+            .unwrap_or_default();
         let api: Api<ClusterAnalysisTemplate> = Api::all(self.client.clone());
         for name in named {
             let found = api.get_opt(&name).await;
@@ -182,7 +200,7 @@ fn object_fields(rollout: &Rollout) -> serde_json::Value {
     fields
 }
 
-fn cluster_templates(desired: &Desired) -> Vec<String> {
+fn cluster_templates(desired: &Desired, policy: &Policy) -> Vec<String> {
     let analyses: Vec<_> = match &desired.strategy {
         Strategy::Canary(c) => {
             let steps = c.steps.iter().filter_map(|step| match step {
@@ -195,8 +213,10 @@ fn cluster_templates(desired: &Desired) -> Vec<String> {
         }
         Strategy::BlueGreen(b) => b.pre_promotion.iter().chain(&b.post_promotion).collect(),
     };
+    let baking = policy.bake.iter().flat_map(|bake| &bake.analysis);
     let named = analyses
         .into_iter()
+        .chain(baking)
         .flat_map(|analysis| &analysis.templates);
     let of_cluster = named.filter(|template| template.cluster_scope == Some(true));
     of_cluster
@@ -232,6 +252,20 @@ fn revision(set: &ReplicaSet) -> Revision {
         available: view.lasting(),
         template: Arc::new(view.template),
         keep_until,
+        history: history(annotations),
+    }
+}
+
+fn history(annotations: &BTreeMap<String, String>) -> History {
+    let time = |key: &str| annotations.get(key).and_then(|at| at.parse().ok());
+    let text = |key: &str| annotations.get(key).cloned().unwrap_or_default();
+    History {
+        promoted_at: time(annotation::PROMOTED_AT),
+        taken_back: time(annotation::TAKEN_BACK_AT).map(|at| TakenBack {
+            at,
+            by: text(annotation::TAKEN_BACK_BY),
+            why: text(annotation::TAKEN_BACK_WHY),
+        }),
     }
 }
 
@@ -242,6 +276,7 @@ fn run_view(run: &AnalysisRun) -> Option<RunView> {
         "Background" => Role::Background,
         "PrePromotion" => Role::PrePromotion,
         "PostPromotion" => Role::PostPromotion,
+        "Bake" => Role::Bake,
         _ => return None,
     };
     let status = run.status.clone().unwrap_or_default();

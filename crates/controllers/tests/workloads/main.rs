@@ -5,6 +5,7 @@ mod deployments;
 #[cfg(test)]
 mod endpoints;
 #[cfg(test)]
+mod releases;
 mod rollouts;
 #[cfg(test)]
 mod world;

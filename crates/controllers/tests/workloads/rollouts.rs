@@ -12,7 +12,7 @@ use serin_api::rollout::{Rollout, RolloutPhase, RolloutStatus};
 
 use crate::world::{World, is_ready};
 
-fn rollout(version: &str, strategy: Value) -> Value {
+pub(crate) fn rollout(version: &str, strategy: Value) -> Value {
     json!({
         "apiVersion": "argoproj.io/v1alpha1", "kind": "Rollout", "metadata": {"name": "web"},
         "spec": {
@@ -29,12 +29,12 @@ fn template(version: &str) -> Value {
     })
 }
 
-async fn release(world: &World, version: &str) {
+pub(crate) async fn release(world: &World, version: &str) {
     let patch = json!({"spec": {"template": template(version)}});
     world.merge::<Rollout>("web", patch).await;
 }
 
-async fn service(world: &World, name: &str) {
+pub(crate) async fn service(world: &World, name: &str) {
     let spec = json!({"selector": {"app": "web"}, "ports": [{"port": 80}]});
     let object =
         json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": name}, "spec": spec});
@@ -42,7 +42,7 @@ async fn service(world: &World, name: &str) {
 }
 
 /// What a client does: a patch of the status alone.
-async fn verb(world: &World, patch: Value) {
+pub(crate) async fn verb(world: &World, patch: Value) {
     let params = PatchParams::default();
     let api = world.api::<Rollout>();
     api.patch_status("web", &params, &Patch::Merge(patch))
@@ -51,7 +51,11 @@ async fn verb(world: &World, patch: Value) {
 }
 
 /// Waits until the status of the present spec is like this.
-async fn until(world: &World, what: &str, holds: impl Fn(&RolloutStatus) -> bool) -> RolloutStatus {
+pub(crate) async fn until(
+    world: &World,
+    what: &str,
+    holds: impl Fn(&RolloutStatus) -> bool,
+) -> RolloutStatus {
     let seen: Option<Rollout> = world
         .until("web", what, |rollout: Option<&Rollout>| {
             let Some(rollout) = rollout else { return false };
@@ -66,11 +70,11 @@ async fn until(world: &World, what: &str, holds: impl Fn(&RolloutStatus) -> bool
     seen.and_then(|rollout| rollout.status).unwrap_or_default()
 }
 
-fn is(phase: RolloutPhase) -> impl Fn(&RolloutStatus) -> bool {
+pub(crate) fn is(phase: RolloutPhase) -> impl Fn(&RolloutStatus) -> bool {
     move |status| status.phase == Some(phase)
 }
 
-async fn image_counts(world: &World) -> Vec<(String, usize)> {
+pub(crate) async fn image_counts(world: &World) -> Vec<(String, usize)> {
     let mut counts = std::collections::BTreeMap::new();
     let pods = world.list::<Pod>().await.into_iter();
     let staying = pods.filter(|pod| is_ready(pod) && pod.metadata.deletion_timestamp.is_none());
@@ -81,7 +85,7 @@ async fn image_counts(world: &World) -> Vec<(String, usize)> {
     counts.into_iter().collect()
 }
 
-fn counted(counts: &[(&str, usize)]) -> Vec<(String, usize)> {
+pub(crate) fn counted(counts: &[(&str, usize)]) -> Vec<(String, usize)> {
     counts
         .iter()
         .map(|(image, n)| ((*image).to_owned(), *n))
@@ -203,7 +207,7 @@ async fn a_blue_green_release_waits_for_a_person_and_its_undo_starts_nothing() {
     world.stop().await;
 }
 
-async fn selected(world: &World, service: &str) -> Option<String> {
+pub(crate) async fn selected(world: &World, service: &str) -> Option<String> {
     let service: Service = world.get(service).await;
     service
         .spec?
@@ -212,7 +216,7 @@ async fn selected(world: &World, service: &str) -> Option<String> {
         .cloned()
 }
 
-async fn pod_uids(world: &World) -> Vec<String> {
+pub(crate) async fn pod_uids(world: &World) -> Vec<String> {
     world
         .list::<Pod>()
         .await
@@ -221,7 +225,7 @@ async fn pod_uids(world: &World) -> Vec<String> {
         .collect()
 }
 
-fn routed() -> Value {
+pub(crate) fn routed() -> Value {
     let analysis = json!({"templates": [{"templateName": "errors"}]});
     json!({"canary": {
         "stableService": "stable", "canaryService": "canary", "scaleDownDelaySeconds": 5,
@@ -230,7 +234,7 @@ fn routed() -> Value {
     }})
 }
 
-async fn route(world: &World) {
+pub(crate) async fn route(world: &World) {
     service(world, "stable").await;
     service(world, "canary").await;
     let refs = json!([{"name": "stable", "port": 80, "weight": 100}, {"name": "canary", "port": 80, "weight": 0}]);

@@ -157,6 +157,7 @@ impl Planner<'_> {
             Role::Background => "background".to_owned(),
             Role::PrePromotion => "pre".to_owned(),
             Role::PostPromotion => "post".to_owned(),
+            Role::Bake => "bake".to_owned(),
         };
         let base = format!("{}-{}-{number}-{suffix}", self.observed.name, self.current);
         if tries == 0 {
@@ -172,12 +173,15 @@ impl Planner<'_> {
             Role::Background => &mut self.next.canary.current_background_analysis_run_status,
             Role::PrePromotion => &mut self.next.blue_green.pre_promotion_analysis_run_status,
             Role::PostPromotion => &mut self.next.blue_green.post_promotion_analysis_run_status,
+            Role::Bake => &mut self.next.bake.get_or_insert_default().analysis_run_status,
         }
     }
 
     /// Ends every analysis that nobody waits for: of other revisions, of other steps, after an abort and at the end.
     pub(super) fn stop_idle_runs(&mut self) {
+        let baking = self.next.bake.as_ref();
         let in_use = [
+            &baking.and_then(|b| b.analysis_run_status.clone()),
             &self.next.canary.current_step_analysis_run_status,
             &self.next.canary.current_background_analysis_run_status,
             &self.next.blue_green.pre_promotion_analysis_run_status,

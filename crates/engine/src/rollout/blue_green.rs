@@ -76,10 +76,12 @@ impl Planner<'_> {
         if self.available(stable) > 0 && !self.select(&strategy.active_service, stable) {
             return;
         }
-        if !self.await_available(&current, instances)
-            || !self.select_preview(strategy, &current)
-            || self.held()
-        {
+        if !self.await_available(&current, instances) {
+            return;
+        }
+        // On the way back the users come first, the testers after them.
+        let previewed = self.select_preview(strategy, &current) || self.returns();
+        if !previewed || self.held() {
             return;
         }
         if self.may_switch(strategy) && self.grown(strategy, &current) {
@@ -135,7 +137,9 @@ impl Planner<'_> {
         {
             return;
         }
-        self.promote(strategy.scale_down_delay);
+        if self.baked() {
+            self.promote(strategy.scale_down_delay);
+        }
     }
 
     fn abort_blue_green(&mut self, strategy: &BlueGreen, stable: &RevisionHash) {

@@ -65,7 +65,7 @@ impl Planner<'_> {
                 self.analyse(Role::Step(index), analysis) == Outcome::Passed
             }
             None => {
-                if settled {
+                if settled && self.baked() {
                     self.promote(jiff::SignedDuration::ZERO);
                 }
                 return;

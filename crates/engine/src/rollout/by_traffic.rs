@@ -170,9 +170,12 @@ impl Planner<'_> {
         if self.held() {
             return;
         }
-        if self.is_selected(canary.stable_service.as_ref(), current) {
+        if self.returns() {
+            self.return_by_traffic(canary, current);
+        } else if self.is_selected(canary.stable_service.as_ref(), current) {
             if self.select_opt(&canary.stable_service, current)
                 && self.set_weight(canary, Weight::ZERO)
+                && self.baked()
             {
                 self.promote(canary.scale_down_delay);
             }
@@ -181,6 +184,17 @@ impl Planner<'_> {
             && self.set_weight(canary, Weight::FULL)
         {
             self.select_opt(&canary.stable_service, current);
+        }
+    }
+
+    /// Back to a revision that the users were on before: it has all its instances, so one change of the stable Service is all
+    /// there is to do.
+    fn return_by_traffic(&mut self, canary: &Canary, current: &RevisionHash) {
+        if self.await_available(current, self.desired.replicas)
+            && self.set_weight(canary, Weight::ZERO)
+            && self.select_opt(&canary.stable_service, current)
+        {
+            self.promote(canary.scale_down_delay);
         }
     }
 

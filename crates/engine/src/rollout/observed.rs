@@ -10,6 +10,7 @@ use serin_api::analysis::AnalysisPhase;
 use serin_api::rollout::{RolloutStatus, Route};
 use serin_api::units::{RevisionHash, Weight};
 
+use super::{Governed, History};
 use crate::analysis::TemplateSource;
 
 /// What is seen. It may be behind the truth; a decision on an old view is corrected by the next.
@@ -33,6 +34,8 @@ pub struct Observed {
     pub runs: Vec<RunView>,
     /// The AnalysisTemplates that exist.
     pub templates: TemplateSource,
+    /// What governs its releases beyond its spec.
+    pub governed: Governed,
     /// Its pods; only needed when a restart is asked for.
     pub pods: Vec<PodAge>,
 }
@@ -56,6 +59,8 @@ pub struct Revision {
     pub template: Arc<PodTemplateSpec>,
     /// Until when its instances are kept though nothing needs them.
     pub keep_until: Option<Timestamp>,
+    /// What became of it so far.
+    pub history: History,
 }
 
 /// A Service.
@@ -91,6 +96,8 @@ pub enum Role {
     PrePromotion,
     /// After it.
     PostPromotion,
+    /// While the old revision stands by.
+    Bake,
 }
 
 /// One AnalysisRun of the Rollout.

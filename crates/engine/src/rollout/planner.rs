@@ -19,6 +19,8 @@ pub(super) struct Planner<'a> {
     /// The status as it will be.
     pub(super) next: RolloutStatus,
     pub(super) actions: Vec<Action>,
+    /// What is remembered of revisions; done after all else, as nobody waits for it.
+    pub(super) memories: Vec<Action>,
     pub(super) notes: Vec<Note>,
     pub(super) waiting: WaitingOn,
     /// An old revision that is kept for a while, told only when nothing else is awaited.
@@ -38,6 +40,7 @@ impl<'a> Planner<'a> {
             current,
             next: observed.status.clone(),
             actions: Vec::new(),
+            memories: Vec::new(),
             notes: Vec::new(),
             waiting: WaitingOn::Nothing,
             keeping: None,
@@ -49,7 +52,9 @@ impl<'a> Planner<'a> {
     /// Whether all there is to do is to take a release back, or to bring the stable revision in order.
     pub(super) fn goes_back(&self) -> bool {
         let same = self.next.current_pod_hash.as_deref() == Some(self.current.as_str());
-        self.stable().as_ref() == Some(&self.current) || (self.next.abort && same)
+        self.stable().as_ref() == Some(&self.current)
+            || (self.next.abort && same)
+            || self.may_return_at_once()
     }
 
     /// Takes in a new template or new steps, and the verbs that clients have put into the status.
@@ -59,9 +64,14 @@ impl<'a> Planner<'a> {
         let known_steps = self.next.current_step_hash.replace(steps_hash.clone());
         // A status that never told its steps is of somebody else's making: what it says stands.
         if !same_template || known_steps.is_some_and(|known| known != steps_hash) {
+            let left = self.next.current_pod_hash.take().map(RevisionHash::new);
             self.next.current_pod_hash = Some(self.current.as_str().to_owned());
             self.begin_again();
-            self.next.promote_full = !same_template && self.is_kept_warm();
+            self.next.promote_full =
+                !same_template && (self.is_kept_warm() || self.may_return_at_once());
+            if !same_template {
+                self.leave(left);
+            }
         }
         let settled = self.stable().is_none_or(|stable| stable == self.current);
         if settled && self.next.abort {
@@ -70,9 +80,10 @@ impl<'a> Planner<'a> {
             self.next.aborted_at = None;
         }
         match (self.next.abort, self.next.aborted_at.is_some()) {
-            (true, false) => self.abort("a person asked for it"),
+            (true, false) => self.abort_as_asked(),
             (false, true) => {
                 self.begin_again();
+                self.forgive();
                 self.note(
                     false,
                     "RolloutRetry",
@@ -81,6 +92,7 @@ impl<'a> Planner<'a> {
             }
             _ => {}
         }
+        self.hold_if_rejected();
         self.take_in_step(settled);
     }
 
@@ -111,6 +123,7 @@ impl<'a> Planner<'a> {
         self.next.blue_green.pre_promotion_analysis_run_status = None;
         self.next.blue_green.post_promotion_analysis_run_status = None;
         self.next.blue_green.scale_up_preview_check_point = false;
+        self.next.bake = None;
     }
 
     /// Whether the revision that is wanted is the one that was there before a blue-green switch and is still complete: going
@@ -296,15 +309,10 @@ impl<'a> Planner<'a> {
 
     /// The users are on the revision that is wanted: from now on it is the stable one.
     pub(super) fn promote(&mut self, keep_old_for: SignedDuration) {
-        if let Some(old) = self.stable().filter(|old| *old != self.current)
-            && !keep_old_for.is_zero()
-        {
-            let until = self.now + keep_old_for;
-            self.actions.push(Action::KeepUntil {
-                revision: old,
-                until: Some(until),
-            });
+        if let Some(old) = self.stable().filter(|old| *old != self.current) {
+            self.keep_old(old, keep_old_for);
         }
+        self.next.bake = None;
         self.next.stable_rs = Some(self.current.as_str().to_owned());
         self.next.current_step_index = self
             .next
@@ -326,6 +334,7 @@ impl<'a> Planner<'a> {
         match revision.keep_until.filter(|until| *until > self.now) {
             Some(until) if revision.desired > 0 => {
                 self.wake(until);
+                self.resize_warm(revision);
                 let kept = WaitingOn::ScaleDown {
                     revision: revision.hash.clone(),
                     until,
@@ -360,8 +369,8 @@ impl<'a> Planner<'a> {
         });
     }
 
-    /// Takes the release back: from now on the stable revision is where all goes.
-    pub(super) fn abort(&mut self, why: &str) {
+    /// From now on the stable revision is where all goes.
+    pub(super) fn take_back(&mut self, why: &str) {
         self.next.abort = true;
         self.next.aborted_at = Some(time(self.now));
         self.next.message = Some(format!("taken back: {why}"));

@@ -59,6 +59,7 @@ impl Planner<'_> {
         self.watch_progress();
         self.tell_phase();
         self.next.waiting_on = Some(self.waiting.clone());
+        self.actions.append(&mut self.memories);
         Plan {
             actions: self.actions,
             status: self.next,

@@ -8,7 +8,7 @@ use crate::analysis::{Origin, instantiate};
 
 /// One sentence for each object that is missing or unfit, with the path of the field that names it.
 pub(super) fn references(desired: &Desired, observed: &Observed) -> Vec<String> {
-    let mut problems = Vec::new();
+    let mut problems = observed.governed.problems.clone();
     for (path, service) in services(&desired.strategy) {
         let why = match observed.services.get(service) {
             None => format!("service {service:?} not found"),
@@ -40,7 +40,10 @@ pub(super) fn references(desired: &Desired, observed: &Observed) -> Vec<String> 
             }
         }
     }
-    for (path, analysis, waits) in analyses(&desired.strategy) {
+    let bake = observed.governed.policy.bake.as_ref();
+    let bake = bake.and_then(|b| b.analysis.as_ref());
+    let bake = bake.map(|a| ("ReleasePolicy spec.bake.analysis".to_owned(), a, true));
+    for (path, analysis, waits) in analyses(&desired.strategy).into_iter().chain(bake) {
         let origin = Origin {
             object: observed.object.clone(),
             ..Origin::default()

@@ -7,18 +7,22 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::PodTemplateSpec;
 use serde_json::Value;
 use serin_api::analysis::AnalysisPhase;
+use serin_api::release::Policy;
 use serin_api::rollout::{RolloutSpec, RolloutStatus, Route};
 use serin_api::units::{RevisionHash, Weight};
 
 mod objects;
 mod rules;
 
-use objects::{spec, templates, version};
+use objects::{policy, spec, templates, version};
 
 use super::dice::Dice;
 use crate::analysis::TemplateSource;
 use crate::invariants;
-use crate::rollout::{Action, Observed, Revision, Role, RouteView, RunView, ServiceView, plan};
+use crate::rollout::{
+    Action, Event, Governed, History, Observed, Revision, Role, RouteView, RunView, ServiceView,
+    plan,
+};
 
 /// How a Rollout of the simulator is released.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,15 +47,15 @@ pub struct Failure {
 /// When the world begins: any time will do.
 const BEGINNING: Timestamp = Timestamp::constant(1_800_000_000, 0);
 const REPLICAS: u32 = 4;
-/// Versions 1 to 3 are good, 4 never becomes ready, 5 answers badly.
-const VERSIONS: u64 = 5;
+/// Versions 1 to 3 are good, 4 never becomes ready, 5 answers badly, 6 does so only once all users are on it.
+const VERSIONS: u64 = 6;
 const FAULTY_STEPS: usize = 120;
 const HEALING_STEPS: usize = 200;
 
 /// What somebody does in [`story`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Act {
-    /// Ask for a version: 1 to 3 are good, 4 never becomes ready, 5 answers badly.
+    /// Ask for a version: 1 to 3 are good, 4 never becomes ready, 5 answers badly, 6 does so only once all users are on it.
     Deploy(u64),
     /// Go on from a pause.
     Promote,
@@ -66,8 +70,21 @@ pub enum Act {
 /// # Errors
 /// The rule that was broken, with the story.
 pub fn story(scenario: Scenario, acts: &[(Act, u32)]) -> Result<Vec<String>, Failure> {
+    story_under(scenario, Policy::default(), acts)
+}
+
+/// The same under a policy.
+///
+/// # Errors
+/// The rule that was broken, with the story.
+pub fn story_under(
+    scenario: Scenario,
+    policy: Policy,
+    acts: &[(Act, u32)],
+) -> Result<Vec<String>, Failure> {
     let mut world = World::new(scenario, 0);
     world.faults = false;
+    world.governed.policy = policy;
     for (act, seconds) in acts {
         world.tell(format!("somebody: {act:?}"));
         match act {
@@ -96,6 +113,7 @@ pub fn story(scenario: Scenario, acts: &[(Act, u32)]) -> Result<Vec<String>, Fai
 /// The rule that was broken, with the story.
 pub fn run(scenario: Scenario, seed: u64) -> Result<Vec<String>, Failure> {
     let mut world = World::new(scenario, seed);
+    world.governed.policy = policy(world.dice.below(4));
     for _ in 0..FAULTY_STEPS {
         world.interfere();
         world.step().map_err(|what| world.failure(what))?;
@@ -121,6 +139,7 @@ struct Set {
     desired: u32,
     pods: Vec<Pod>,
     keep_until: Option<Timestamp>,
+    history: History,
 }
 
 /// Something that is set, and what the data plane serves of it.
@@ -150,6 +169,7 @@ struct World {
     /// The spec of each version, made once.
     specs: Vec<RolloutSpec>,
     templates: TemplateSource,
+    governed: Governed,
     spec: RolloutSpec,
     generation: i64,
     status: RolloutStatus,
@@ -192,6 +212,7 @@ impl World {
                 .map(|version| spec(scenario, version))
                 .collect(),
             templates: templates(),
+            governed: Governed::default(),
             generation: 1,
             status: RolloutStatus::default(),
             sets: BTreeMap::new(),
@@ -360,6 +381,7 @@ impl World {
             available: set.ready(self.now),
             template: set.template.clone(),
             keep_until: set.keep_until,
+            history: set.history.clone(),
         });
         let services = self.services.iter().map(|(name, s)| {
             let view = ServiceView {
@@ -384,6 +406,7 @@ impl World {
             routes: BTreeMap::from([(Route::HttpRoute("web".into()), route)]),
             runs: self.runs.iter().map(|r| r.view.clone()).collect(),
             templates: self.templates.clone(),
+            governed: self.governed.clone(),
             pods: Vec::new(),
         }
     }
@@ -465,6 +488,7 @@ impl World {
                     desired: 0,
                     pods: Vec::new(),
                     keep_until: None,
+                    history: History::default(),
                 };
                 self.sets.entry(revision.clone()).or_insert(set);
             }
@@ -489,6 +513,7 @@ impl World {
                 .filter(|r| r.view.name == *name)
                 .for_each(|r| r.view.terminating = true),
             Action::Restart { .. } => {}
+            Action::Remember { revision, event } => self.remember(revision, event),
             Action::DeleteRevision { revision } => drop(self.sets.remove(revision)),
             Action::DeleteRun { name } => self.runs.retain(|r| r.view.name != *name),
         }
@@ -500,12 +525,29 @@ impl World {
         }
     }
 
+    fn remember(&mut self, revision: &RevisionHash, event: &Event) {
+        self.on(revision, |set| match event {
+            Event::Promoted { at } => {
+                set.history = History {
+                    promoted_at: Some(*at),
+                    taken_back: None,
+                }
+            }
+            Event::TakenBack(taken_back) => set.history.taken_back = Some(taken_back.clone()),
+            Event::Forgiven => set.history.taken_back = None,
+        });
+    }
+
     fn start(&mut self, name: &str, role: Role, revision: &RevisionHash) {
         if self.runs.iter().any(|r| r.view.name == name) {
             return;
         }
-        // Version 5 is bad; now and then the measurements cannot tell.
-        let bad = self.sets.get(revision).is_some_and(|s| s.version == 5);
+        // Now and then the measurements cannot tell.
+        let late = matches!(role, Role::Bake | Role::PostPromotion);
+        let bad = self
+            .sets
+            .get(revision)
+            .is_some_and(|s| s.version == 5 || (s.version == 6 && late));
         let outcome = match self.dice.below(8) {
             0 if self.faults => AnalysisPhase::Inconclusive,
             1 if self.faults => AnalysisPhase::Error,

@@ -2,6 +2,7 @@ use expect_test::{Expect, expect};
 use serde_json::{Value, json};
 
 use super::*;
+use crate::rollout::Objects;
 
 fn shop(spec_more: Value, status: Value) -> Workload {
     let mut spec = json!({
@@ -32,6 +33,13 @@ fn updating(more: Value) -> Value {
 
 fn complete() -> Value {
     json!({"currentPodHash": "same", "stableRS": "same", "currentStepIndex": 3})
+}
+
+fn anna() -> Decision {
+    Decision {
+        by: "anna".into(),
+        why: "slow".into(),
+    }
 }
 
 fn check(change: Result<Change, CliError>, expected: &Expect) {
@@ -123,20 +131,20 @@ fn promote_says_why_there_is_nothing_to_promote() {
 #[test]
 fn abort_and_retry() {
     check(
-        abort(&shop(json!({}), updating(json!({})))),
+        abort(&shop(json!({}), updating(json!({}))), &anna()),
         &expect![[r#"
-        aborted
-        Merge/status {"status":{"abort":true}}
-    "#]],
+            aborted
+            Merge/status {"status":{"abort":true,"decision":{"by":"anna","why":"slow"}}}
+        "#]],
     );
     check(
-        abort(&shop(json!({}), complete())),
+        abort(&shop(json!({}), complete()), &anna()),
         &expect![[r#"
         CliError { exit: Failed, message: "rollout.argoproj.io/shop is fully promoted: there is nothing to abort", hints: ["`serin rollout undo` goes back to the version before"], silent: false }
     "#]],
     );
     check(
-        abort(&web(false)),
+        abort(&web(false), &anna()),
         &expect![[r#"
         CliError { exit: Failed, message: "cannot abort deployment.apps/web: a Deployment has no steps and no trial", hints: ["`serin rollout undo` goes back to the version before"], silent: false }
     "#]],
@@ -286,27 +294,27 @@ fn undo_goes_to_the_last_good_revision() {
     let revisions = [(1, "old"), (2, "bad"), (3, "new")];
     let under_way = with_revisions(shop(json!({}), updating(json!({}))), &revisions);
     check(
-        undo(&under_way, None, None),
+        undo(&under_way, None, None, &anna()),
         &expect![[r#"
-        goes back to revision 1
-        Json [{"op":"replace","path":"/spec/template","value":{"metadata":{"labels":{"app":"x"}},"spec":{"containers":[{"image":"old","name":"app"}]}}}]
-    "#]],
+            goes back to revision 1
+            Json [{"op":"replace","path":"/spec/template","value":{"metadata":{"labels":{"app":"x"}},"spec":{"containers":[{"image":"old","name":"app"}]}}},{"op":"add","path":"/metadata/annotations","value":{"serin.dev/undo":"{\"from\":\"new\",\"by\":\"anna\",\"why\":\"slow\"}"}}]
+        "#]],
     );
     check(
-        undo(&under_way, Some(2), None),
+        undo(&under_way, Some(2), None, &anna()),
         &expect![[r#"
-        goes back to revision 2
-        Json [{"op":"replace","path":"/spec/template","value":{"metadata":{"labels":{"app":"x"}},"spec":{"containers":[{"image":"bad","name":"app"}]}}}]
-    "#]],
+            goes back to revision 2
+            Json [{"op":"replace","path":"/spec/template","value":{"metadata":{"labels":{"app":"x"}},"spec":{"containers":[{"image":"bad","name":"app"}]}}},{"op":"add","path":"/metadata/annotations","value":{"serin.dev/undo":"{\"from\":\"new\",\"by\":\"anna\",\"why\":\"slow\"}"}}]
+        "#]],
     );
     check(
-        undo(&under_way, Some(3), None),
+        undo(&under_way, Some(3), None, &anna()),
         &expect![[r#"
         CliError { exit: Failed, message: "revision 3 of rollout.argoproj.io/shop is the current one", hints: [], silent: false }
     "#]],
     );
     check(
-        undo(&under_way, Some(7), None),
+        undo(&under_way, Some(7), None, &anna()),
         &expect![[r#"
         CliError { exit: Failed, message: "rollout.argoproj.io/shop has no revision 7", hints: ["there are: 3, 2, 1"], silent: false }
     "#]],
@@ -317,33 +325,96 @@ fn undo_goes_to_the_last_good_revision() {
             &with_revisions(shop(json!({}), done.clone()), &revisions),
             None,
             None,
+            &anna(),
         ),
         &expect![[r#"
-        goes back to revision 2
-        Json [{"op":"replace","path":"/spec/template","value":{"metadata":{"labels":{"app":"x"}},"spec":{"containers":[{"image":"bad","name":"app"}]}}}]
-    "#]],
+            goes back to revision 2
+            Json [{"op":"replace","path":"/spec/template","value":{"metadata":{"labels":{"app":"x"}},"spec":{"containers":[{"image":"bad","name":"app"}]}}},{"op":"add","path":"/metadata/annotations","value":{"serin.dev/undo":"{\"from\":\"new\",\"by\":\"anna\",\"why\":\"slow\"}"}}]
+        "#]],
     );
     check(
         undo(
             &with_revisions(shop(json!({}), done), &[(3, "new")]),
             None,
             None,
+            &anna(),
         ),
         &expect![[r#"
         CliError { exit: Failed, message: "rollout.argoproj.io/shop has no revision before 3", hints: ["it has only ever had this version, or older ones are beyond revisionHistoryLimit"], silent: false }
     "#]],
     );
     check(
-        undo(&with_revisions(web(false), &revisions), None, None),
+        undo(&with_revisions(web(false), &revisions), None, None, &anna()),
         &expect![[r#"
         goes back to revision 2
         Json [{"op":"replace","path":"/spec/template","value":{"metadata":{"labels":{"app":"x"}},"spec":{"containers":[{"image":"bad","name":"app"}]}}}]
     "#]],
     );
     check(
-        undo(&with_revisions(web(true), &revisions), None, None),
+        undo(&with_revisions(web(true), &revisions), None, None, &anna()),
         &expect![[r#"
         CliError { exit: Failed, message: "deployment.apps/web is paused: an undo would not be carried out", hints: ["`serin rollout resume` first"], silent: false }
     "#]],
+    );
+}
+
+#[test]
+fn undo_never_goes_to_a_revision_that_was_taken_back() {
+    let promoted = |at: &str| json!({"serin.dev/promoted-at": at});
+    let rejected = json!({
+        "serin.dev/promoted-at": "2026-01-02T00:00:00Z", "serin.dev/taken-back-at": "2026-01-03T00:00:00Z",
+        "serin.dev/taken-back-by": "anna", "serin.dev/taken-back-why": "errors",
+    });
+    let with = |history: &[Value], current: &str, stable: &str| {
+        let status = json!({"currentPodHash": current, "stableRS": stable});
+        let names = ["one", "two", "three"];
+        let numbered: Vec<_> = (1..).zip(names).collect();
+        let mut objects = with_revisions(shop(json!({}), status), &numbered);
+        for (set, more) in objects.replica_sets.iter_mut().zip(history) {
+            let more: BTreeMap<String, String> = serde_json::from_value(more.clone()).unwrap();
+            set.metadata.annotations.as_mut().unwrap().extend(more);
+        }
+        objects
+    };
+    // The second was promoted and then taken back: the first is where the third goes back to, and twice is no other way.
+    let history = [
+        promoted("2026-01-01T00:00:00Z"),
+        rejected.clone(),
+        promoted("2026-01-04T00:00:00Z"),
+    ];
+    let done = with(&history, "three", "three");
+    let to =
+        |change: Result<Change, CliError>| change.map(|c| c.done).unwrap_or_else(|e| e.to_string());
+    assert_eq!(
+        to(undo(&done, None, None, &anna())),
+        "goes back to revision 1"
+    );
+    let on_its_way = with(
+        &[
+            promoted("2026-01-01T00:00:00Z"),
+            json!({}),
+            rejected.clone(),
+        ],
+        "one",
+        "three",
+    );
+    assert_eq!(
+        to(undo(&on_its_way, None, None, &anna())),
+        "rollout.argoproj.io/shop has no other revision that users were on and that was not taken back since"
+    );
+    // One that never had users is no place to go to.
+    let never = with(
+        &[json!({}), json!({}), promoted("2026-01-04T00:00:00Z")],
+        "three",
+        "three",
+    );
+    assert!(undo(&never, None, None, &anna()).is_err());
+    // Who asks for it by number is told.
+    let told = undo(&done, Some(2), None, &anna()).unwrap();
+    assert_eq!(
+        told.warnings,
+        [
+            "revision 2 of rollout.argoproj.io/shop was taken back at 2026-01-03T00:00:00Z by anna: errors"
+        ]
     );
 }

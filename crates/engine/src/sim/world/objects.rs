@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde_json::json;
+use serin_api::release::{self, Policy};
 use serin_api::rollout::{RolloutSpec, lower};
 
 use super::{REPLICAS, Scenario};
@@ -54,4 +55,22 @@ pub(super) fn spec(scenario: Scenario, version: u64) -> RolloutSpec {
 pub(super) fn templates() -> TemplateSource {
     let template = serde_json::from_value(json!({"metrics": [{"name": "m"}]})).unwrap_or_default();
     BTreeMap::from([((false, "t".to_owned()), template)])
+}
+
+/// Policies by number: none, and some that go beyond Argo Rollouts.
+pub(super) fn policy(number: u64) -> Policy {
+    let value = match number {
+        1 => json!({"rollback": {"holdRejected": true, "instant": true}}),
+        2 => {
+            json!({"rollback": {"holdRejected": true, "keepWarm": {"replicas": "50%", "duration": 20}}})
+        }
+        3 => json!({
+            "rollback": {"keepWarm": {"duration": 15}},
+            "bake": {"duration": 4, "analysis": {"templates": [{"templateName": "t"}]}},
+        }),
+        _ => json!({}),
+    };
+    let (policy, problems) = release::lower(&serde_json::from_value(value).unwrap_or_default());
+    debug_assert!(problems.is_empty(), "{problems:?}");
+    policy
 }

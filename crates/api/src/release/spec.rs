@@ -1,0 +1,75 @@
+//! The spec of a ReleasePolicy as people write it.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use kube::CustomResource;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::rollout::RolloutAnalysis;
+
+/// What goes beyond the contract of Argo Rollouts, for the Rollouts of a namespace that it selects or that name it.
+#[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[kube(
+    group = "serin.dev",
+    version = "v1alpha1",
+    kind = "ReleasePolicy",
+    namespaced,
+    shortname = "rp"
+)]
+#[kube(printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ReleasePolicySpec {
+    /// The Rollouts that it governs, by their labels; an empty one selects all of the namespace. Absent: only those that name
+    /// it in the annotation `serin.dev/release-policy`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub selector: Option<LabelSelector>,
+    /// How a release is taken back.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rollback: Option<RollbackPolicy>,
+    /// How long a new revision is watched while the old one stands by.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bake: Option<BakePolicy>,
+}
+
+/// How a release is taken back.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct RollbackPolicy {
+    /// Whether a revision that was taken back is held when it is asked for again, until its template changes or a person
+    /// retries; false when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hold_rejected: Option<bool>,
+    /// Whether going back to a revision that was promoted before skips steps, analyses, pauses and gates; true when absent and
+    /// `keepWarm` is given, else false.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub instant: Option<bool>,
+    /// Keeps instances of the last good revision after a release, so that going back to it starts nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub keep_warm: Option<KeepWarm>,
+}
+
+/// The instances of the last good revision that are kept after a release.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct KeepWarm {
+    /// A number, or a percentage of the replicas, rounded up; 100 % when absent. With fewer than all, going back first starts
+    /// the rest.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub replicas: Option<IntOrString>,
+    /// Seconds, or a duration such as `1h`, from the end of the release.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub duration: Option<IntOrString>,
+}
+
+/// How long a new revision is watched after all users are on it, while the old one stands by at full size.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct BakePolicy {
+    /// Seconds, or a duration such as `15m`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub duration: Option<IntOrString>,
+    /// What is measured meanwhile; when it is bad, the release is taken back.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub analysis: Option<RolloutAnalysis>,
+}
