@@ -124,7 +124,6 @@ fn an_abort_and_a_retry() {
             (Act::Deploy(2), 30),
             (Act::Abort, 30),
             (Act::Retry, 30),
-            (Act::Promote, 30),
         ],
         expect![[r#"
             000s somebody: Deploy(1)
@@ -173,19 +172,6 @@ fn an_abort_and_a_retry() {
             110s send 50 % of web to the canary
             111s step 4, Progressing, waits for nothing
             112s step 4, Paused, waits for a decision: a pause step
-            120s somebody: Promote
-            121s step 5, Progressing, waits for nothing
-            122s scale v2 to 3
-            127s send 75 % of web to the canary
-            128s step 6, Progressing, waits for nothing
-            129s scale v2 to 4
-            134s send 100 % of web to the canary
-            135s point stable at v2
-            136s send 0 % of web to the canary
-            137s keep v1 until 2027-01-15T08:02:22Z
-            137s remember of v2: promoted
-            137s step 6, Healthy, waits for nothing
-            142s scale v1 to 0
         "#]],
     );
 }

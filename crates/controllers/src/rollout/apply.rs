@@ -12,7 +12,7 @@ use serin_api::gateway_api::HTTPRoute;
 use serin_api::keys::{FIELD_MANAGER, annotation, label};
 use serin_api::rollout::{Rollout, Route, Strategy, lower};
 use serin_api::units::{RevisionHash, Weight};
-use serin_engine::rollout::{Action, Event, Observed, Role, TakenBack};
+use serin_engine::rollout::{Action, Event, Observed, Role};
 
 use super::Rollouts;
 use super::observe::{ROLE, STEP_INDEX};
@@ -240,23 +240,25 @@ impl Rollouts {
 
 /// What became of a revision, as annotations.
 fn memory(event: &Event) -> Value {
-    let mut all = json!({
-        annotation::TAKEN_BACK_AT: null,
-        annotation::TAKEN_BACK_BY: null,
-        annotation::TAKEN_BACK_WHY: null,
-    });
-    match event {
-        Event::Promoted { at } => all[annotation::PROMOTED_AT] = json!(at),
-        Event::TakenBack(TakenBack { at, by, why }) => {
-            all = json!({
-                annotation::TAKEN_BACK_AT: at,
-                annotation::TAKEN_BACK_BY: by,
-                annotation::TAKEN_BACK_WHY: why,
-            });
-        }
-        Event::Forgiven => {}
+    let taken_back = match event {
+        Event::TakenBack(taken_back) => Some(taken_back),
+        Event::Promoted { .. } | Event::Forgiven => None,
+    };
+    let mut annotations = BTreeMap::from([
+        (
+            annotation::TAKEN_BACK_AT,
+            taken_back.map(|t| t.at.to_string()),
+        ),
+        (annotation::TAKEN_BACK_BY, taken_back.map(|t| t.by.clone())),
+        (
+            annotation::TAKEN_BACK_WHY,
+            taken_back.map(|t| t.why.clone()),
+        ),
+    ]);
+    if let Event::Promoted { at } = event {
+        annotations.insert(annotation::PROMOTED_AT, Some(at.to_string()));
     }
-    json!({"metadata": {"annotations": all}})
+    json!({"metadata": {"annotations": annotations}})
 }
 
 fn uid(rollout: &Rollout) -> String {

@@ -6,6 +6,7 @@ mod deployments;
 mod endpoints;
 #[cfg(test)]
 mod releases;
+#[cfg(test)]
 mod rollouts;
 #[cfg(test)]
 mod world;
