@@ -56,6 +56,17 @@ impl Clock {
         }
     }
 
+    /// A count of time that never goes back and goes on while the machine sleeps; only differences of it mean something.
+    pub fn elapsed(&self) -> Duration {
+        match &self.source {
+            Source::Machine { .. } => {
+                let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+                Duration::try_from(time).unwrap_or_default()
+            }
+            Source::Runtime { start, .. } => start.elapsed(),
+        }
+    }
+
     /// How long it is until `at`; zero when that is past.
     pub fn until(&self, at: Timestamp) -> Duration {
         let left = at.duration_since(self.now());

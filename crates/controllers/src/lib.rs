@@ -8,6 +8,7 @@
 mod analysis;
 mod clock;
 mod deployment;
+mod election;
 mod endpoints;
 mod events;
 mod replica_set;
@@ -17,18 +18,24 @@ mod workload;
 
 use std::path::PathBuf;
 
+use k8s_openapi::api::apps::v1::ReplicaSet;
+use k8s_openapi::api::core::v1::{Pod, Service};
 use kube::Client;
+use serin_api::keys::label;
 use tokio_util::sync::CancellationToken;
 
 pub use clock::Clock;
+pub use election::{Election, Fence, FenceLayer, Fenced, elected};
 
 /// How the controllers run.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// The one namespace to look after; `None` for all.
     pub namespace: Option<String>,
-    /// Whether the controllers of Kubernetes' own kinds run too: Deployment, ReplicaSet, endpoints. A cluster has its own.
+    /// Whether the controllers of Kubernetes' own kinds run: Deployment, ReplicaSet, endpoints. A cluster has its own.
     pub built_in_kinds: bool,
+    /// Whether the controllers of Rollouts and of what belongs to them run.
+    pub rollouts: bool,
     /// The admin socket of our gateway, which acknowledges what is set and measures; `None` when there is none.
     pub gateway_socket: Option<PathBuf>,
     /// Objects that one controller looks at in the same moment; 0 for any number.
@@ -43,6 +50,7 @@ impl Default for Config {
         Self {
             namespace: None,
             built_in_kinds: true,
+            rollouts: true,
             gateway_socket: None,
             concurrency: 16,
             clock: Clock::system(),
@@ -50,31 +58,49 @@ impl Default for Config {
     }
 }
 
+/// What several controllers read.
+struct Shared {
+    pods: shell::Cache<Pod>,
+    replica_sets: shell::Cache<ReplicaSet>,
+    services: shell::Cache<Service>,
+}
+
 /// Runs all controllers until `shutdown`. One that fails is started again; it never ends the others.
 pub async fn run(client: Client, config: Config, shutdown: CancellationToken) {
     let mut hub = shell::Hub::new(
         client,
-        config.clock,
-        config.namespace,
+        config.clock.clone(),
+        config.namespace.clone(),
         config.concurrency,
         shutdown,
     );
-    let pods = hub.watch();
-    let replica_sets = hub.watch();
-    let services = hub.watch();
+    // Where Kubernetes' own kinds are somebody else's, only what belongs to Rollouts is kept in memory: a cluster has many pods.
+    let label = (!config.built_in_kinds).then_some(label::ROLLOUT_POD_TEMPLATE_HASH);
+    let shared = Shared {
+        pods: hub.watch_labelled(label),
+        replica_sets: hub.watch_labelled(label),
+        services: hub.watch(),
+    };
     if config.built_in_kinds {
-        replica_set::start(&mut hub, &replica_sets, &pods);
-        deployment::start(&mut hub, &replica_sets, &pods);
-        endpoints::start(&mut hub, &services, &pods);
+        replica_set::start(&mut hub, &shared.replica_sets, &shared.pods);
+        deployment::start(&mut hub, &shared.replica_sets, &shared.pods);
+        endpoints::start(&mut hub, &shared.services, &shared.pods);
     }
+    if config.rollouts {
+        start_rollouts(&mut hub, &config, shared);
+    }
+    hub.join().await;
+}
+
+fn start_rollouts(hub: &mut shell::Hub, config: &Config, shared: Shared) {
     let rollouts = rollout::Rollouts {
         client: hub.client.clone(),
         clock: hub.clock.clone(),
         acknowledged: config.gateway_socket.is_some(),
         rollouts: hub.watch(),
-        replica_sets,
-        pods,
-        services,
+        replica_sets: shared.replica_sets,
+        pods: shared.pods,
+        services: shared.services,
         routes: hub.watch(),
         runs: hub.watch(),
         templates: hub.watch(),
@@ -84,11 +110,10 @@ pub async fn run(client: Client, config: Config, shutdown: CancellationToken) {
         client: hub.client.clone(),
         clock: hub.clock.clone(),
         runs: rollouts.runs.clone(),
-        gateway_socket: config.gateway_socket,
+        gateway_socket: config.gateway_socket.clone(),
     };
     let (main, triggers) = (rollouts.rollouts.clone(), rollouts.clone());
     hub.run(rollouts, &main, move || triggers.triggers());
     let runs = analyses.runs.clone();
     hub.run(analyses, &runs, Vec::new);
-    hub.join().await;
 }

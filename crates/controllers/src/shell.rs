@@ -145,11 +145,16 @@ impl Hub {
 
     /// Watches a kind. Call it once for each kind and share the cache.
     pub(crate) fn watch<K: Kind>(&mut self) -> Cache<K> {
+        self.watch_labelled(None)
+    }
+
+    /// Watches the objects of a kind that have this label, whatever its value; all of them without one.
+    pub(crate) fn watch_labelled<K: Kind>(&mut self, label: Option<&str>) -> Cache<K> {
         let api: Api<_> = match &self.namespace {
             Some(namespace) => Api::namespaced(self.client.clone(), namespace),
             None => Api::all(self.client.clone()),
         };
-        let (cache, feeder) = cache::new::<K>(api);
+        let (cache, feeder) = cache::new::<K>(api, label);
         self.listed.push(cache.listed());
         let feeder = Arc::new(feeder);
         let shutdown = self.shutdown.clone();

@@ -40,11 +40,15 @@ enum Change<K> {
 /// Keeps a cache up to date.
 pub(super) struct Feeder<K: Kind> {
     api: Api<DeserializeGuard<K>>,
+    config: watcher::Config,
     writer: Mutex<reflector::store::Writer<K>>,
     cache: Cache<K>,
 }
 
-pub(super) fn new<K: Kind>(api: Api<DeserializeGuard<K>>) -> (Cache<K>, Feeder<K>) {
+pub(super) fn new<K: Kind>(
+    api: Api<DeserializeGuard<K>>,
+    label: Option<&str>,
+) -> (Cache<K>, Feeder<K>) {
     let (store, writer) = reflector::store();
     let (changes, _) = broadcast::channel(BEHIND);
     let cache = Cache {
@@ -55,6 +59,10 @@ pub(super) fn new<K: Kind>(api: Api<DeserializeGuard<K>>) -> (Cache<K>, Feeder<K
     };
     let feeder = Feeder {
         api,
+        config: watcher::Config {
+            label_selector: label.map(str::to_owned),
+            ..watcher::Config::default()
+        },
         writer: Mutex::new(writer),
         cache: cache.clone(),
     };
@@ -137,8 +145,8 @@ impl<K: Kind> Cache<K> {
 impl<K: Kind> Feeder<K> {
     /// Watches for ever.
     pub(super) async fn feed(&self) {
-        let config = watcher::Config::default();
-        let mut events = watch(self.api.clone(), config).default_backoff().boxed();
+        let events = watch(self.api.clone(), self.config.clone());
+        let mut events = events.default_backoff().boxed();
         let mut listing_since = Instant::now();
         while let Some(event) = events.next().await {
             match event {

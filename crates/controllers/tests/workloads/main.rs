@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod deployments;
 #[cfg(test)]
+mod election;
+#[cfg(test)]
 mod endpoints;
 #[cfg(test)]
 mod releases;
