@@ -8,6 +8,7 @@
 
 pub mod analysis;
 pub mod conditions;
+pub mod crd;
 pub mod defaults;
 pub mod experiment;
 pub mod gateway_api;

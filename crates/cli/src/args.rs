@@ -5,12 +5,14 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::apply::ApplyArgs;
+use crate::controller::ControllerArgs;
 use crate::delete::DeleteArgs;
 use crate::demo::DemoArgs;
 use crate::down::DownArgs;
 use crate::error::EXIT_CODES;
 use crate::gateway_command::GatewayCommand;
 use crate::get::GetArgs;
+use crate::install::InstallArgs;
 use crate::load_command::LoadArgs;
 use crate::logs::LogsArgs;
 use crate::rollout::RolloutCommand;
@@ -148,6 +150,22 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: RolloutCommand,
     },
+    /// Look after the Rollouts of any cluster
+    #[command(
+        after_help = "Examples:\n  serin controller --kubeconfig ~/.kube/config\n  serin controller -n shop --health-listen 127.0.0.1:8081\n\n\
+        In a pod it takes the service account. Several may run: one leads by a Lease, the others wait to take its place.\n\
+        `serin install` prints what a cluster needs for it."
+    )]
+    Controller(ControllerArgs),
+    /// Print the CustomResourceDefinitions of our kinds
+    #[command(after_help = "Example:\n  serin crds | kubectl apply --server-side -f -")]
+    Crds,
+    /// Print what a cluster needs to run the controllers: definitions, rights and a Deployment
+    #[command(
+        after_help = "Examples:\n  serin install | kubectl apply --server-side -f -\n  serin install -n shop --namespaced --without-crds\n\n\
+        The namespace is that of -n, or serin-system."
+    )]
+    Install(InstallArgs),
     /// Show the whole job on one screen: releases under load, one of them bad, and every request accounted for
     #[command(
         after_help = "Examples:\n  serin demo\n  serin demo --steps 10,50,100 --speed 2\n  serin demo --keep\n\n\
@@ -175,6 +193,6 @@ pub(crate) enum Command {
 impl Command {
     /// Whether it runs parts of the platform, whose log a person then wants to see.
     pub(crate) fn is_platform(&self) -> bool {
-        matches!(self, Self::Up(_))
+        matches!(self, Self::Up(_) | Self::Controller(_))
     }
 }

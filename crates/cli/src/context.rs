@@ -38,6 +38,7 @@ impl Context {
             home_by_flag,
             std::env::var_os("KUBECONFIG").as_deref(),
             home.kubeconfig(),
+            std::env::var_os("KUBERNETES_SERVICE_HOST").is_some(),
         );
         Ok(Self {
             home,

@@ -144,9 +144,9 @@ impl From<ClientError> for CliError {
                 Self::new(Exit::Unreachable, chain(&error))
                     .hint("start one with `serin up`, or name another with --home or --kubeconfig")
             }
-            ClientError::Kubeconfig(KubeconfigError::Unusable { .. }) => {
-                Self::new(Exit::Unreachable, chain(&error))
-            }
+            ClientError::Kubeconfig(
+                KubeconfigError::Unusable { .. } | KubeconfigError::ServiceAccount(_),
+            ) => Self::new(Exit::Unreachable, chain(&error)),
             ClientError::Unreachable { server, source } => Self::new(
                 Exit::Unreachable,
                 format!("cannot reach the API at {server}: {}", root_cause(source)),

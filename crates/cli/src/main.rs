@@ -8,6 +8,7 @@ mod args;
 mod client;
 mod columns;
 mod context;
+mod controller;
 mod delete;
 mod demo;
 mod demo_app;
@@ -17,6 +18,7 @@ mod gateway_command;
 mod get;
 mod hidden;
 mod home;
+mod install;
 mod load;
 mod load_command;
 mod logging;
@@ -91,6 +93,9 @@ fn run(cli: Cli, printer: Printer) -> Result<(), CliError> {
         Command::Logs(args) => client_runtime()?.block_on(logs::run(&context, args)),
         Command::Rollout { command } => client_runtime()?.block_on(rollout::run(&context, command)),
         Command::Up(args) => up::run(&context, args),
+        Command::Controller(args) => controller::run(&context, args),
+        Command::Crds => install::crds(&context),
+        Command::Install(args) => install::install(&context, &args),
         Command::Down(args) => client_runtime()?.block_on(down::run(&context, args)),
         Command::Gateway(command) => {
             client_runtime()?.block_on(gateway_command::run(&context, command))

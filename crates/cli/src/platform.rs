@@ -52,6 +52,8 @@ pub(crate) struct Options {
     pub(crate) listen: SocketAddr,
     /// Whether it has a gateway.
     pub(crate) gateway: bool,
+    /// Whether the controllers of Rollouts run in it.
+    pub(crate) rollouts: bool,
     /// Where the gateway listens; empty for what its own settings say.
     pub(crate) gateway_listen: Vec<SocketAddr>,
     /// Where the gateway speaks TLS; empty for what its own settings say.
@@ -236,8 +238,10 @@ fn start_parts(parts: &mut JoinSet<()>, options: &Options, api: &Router, stop: &
     let gateway_socket = options
         .gateway
         .then(|| serin_gateway::info::admin_socket(options.home.root()));
+    let rollouts = options.rollouts;
     parts.spawn(again("the controllers", stop.clone(), move |stop| {
         let config = serin_controllers::Config {
+            rollouts,
             gateway_socket: gateway_socket.clone(),
             ..serin_controllers::Config::default()
         };

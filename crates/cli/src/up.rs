@@ -38,6 +38,9 @@ pub(crate) struct UpArgs {
     /// Without a gateway
     #[arg(long)]
     no_gateway: bool,
+    /// Without the controllers of Rollouts: for `serin controller` beside it
+    #[arg(long)]
+    no_rollouts: bool,
     /// What an image name stands for, such as nginx=host; may be given several times; kept for later starts in images.json
     #[arg(long, value_name = "NAME=BUNDLE")]
     image: Vec<String>,
@@ -84,6 +87,7 @@ fn options(context: &Context, args: &UpArgs, images: &Images) -> Result<Options,
         home: context.home.clone(),
         listen: args.listen,
         gateway: !args.no_gateway,
+        rollouts: !args.no_rollouts,
         gateway_listen: args.gateway_listen.clone(),
         gateway_tls_listen: args.gateway_tls_listen.clone(),
         bundles: images.bundles()?,

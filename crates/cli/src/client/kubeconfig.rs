@@ -13,6 +13,8 @@ pub(crate) enum KubeconfigChoice {
     Environment(Vec<PathBuf>),
     /// The platform of the state directory.
     Home(PathBuf),
+    /// The service account of the pod that this runs in.
+    InCluster,
 }
 
 /// Why a kubeconfig cannot be used.
@@ -32,15 +34,20 @@ pub(crate) enum KubeconfigError {
         /// Why.
         source: kube::config::KubeconfigError,
     },
+    /// The pod has no service account that can be used.
+    #[error("cannot use the service account of this pod")]
+    ServiceAccount(#[source] kube::config::InClusterError),
 }
 
 impl KubeconfigChoice {
-    /// `--kubeconfig` wins, then a `--home` on the command line, then `$KUBECONFIG`, then the default state directory.
+    /// `--kubeconfig` wins, then a `--home` on the command line, then `$KUBECONFIG`, then the default state directory; where
+    /// that has no platform and this is a pod, its service account.
     pub(crate) fn new(
         flag: Option<&Path>,
         home_by_flag: bool,
         environment: Option<&std::ffi::OsStr>,
         home_kubeconfig: PathBuf,
+        in_cluster: bool,
     ) -> Self {
         if let Some(path) = flag {
             return Self::Flag(path.to_path_buf());
@@ -52,7 +59,9 @@ impl KubeconfigChoice {
             .into_iter()
             .filter(|path| !path.as_os_str().is_empty())
             .collect();
-        if home_by_flag || named.is_empty() {
+        if named.is_empty() && !home_by_flag && in_cluster && !home_kubeconfig.exists() {
+            Self::InCluster
+        } else if home_by_flag || named.is_empty() {
             Self::Home(home_kubeconfig)
         } else {
             Self::Environment(named)
@@ -72,6 +81,9 @@ impl KubeconfigChoice {
                 (read(path)?, path)
             }
             Self::Environment(paths) => merged(paths)?,
+            Self::InCluster => {
+                return kube::Config::incluster().map_err(KubeconfigError::ServiceAccount);
+            }
         };
         kube::Config::from_custom_kubeconfig(config, &KubeConfigOptions::default())
             .await
@@ -127,6 +139,7 @@ mod tests {
             home_by_flag,
             env.map(std::ffi::OsStr::new),
             "/home/kubeconfig".into(),
+            false,
         )
     }
 
@@ -144,5 +157,15 @@ mod tests {
         );
         assert_eq!(chosen(None, false, Some("")), home);
         assert_eq!(chosen(None, false, None), home);
+        let in_pod = |flag: Option<&str>, by_flag| {
+            let home = "/nowhere/kubeconfig".into();
+            KubeconfigChoice::new(flag.map(Path::new), by_flag, None, home, true)
+        };
+        assert_eq!(in_pod(None, false), KubeconfigChoice::InCluster);
+        assert_eq!(
+            in_pod(Some("/f"), false),
+            KubeconfigChoice::Flag("/f".into())
+        );
+        assert!(matches!(in_pod(None, true), KubeconfigChoice::Home(_)));
     }
 }

@@ -71,12 +71,7 @@ impl Stage {
                 told.trim()
             )));
         }
-        let choice = KubeconfigChoice::new(
-            Some(&self.home.kubeconfig()),
-            true,
-            None,
-            self.home.kubeconfig(),
-        );
+        let choice = KubeconfigChoice::Flag(self.home.kubeconfig());
         self.client = Some(Client::connect(&choice, None).await?);
         self.gateway = Some(self.await_gateway().await?);
         Ok(())

@@ -1,0 +1,224 @@
+//! `serin crds` and `serin install`: what a cluster needs to run the controllers, as manifests on stdout.
+//!
+//! Absent on purpose: applying them. They go through `kubectl apply`, a repository or a review, as everything else does.
+
+use clap::Args;
+use serde_json::{Value, json};
+
+use crate::context::Context;
+use crate::error::CliError;
+
+/// The name of everything that is installed.
+const NAME: &str = "serin-controller";
+const HEALTH_PORT: u16 = 8081;
+
+/// What is installed.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct InstallArgs {
+    /// The image of the controllers, with its registry
+    #[arg(long, value_name = "IMAGE", default_value = concat!("ghcr.io/serin-cd/serin:v", env!("CARGO_PKG_VERSION")))]
+    image: String,
+    /// Processes of which one leads and the others wait to take its place
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..))]
+    replicas: u8,
+    /// Look after the Rollouts of the namespace of -n alone, with no right anywhere else
+    #[arg(long)]
+    namespaced: bool,
+    /// Without the CustomResourceDefinitions, which are of the whole cluster
+    #[arg(long)]
+    without_crds: bool,
+}
+
+/// Prints the definitions of our kinds.
+pub(crate) fn crds(context: &Context) -> Result<(), CliError> {
+    print(context, &serin_api::crd::definitions())
+}
+
+/// Prints everything that the controllers need.
+pub(crate) fn install(context: &Context, args: &InstallArgs) -> Result<(), CliError> {
+    let namespace = context.namespace.as_deref().unwrap_or("serin-system");
+    let mut objects = Vec::new();
+    if !args.without_crds {
+        objects.extend(serin_api::crd::definitions());
+    }
+    objects.extend(manifests(namespace, args));
+    print(context, &objects)
+}
+
+fn print(context: &Context, objects: &[Value]) -> Result<(), CliError> {
+    for object in objects {
+        let yaml = serde_saphyr::to_string(object)
+            .map_err(|error| CliError::failed(format!("cannot write YAML: {error}")))?;
+        context.printer.raw(format!("---\n{yaml}").as_bytes())?;
+    }
+    Ok(())
+}
+
+fn manifests(namespace: &str, args: &InstallArgs) -> Vec<Value> {
+    let (role, binding) = if args.namespaced {
+        ("Role", "RoleBinding")
+    } else {
+        ("ClusterRole", "ClusterRoleBinding")
+    };
+    let scope = args.namespaced.then_some(namespace);
+    vec![
+        json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}}),
+        json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata(NAME, Some(namespace))}),
+        json!({
+            "apiVersion": "rbac.authorization.k8s.io/v1",
+            "kind": role,
+            "metadata": metadata(NAME, scope),
+            "rules": rules(),
+        }),
+        bound(binding, role, NAME, namespace, scope),
+        json!({
+            "apiVersion": "rbac.authorization.k8s.io/v1",
+            "kind": "Role",
+            "metadata": metadata("serin-leader", Some(namespace)),
+            "rules": [
+                {"apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "verbs": ["create"]},
+                {"apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "resourceNames": [NAME], "verbs": ["get", "update"]},
+            ],
+        }),
+        bound(
+            "RoleBinding",
+            "Role",
+            "serin-leader",
+            namespace,
+            Some(namespace),
+        ),
+        deployment(namespace, args),
+    ]
+}
+
+fn metadata(name: &str, namespace: Option<&str>) -> Value {
+    let mut metadata = json!({"name": name, "labels": {"app.kubernetes.io/name": "serin"}});
+    if let Some(namespace) = namespace {
+        metadata["namespace"] = json!(namespace);
+    }
+    metadata
+}
+
+fn bound(kind: &str, role: &str, name: &str, subject: &str, scope: Option<&str>) -> Value {
+    json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "kind": kind,
+        "metadata": metadata(name, scope),
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": role, "name": name},
+        "subjects": [{"kind": "ServiceAccount", "name": NAME, "namespace": subject}],
+    })
+}
+
+/// What the controllers do, and nothing else. A test holds the requests of a release against it.
+fn rules() -> Value {
+    let rule = |group: &str, resources: &[&str], verbs: &[&str]| json!({"apiGroups": [group], "resources": resources, "verbs": verbs});
+    let read = ["get", "list", "watch"];
+    json!([
+        rule(
+            "argoproj.io",
+            &["rollouts", "analysistemplates", "clusteranalysistemplates"],
+            &read
+        ),
+        rule(
+            "argoproj.io",
+            &["rollouts", "rollouts/status"],
+            &["update", "patch"]
+        ),
+        rule(
+            "argoproj.io",
+            &["analysisruns", "experiments"],
+            &[
+                "get", "list", "watch", "create", "update", "patch", "delete"
+            ]
+        ),
+        rule(
+            "argoproj.io",
+            &["analysisruns/status", "experiments/status"],
+            &["update", "patch"]
+        ),
+        rule(
+            "apps",
+            &["replicasets"],
+            &[
+                "get", "list", "watch", "create", "update", "patch", "delete"
+            ]
+        ),
+        rule("apps", &["deployments"], &["get", "list", "watch", "patch"]),
+        rule("", &["pods"], &["get", "list", "watch", "patch", "delete"]),
+        rule("", &["pods/eviction"], &["create"]),
+        rule(
+            "",
+            &["services"],
+            &[
+                "get", "list", "watch", "create", "update", "patch", "delete"
+            ]
+        ),
+        rule("", &["events"], &["create", "patch"]),
+        rule("", &["configmaps", "secrets"], &read),
+        rule(
+            "batch",
+            &["jobs"],
+            &["get", "list", "watch", "create", "delete"]
+        ),
+        rule(
+            "networking.k8s.io",
+            &["ingresses"],
+            &[
+                "get", "list", "watch", "create", "update", "patch", "delete"
+            ]
+        ),
+        rule(
+            "gateway.networking.k8s.io",
+            &["httproutes"],
+            &["get", "list", "watch", "update", "patch"]
+        ),
+        rule(
+            "networking.istio.io",
+            &["virtualservices", "destinationrules"],
+            &["get", "list", "watch", "update", "patch"]
+        ),
+    ])
+}
+
+fn deployment(namespace: &str, args: &InstallArgs) -> Value {
+    let labels =
+        json!({"app.kubernetes.io/name": "serin", "app.kubernetes.io/component": "controller"});
+    let mut arguments = vec!["controller".to_owned()];
+    if args.namespaced {
+        arguments.push(format!("--namespace={namespace}"));
+    }
+    arguments.push(format!("--lease-namespace={namespace}"));
+    arguments.push(format!("--health-listen=0.0.0.0:{HEALTH_PORT}"));
+    let probe =
+        |path: &str| json!({"httpGet": {"path": path, "port": "health"}, "periodSeconds": 10});
+    json!({
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": metadata(NAME, Some(namespace)),
+        "spec": {
+            "replicas": args.replicas,
+            "selector": {"matchLabels": labels},
+            "template": {
+                "metadata": {"labels": labels},
+                "spec": {
+                    "serviceAccountName": NAME,
+                    "securityContext": {"runAsNonRoot": true, "runAsUser": 65532, "seccompProfile": {"type": "RuntimeDefault"}},
+                    "containers": [{
+                        "name": "controller",
+                        "image": args.image,
+                        "args": arguments,
+                        "ports": [{"name": "health", "containerPort": HEALTH_PORT}],
+                        "livenessProbe": probe("/livez"),
+                        "readinessProbe": probe("/readyz"),
+                        "resources": {"requests": {"cpu": "50m", "memory": "64Mi"}, "limits": {"memory": "512Mi"}},
+                        "securityContext": {
+                            "allowPrivilegeEscalation": false,
+                            "capabilities": {"drop": ["ALL"]},
+                            "readOnlyRootFilesystem": true,
+                        },
+                    }],
+                },
+            },
+        },
+    })
+}
