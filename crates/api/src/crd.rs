@@ -101,7 +101,7 @@ fn column(column: &Column) -> Option<Value> {
 }
 
 fn root(kind: &Kind) -> Value {
-    let document = kind.schema_json();
+    let document = kind.schema_json(kind.version);
     let none = Map::new();
     let schemas = document["schemas"].as_object().unwrap_or(&none);
     let name = document["root"].as_str().unwrap_or_default();
