@@ -53,7 +53,7 @@ fn names(kind: &Kind) -> Value {
         ("categories", kind.categories),
     ] {
         if !list.is_empty() {
-            names[field] = json!(list);
+            put(&mut names, field, json!(list));
         }
     }
     names
@@ -103,13 +103,13 @@ fn column(column: &Column) -> Option<Value> {
 fn root(kind: &Kind) -> Value {
     let document = kind.schema_json(kind.version);
     let none = Map::new();
-    let schemas = document["schemas"].as_object().unwrap_or(&none);
-    let name = document["root"].as_str().unwrap_or_default();
+    let schemas = document.get("schemas").and_then(Value::as_object);
+    let name = document.get("root").and_then(Value::as_str);
     let mut inliner = Inliner {
-        schemas,
+        schemas: schemas.unwrap_or(&none),
         inside: Vec::new(),
     };
-    let mut root = inliner.definition(name);
+    let mut root = inliner.definition(name.unwrap_or_default());
     if let Some(root) = root.as_object_mut() {
         root.remove("required");
         if let Some(properties) = root.get_mut("properties").and_then(Value::as_object_mut) {
@@ -173,7 +173,7 @@ impl Inliner<'_> {
                 let mut kept = json!({"type": simple});
                 for word in ["enum", "format", "pattern", "minimum", "maximum"] {
                     if let Some(value) = schema.get(word) {
-                        kept[word] = value.clone();
+                        put(&mut kept, word, value.clone());
                     }
                 }
                 kept
@@ -213,12 +213,18 @@ impl Inliner<'_> {
             .collect();
         let mut object = json!({"type": "object", "properties": fields});
         if extra.is_some_and(|extra| *extra != Value::Bool(false)) {
-            object[OPEN] = json!(true);
+            put(&mut object, OPEN, json!(true));
         }
         if let Some(required) = schema.get("required") {
-            object["required"] = required.clone();
+            put(&mut object, "required", required.clone());
         }
         object
+    }
+}
+
+fn put(object: &mut Value, field: &str, value: Value) {
+    if let Some(fields) = object.as_object_mut() {
+        fields.insert(field.to_owned(), value);
     }
 }
 

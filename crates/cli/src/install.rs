@@ -92,11 +92,11 @@ fn manifests(namespace: &str, args: &InstallArgs) -> Vec<Value> {
 }
 
 fn metadata(name: &str, namespace: Option<&str>) -> Value {
-    let mut metadata = json!({"name": name, "labels": {"app.kubernetes.io/name": "serin"}});
-    if let Some(namespace) = namespace {
-        metadata["namespace"] = json!(namespace);
+    let labels = json!({"app.kubernetes.io/name": "serin"});
+    match namespace {
+        Some(namespace) => json!({"name": name, "namespace": namespace, "labels": labels}),
+        None => json!({"name": name, "labels": labels}),
     }
-    metadata
 }
 
 fn bound(kind: &str, role: &str, name: &str, subject: &str, scope: Option<&str>) -> Value {

@@ -1,5 +1,7 @@
 //! `serin controller` against an API that has no controllers of Rollouts itself, as a cluster has none.
 
+#![expect(clippy::unwrap_used, reason = "a test ends at what it did not expect")]
+
 mod support;
 
 use std::process::Stdio;

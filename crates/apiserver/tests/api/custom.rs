@@ -305,3 +305,32 @@ async fn a_broken_definition_is_refused_with_the_places() {
         spec.versions[0].additionalPrinterColumns[0].jsonPath: Invalid value: \spec\: must be a JSON path such as .spec.size or .status.conditions[?(@.type==\Ready\)].status
         spec.versions[0].subresources.scale.specReplicasPath: Invalid value: \spec.size\: should be a json path under .spec"#]].assert_eq(&told.join("\n"));
 }
+
+/// A cluster does not have our kinds until it gets these definitions; here they are tried under another group.
+#[tokio::test(start_paused = true)]
+async fn the_definitions_of_our_own_kinds_can_be_installed() {
+    let server = Raw::new();
+    for mut definition in serin_api::crd::definitions() {
+        let plural = definition["spec"]["names"]["plural"].as_str().unwrap();
+        let name = format!("{plural}.example.com");
+        definition["metadata"]["name"] = json!(name);
+        definition["spec"]["group"] = json!("example.com");
+        let made = server.post(DEFINITIONS, &definition).await;
+        assert_eq!(made.status, StatusCode::CREATED, "{}", made.json());
+        assert!(made.warnings().is_empty(), "{:?}", made.warnings());
+    }
+    let rollouts = "/apis/example.com/v1alpha1/namespaces/default/rollouts";
+    let rollout = |step: &str| {
+        json!({"apiVersion": "example.com/v1alpha1", "kind": "Rollout", "metadata": {"name": "shop"}, "spec": {
+            "selector": {"matchLabels": {"app": "shop"}},
+            "template": {"metadata": {"labels": {"app": "shop"}}, "spec": {"containers": [{"name": "shop", "image": "shop:v1"}]}},
+            "strategy": {"canary": {"maxSurge": "25%", "steps": [{step: 20}, {"pause": {"duration": "1h"}}]}}}})
+    };
+    let strict = format!("{rollouts}?fieldValidation=Strict");
+    let wrong = server.post(&strict, &rollout("setWeihgt")).await;
+    assert_eq!(wrong.status, StatusCode::BAD_REQUEST, "{}", wrong.json());
+    let made = server.post(&strict, &rollout("setWeight")).await;
+    assert_eq!(made.status, StatusCode::CREATED, "{}", made.json());
+    let template = &made.json()["spec"]["template"];
+    assert_eq!(template["spec"]["containers"][0]["image"], "shop:v1");
+}
