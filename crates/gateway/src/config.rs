@@ -51,6 +51,13 @@ pub struct GatewayConfig {
     pub head_timeout_ms: u64,
     /// Milliseconds that a client may take to send the head of a request, and may stay idle between requests.
     pub client_idle_ms: u64,
+    /// Milliseconds that a client may send nothing in the middle of a body.
+    pub body_idle_ms: u64,
+    /// Connections of clients at the same time; more wait to be accepted.
+    pub max_connections: usize,
+    /// Milliseconds after which long-lived connections to an instance that is to go are closed: a WebSocket by its own close, a
+    /// stream of events by its end, other answers by a cut.
+    pub drain_limit_ms: u64,
     /// Milliseconds that requests in flight have to finish when the gateway is asked to stop.
     pub stop_grace_ms: u64,
     /// Milliseconds that it goes on answering, each time with `Connection: close`, once another gateway has taken its place.
@@ -79,6 +86,9 @@ impl Default for GatewayConfig {
             connect_timeout_ms: 2_000,
             head_timeout_ms: 60_000,
             client_idle_ms: 60_000,
+            body_idle_ms: 30_000,
+            max_connections: 50_000,
+            drain_limit_ms: 20_000,
             stop_grace_ms: 10_000,
             replaced_leave_ms: 5_000,
             replaced_grace_ms: 30_000,

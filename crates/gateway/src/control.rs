@@ -28,6 +28,9 @@ const MOST_AT_ONCE: usize = 1024;
 /// How often it is looked whether files of certificates have changed.
 const FILES_EVERY_SECONDS: u64 = 5;
 
+/// How long a drain takes at most, if nothing else is set.
+const DRAIN_LIMIT: Duration = Duration::from_secs(20);
+
 /// What the control loop works on.
 pub(crate) struct Control {
     shared: Arc<Shared>,
@@ -46,6 +49,7 @@ pub(crate) struct Control {
     /// Whether another gateway of this home still finishes its requests.
     predecessor: Option<Predecessor>,
     is_leaving: bool,
+    drain_limit: Duration,
 }
 
 impl Control {
@@ -71,6 +75,7 @@ impl Control {
             writer: Writer::default(),
             predecessor: None,
             is_leaving: false,
+            drain_limit: DRAIN_LIMIT,
         }
     }
 
@@ -115,6 +120,17 @@ impl Control {
         }
         let tables = [&self.files.table, &self.certificates];
         self.shared.tls.certificates.set(tables);
+    }
+
+    /// Long-lived connections to an instance that is to go are closed after so long.
+    pub(crate) fn set_drain_limit(&mut self, limit: Duration) {
+        self.drain_limit = limit;
+    }
+
+    /// Closes the long-lived connections of instances that have been closed for longer than the limit.
+    pub(crate) fn end_drains(&mut self, now: Instant) {
+        let limit = self.drain_limit;
+        self.lasting.instances.cut_after(limit, now.into_std());
     }
 
     /// Until that one has ended no pod is called drained.
@@ -241,6 +257,7 @@ impl Control {
 
     fn tick(&mut self, second: u64) {
         self.pages.registry.tick(second);
+        self.end_drains(Instant::now());
         if second.is_multiple_of(FILES_EVERY_SECONDS) && self.files.refresh() {
             self.show_certificates();
         }

@@ -7,9 +7,11 @@ use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
+use crate::proxy::Phase;
 use crate::table::{EndpointEntry, Protocol, RouteTable};
 
 const CLOSED: usize = 1 << (usize::BITS - 1);
@@ -19,6 +21,8 @@ const CLOSED: usize = 1 << (usize::BITS - 1);
 pub(crate) struct Instance {
     state: AtomicUsize,
     drained: Arc<Notify>,
+    /// Whether long-lived connections are to go.
+    cut: watch::Sender<bool>,
 }
 
 impl Instance {
@@ -26,6 +30,7 @@ impl Instance {
         Self {
             state: AtomicUsize::new(0),
             drained,
+            cut: watch::Sender::new(false),
         }
     }
 
@@ -50,12 +55,44 @@ impl Instance {
 
     fn open(&self) {
         self.state.fetch_and(!CLOSED, Ordering::SeqCst);
+        self.cut.send_if_modified(std::mem::take);
     }
 }
 
 /// One request in flight, until its answer has ended.
 #[derive(Debug)]
 pub(crate) struct InFlight(Arc<Instance>);
+
+impl InFlight {
+    /// Ends when what lives long is to go: the drain of the instance has reached its limit, or the gateway leaves.
+    pub(crate) fn to_go(
+        &self,
+        mut phase: watch::Receiver<Phase>,
+    ) -> impl Future<Output = ()> + Send + 'static {
+        let mut cut = self.0.cut.subscribe();
+        async move {
+            let cut = async {
+                if cut.wait_for(|cut| *cut).await.is_err() {
+                    // An instance is forgotten only when nothing is in flight.
+                    std::future::pending().await
+                }
+            };
+            let leaves = async {
+                if phase
+                    .wait_for(|phase| *phase >= Phase::Cutting)
+                    .await
+                    .is_err()
+                {
+                    std::future::pending().await
+                }
+            };
+            tokio::select! {
+                () = cut => {}
+                () = leaves => {}
+            }
+        }
+    }
+}
 
 impl Drop for InFlight {
     fn drop(&mut self) {
@@ -84,6 +121,8 @@ pub(crate) struct Instances {
     instances: HashMap<String, Arc<Instance>>,
     endpoints: HashMap<(String, SocketAddr, Protocol), Arc<Endpoint>>,
     next_id: u64,
+    /// Since when instances are closed.
+    closed: HashMap<String, Instant>,
 }
 
 impl Instances {
@@ -94,6 +133,7 @@ impl Instances {
             instances: HashMap::new(),
             endpoints: HashMap::new(),
             next_id: 0,
+            closed: HashMap::new(),
         }
     }
 
@@ -130,19 +170,36 @@ impl Instances {
     /// Closes what `table` has not, and forgets what is closed and idle. To be called after the table is swapped in.
     pub(crate) fn close_others(&mut self, table: &RouteTable) {
         let names = names(table);
+        let now = Instant::now();
         for (name, instance) in &self.instances {
             if !names.contains(name.as_str()) {
                 instance.close();
+                self.closed.entry(name.clone()).or_insert(now);
             }
         }
         self.instances.retain(|name, instance| {
             names.contains(name.as_str()) || !instance.is_idle_and_closed()
         });
+        let instances = &self.instances;
+        self.closed
+            .retain(|name, _| instances.contains_key(name) && !names.contains(name.as_str()));
         let present: HashSet<_> = entries(table)
             .map(|e| (e.instance.as_str(), e.address))
             .collect();
         self.endpoints
             .retain(|(name, address, _), _| present.contains(&(name.as_str(), *address)));
+    }
+
+    /// Tells the long-lived connections of instances that have been closed for longer than `limit` to go.
+    pub(crate) fn cut_after(&self, limit: Duration, now: Instant) {
+        for (name, since) in &self.closed {
+            let is_due = now.saturating_duration_since(*since) >= limit;
+            if let Some(instance) = self.instances.get(name).filter(|_| is_due) {
+                instance
+                    .cut
+                    .send_if_modified(|cut| !std::mem::replace(cut, true));
+            }
+        }
     }
 
     /// The requests in flight to an instance by its uid.

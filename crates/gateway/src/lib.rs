@@ -9,6 +9,8 @@
 
 pub mod acks;
 pub mod config;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod info;
 pub mod keeper;
 pub mod live;

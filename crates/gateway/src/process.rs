@@ -148,7 +148,9 @@ impl Gateway {
             connect_timeout: millis(config.connect_timeout_ms),
             head_timeout: millis(config.head_timeout_ms),
             client_idle: millis(config.client_idle_ms),
+            body_idle: millis(config.body_idle_ms),
             max_held: config.max_held,
+            max_connections: config.max_connections,
             proxy_protocol: config.proxy_protocol,
             trusted_hops: config.trusted_hops,
             writes_forwarded: config.forwarded,
@@ -173,6 +175,7 @@ impl Gateway {
             has_tls: https_port.is_some(),
         };
         let mut control = Control::new(Arc::clone(&shared), Arc::clone(&pages), options);
+        control.set_drain_limit(millis(config.drain_limit_ms));
         if let Some(table) = disk::load(&disk::routes(&config.home)) {
             control.swap(table);
         }

@@ -15,18 +15,21 @@ use crate::tls::Tls;
 
 mod answer;
 mod body;
+mod budget;
 mod exchange;
 mod forwarded;
 mod front;
 mod head;
 mod io;
 mod pool;
-mod proxy_protocol;
+pub(crate) mod proxy_protocol;
 mod tap;
 mod upgrade;
+pub(crate) mod websocket;
 
-pub(crate) use front::serve;
-pub(crate) use pool::Pool;
+use budget::RetryBudget;
+pub(crate) use front::{converse, serve};
+use pool::Pool;
 
 /// The longest head of a request, in bytes; a longer one is answered 431.
 const MAX_HEAD_BYTES: usize = 32 * 1024;
@@ -44,8 +47,12 @@ pub(crate) struct Settings {
     pub(crate) head_timeout: Duration,
     /// How long a client may take to send a head, and may stay idle between requests.
     pub(crate) client_idle: Duration,
+    /// How long a client may send nothing in the middle of a body.
+    pub(crate) body_idle: Duration,
     /// How many requests are held at once; more are answered 503 at once.
     pub(crate) max_held: usize,
+    /// How many connections of clients there are at most; more wait to be accepted.
+    pub(crate) max_connections: usize,
     /// Whether every connection begins with a header of the PROXY protocol.
     pub(crate) proxy_protocol: bool,
     /// The proxies in front of the gateway whose headers about the client are believed.
@@ -130,21 +137,55 @@ impl Shared {
 pub(crate) struct Worker {
     pub(crate) shared: Arc<Shared>,
     pub(crate) pool: Pool,
+    pub(crate) retries: RetryBudget,
+    /// Connections of clients.
+    living: watch::Sender<usize>,
 }
 
-/// One more connection, for as long as it lives.
-struct Counted(Arc<Shared>);
+impl Worker {
+    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+        Self {
+            shared,
+            pool: Pool::default(),
+            retries: RetryBudget::new(Instant::now()),
+            living: watch::Sender::new(0),
+        }
+    }
 
-impl Counted {
-    fn new(shared: Arc<Shared>) -> Self {
-        shared.gauges.connections.fetch_add(1, Ordering::Relaxed);
-        Self(shared)
+    /// Ends when no connection of a client lives.
+    pub(crate) async fn idle(&self) {
+        // The sender is in `self`, so it cannot go before.
+        let _ = self
+            .living
+            .subscribe()
+            .wait_for(|living| *living == 0)
+            .await;
     }
 }
 
-impl Drop for Counted {
+/// A connection of a client, for as long as it lives: also when it has changed its protocol.
+struct Living(Arc<Worker>);
+
+impl Living {
+    fn new(worker: Arc<Worker>) -> Self {
+        worker.living.send_modify(|living| *living += 1);
+        worker
+            .shared
+            .gauges
+            .connections
+            .fetch_add(1, Ordering::Relaxed);
+        Self(worker)
+    }
+}
+
+impl Drop for Living {
     fn drop(&mut self) {
-        self.0.gauges.connections.fetch_sub(1, Ordering::Relaxed);
+        self.0.living.send_modify(|living| *living -= 1);
+        self.0
+            .shared
+            .gauges
+            .connections
+            .fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -1,15 +1,15 @@
 //! Worker threads: each with its own single-threaded runtime, its own clone of the listening sockets and its own pool.
 
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
 
 use crate::ports::{Listener, Scheme};
-use crate::proxy::{Phase, Pool, Shared, Worker, serve};
+use crate::proxy::{Phase, Shared, Worker, serve};
 
 /// The frames of a request are on the heap, so a small stack is enough.
 const STACK_BYTES: usize = 512 * 1024;
@@ -49,20 +49,14 @@ impl Drop for Told {
 }
 
 async fn run(shared: Arc<Shared>, listeners: Vec<Listener>) -> io::Result<()> {
-    let worker = Arc::new(Worker {
-        shared: Arc::clone(&shared),
-        pool: Pool::default(),
-    });
-    // Every connection holds a clone of the sender: when all are gone, so are the connections.
-    let (alive, mut ended) = mpsc::channel::<()>(1);
+    let worker = Arc::new(Worker::new(Arc::clone(&shared)));
     let mut accepting = Vec::new();
     for listener in listeners {
         listener.socket.set_nonblocking(true)?;
         let socket = tokio::net::TcpListener::from_std(listener.socket)?;
-        let accept = accept(Arc::clone(&worker), socket, listener.scheme, alive.clone());
+        let accept = accept(Arc::clone(&worker), socket, listener.scheme);
         accepting.push(tokio::spawn(accept));
     }
-    drop(alive);
     let keeping = tokio::spawn(keep_pool(Arc::clone(&worker)));
     let mut phase = shared.phase.subscribe();
     let _ = phase.wait_for(|phase| *phase != Phase::Serving).await;
@@ -71,24 +65,24 @@ async fn run(shared: Arc<Shared>, listeners: Vec<Listener>) -> io::Result<()> {
     }
     let _ = phase.wait_for(|phase| *phase >= Phase::Closing).await;
     tokio::select! {
-        _ = ended.recv() => {}
+        () = worker.idle() => {}
         _ = phase.wait_for(|phase| *phase == Phase::Gone) => {}
     }
     keeping.abort();
     Ok(())
 }
 
-async fn accept(
-    worker: Arc<Worker>,
-    listener: tokio::net::TcpListener,
-    scheme: Scheme,
-    alive: mpsc::Sender<()>,
-) {
+async fn accept(worker: Arc<Worker>, listener: tokio::net::TcpListener, scheme: Scheme) {
+    let shared = Arc::clone(&worker.shared);
     loop {
+        if shared.gauges.connections.load(Ordering::Relaxed) >= shared.settings.max_connections {
+            // Who comes now waits in the socket, as long as the system lets him.
+            tokio::time::sleep(ACCEPT_PAUSE).await;
+            continue;
+        }
         match listener.accept().await {
             Ok((stream, peer)) => {
-                let alive = alive.clone();
-                tokio::spawn(connection(Arc::clone(&worker), stream, peer, scheme, alive));
+                tokio::spawn(serve(Arc::clone(&worker), stream, peer, scheme));
             }
             Err(error) => {
                 tracing::debug!(%error, "a connection cannot be accepted");
@@ -96,17 +90,6 @@ async fn accept(
             }
         }
     }
-}
-
-async fn connection(
-    worker: Arc<Worker>,
-    stream: tokio::net::TcpStream,
-    peer: SocketAddr,
-    scheme: Scheme,
-    alive: mpsc::Sender<()>,
-) {
-    serve(worker, stream, peer, scheme).await;
-    drop(alive);
 }
 
 /// Closes idle connections to endpoints that have gone at once, and those that are idle for long now and then.

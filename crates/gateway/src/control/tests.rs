@@ -41,6 +41,8 @@ impl World {
                 writes_forwarded: false,
                 https_port: None,
                 redirects_all: false,
+                body_idle: Duration::from_secs(20),
+                max_connections: 1_000,
                 sync_until: None,
             },
             Tls::new().unwrap(),

@@ -23,6 +23,8 @@ pub(super) enum Reason {
     Broken,
     /// No answer in time: 504.
     Timeout,
+    /// The client sent nothing of its body for too long: 408, and the connection is closed.
+    Stalled,
     /// The request itself: 400, and the connection is closed.
     BadRequest,
     /// The host is served over HTTPS only: 308.
@@ -40,6 +42,7 @@ impl Reason {
             Self::Connect => "connect",
             Self::Broken => "broken",
             Self::Timeout => "timeout",
+            Self::Stalled => "stalled",
             Self::BadRequest => "bad-request",
             Self::Https => "https",
             Self::NotServed => "not-served",
@@ -53,6 +56,7 @@ impl Reason {
             Self::NoEndpoint => StatusCode::SERVICE_UNAVAILABLE,
             Self::Connect | Self::Broken => StatusCode::BAD_GATEWAY,
             Self::Timeout => StatusCode::GATEWAY_TIMEOUT,
+            Self::Stalled => StatusCode::REQUEST_TIMEOUT,
             Self::BadRequest => StatusCode::BAD_REQUEST,
             Self::Https => StatusCode::PERMANENT_REDIRECT,
             Self::NotServed => StatusCode::NOT_IMPLEMENTED,
@@ -72,7 +76,7 @@ pub(super) fn own(reason: Reason, sentence: &'static str) -> Response<AnswerBody
         Reason::NoEndpoint => {
             headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
         }
-        Reason::BadRequest | Reason::NotServed => {
+        Reason::Stalled | Reason::BadRequest | Reason::NotServed => {
             headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
         _ => {}

@@ -3,8 +3,9 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http_body_util::Full;
@@ -20,9 +21,86 @@ use crate::series::{Outcome, Series};
 #[derive(Debug)]
 pub(crate) enum RequestBody {
     /// What the client sends.
-    Client(Incoming),
+    Client(Upload),
     /// Nothing, for a request that is sent once more.
     Empty,
+}
+
+/// What a client sends. It may take any time as long as it gets on.
+#[derive(Debug)]
+pub(crate) struct Upload {
+    incoming: Incoming,
+    /// When it last got on.
+    progress: Arc<Progress>,
+    /// How long it may send nothing.
+    patience: Duration,
+    stalled: Option<Pin<Box<Sleep>>>,
+}
+
+/// When a body last got on, for those who wait for what comes after it.
+#[derive(Debug)]
+pub(crate) struct Progress {
+    start: Instant,
+    last_ms: AtomicU64,
+}
+
+impl Progress {
+    fn touch(&self) {
+        let passed = u64::try_from(self.start.elapsed().as_millis());
+        self.last_ms
+            .store(passed.unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    pub(super) fn last(&self) -> Instant {
+        self.start + Duration::from_millis(self.last_ms.load(Ordering::Relaxed))
+    }
+}
+
+impl Upload {
+    pub(super) fn new(incoming: Incoming, patience: Duration) -> Self {
+        let progress = Progress {
+            start: Instant::now(),
+            last_ms: AtomicU64::new(0),
+        };
+        Self {
+            incoming,
+            progress: Arc::new(progress),
+            patience,
+            stalled: None,
+        }
+    }
+
+    pub(super) fn progress(&self) -> Arc<Progress> {
+        Arc::clone(&self.progress)
+    }
+
+    fn poll_frame(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, UploadError>>> {
+        if let Poll::Ready(frame) = Pin::new(&mut self.incoming).poll_frame(cx) {
+            self.stalled = None;
+            self.progress.touch();
+            return Poll::Ready(frame.map(|frame| frame.map_err(UploadError::Broken)));
+        }
+        let patience = self.patience;
+        let stalled = self
+            .stalled
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep(patience)));
+        if stalled.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Some(Err(UploadError::Stalled)));
+        }
+        Poll::Pending
+    }
+}
+
+/// Why the body of a request ended early.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum UploadError {
+    #[error("the body of the request broke off")]
+    Broken(#[source] hyper::Error),
+    #[error("the client sent nothing for too long")]
+    Stalled,
 }
 
 /// The body of an answer.
@@ -45,6 +123,19 @@ pub(crate) struct Upstream {
     pub(super) connection: Option<Connection>,
     pub(super) worker: Arc<Worker>,
     pub(super) deadline: Option<Pin<Box<Sleep>>>,
+    /// Whether it is a stream of events, which may end at any time: its client comes again by itself.
+    pub(super) is_events: bool,
+    /// Ends when the answer is to end; made when it first has to be waited for.
+    pub(super) to_go: Option<ToGo>,
+}
+
+/// When an answer is to end, however long it would go on.
+pub(crate) struct ToGo(Pin<Box<dyn Future<Output = ()> + Send>>);
+
+impl std::fmt::Debug for ToGo {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("ToGo")
+    }
 }
 
 /// The right to record one request, once. Dropped without an outcome, the client has gone.
@@ -80,6 +171,8 @@ pub(crate) enum BodyError {
     Broken(#[source] hyper::Error),
     #[error("the answer took longer than its route allows")]
     Timeout,
+    #[error("the instance is to go and the answer did not end in time")]
+    Drained,
 }
 
 impl AnswerBody {
@@ -95,6 +188,17 @@ impl Upstream {
             self.worker.pool.put(connection);
         }
         self.in_flight = None;
+    }
+
+    fn is_to_go(&mut self, cx: &mut Context<'_>) -> bool {
+        let Some(in_flight) = &self.in_flight else {
+            return false;
+        };
+        let phase = &self.worker.shared.phase;
+        let to_go = self
+            .to_go
+            .get_or_insert_with(|| ToGo(Box::pin(in_flight.to_go(phase.subscribe()))));
+        to_go.0.as_mut().poll(cx).is_ready()
     }
 
     fn fail(&mut self, outcome: Outcome) {
@@ -128,7 +232,13 @@ impl Upstream {
                     self.fail(Outcome::Timeout);
                     return Poll::Ready(Some(Err(BodyError::Timeout)));
                 }
-                Poll::Pending
+                if !self.is_to_go(cx) {
+                    return Poll::Pending;
+                }
+                // The application had answered and would go on; that is no failure of its own.
+                let answered = self.answered;
+                self.fail(answered);
+                Poll::Ready((!self.is_events).then_some(Err(BodyError::Drained)))
             }
         }
     }
@@ -179,37 +289,37 @@ impl Body for AnswerBody {
 
 impl Body for RequestBody {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = UploadError;
 
     fn poll_frame(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<hyper::Result<Frame<Bytes>>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, UploadError>>> {
         match self.get_mut() {
-            Self::Client(incoming) => Pin::new(incoming).poll_frame(cx),
+            Self::Client(upload) => upload.poll_frame(cx),
             Self::Empty => Poll::Ready(None),
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match self {
-            Self::Client(incoming) => incoming.is_end_stream(),
+            Self::Client(upload) => upload.incoming.is_end_stream(),
             Self::Empty => true,
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
-            Self::Client(incoming) => incoming.size_hint(),
+            Self::Client(upload) => upload.incoming.size_hint(),
             Self::Empty => SizeHint::with_exact(0),
         }
     }
 }
 
 /// A timer that ends an answer, when its route sets one.
-pub(super) fn deadline(at: Option<std::time::Instant>) -> Option<Pin<Box<Sleep>>> {
+pub(super) fn deadline(at: Option<Instant>) -> Option<Pin<Box<Sleep>>> {
     at.map(|at| {
-        let left = at.saturating_duration_since(std::time::Instant::now());
+        let left = at.saturating_duration_since(Instant::now());
         Box::pin(tokio::time::sleep(left.max(Duration::from_millis(1))))
     })
 }

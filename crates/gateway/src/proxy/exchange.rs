@@ -12,7 +12,7 @@ use hyper::body::{Body, Incoming};
 use hyper::upgrade::OnUpgrade;
 
 use super::answer::{self, Reason};
-use super::body::{self, AnswerBody, RequestBody, Ticket, Upstream};
+use super::body::{self, AnswerBody, Progress, RequestBody, Ticket, Upload, UploadError, Upstream};
 use super::forwarded::Hop;
 use super::head::{self, Head};
 use super::pool::Connection;
@@ -27,6 +27,9 @@ const SUSPECT_MS: u64 = 500;
 /// The pause after every endpoint has refused, unless a new table comes first.
 const PAUSE: Duration = Duration::from_millis(50);
 
+/// The media type of server-sent events.
+const EVENTS: &[u8] = b"text/event-stream";
+
 /// A request on its way.
 struct Exchange<'a> {
     worker: &'a Arc<Worker>,
@@ -35,6 +38,8 @@ struct Exchange<'a> {
     uri: Uri,
     headers: HeaderMap,
     body: Option<RequestBody>,
+    /// Of the body, where there is one.
+    progress: Option<Arc<Progress>>,
     client_upgrade: Option<OnUpgrade>,
     /// Whether it may be sent once more after it was sent.
     is_repeatable: bool,
@@ -55,6 +60,8 @@ struct Chosen {
     deadline: Option<Instant>,
     /// The end of the wait for the answer's head.
     head_deadline: Option<Instant>,
+    /// How long that wait is from the last progress of the request's body; `None` where the route sets the deadline.
+    head_patience: Option<Duration>,
 }
 
 /// What the table says.
@@ -80,6 +87,8 @@ enum Failure {
     Timeout,
     /// The client's body broke off.
     Client,
+    /// The client sent nothing of its body for too long.
+    Stalled,
 }
 
 /// What comes after a failure.
@@ -98,6 +107,7 @@ fn next(failure: Failure, is_repeatable: bool) -> Next {
         Failure::Lost | Failure::Garbage => Next::GiveUp(Reason::Broken, Outcome::Broken),
         Failure::Timeout => Next::GiveUp(Reason::Timeout, Outcome::Timeout),
         Failure::Client => Next::GiveUp(Reason::BadRequest, Outcome::ClientGone),
+        Failure::Stalled => Next::GiveUp(Reason::Stalled, Outcome::ClientGone),
     }
 }
 
@@ -123,15 +133,20 @@ pub(super) async fn run(
     }
     parts.headers.remove(header::EXPECT);
     hop.apply(&mut parts.headers);
+    worker.retries.deposit();
     let is_safe = matches!(parts.method, Method::GET | Method::HEAD | Method::OPTIONS);
+    let is_repeatable = is_safe && body.is_end_stream() && client_upgrade.is_none();
+    let has_body = !body.is_end_stream();
+    let upload = Upload::new(body, worker.shared.settings.body_idle);
     let exchange = Exchange {
         worker,
-        is_repeatable: is_safe && body.is_end_stream() && client_upgrade.is_none(),
+        is_repeatable,
         head,
         method: parts.method,
         uri: origin_form(parts.uri),
         headers: parts.headers,
-        body: Some(RequestBody::Client(body)),
+        progress: has_body.then(|| upload.progress()),
+        body: Some(RequestBody::Client(upload)),
         client_upgrade,
         turn: None,
         tried: Vec::new(),
@@ -169,7 +184,9 @@ impl Exchange<'_> {
                     Err(failure) => failure,
                 },
             };
-            if let Next::GiveUp(reason, outcome) = next(failure, self.is_repeatable) {
+            let is_repeatable = self.is_repeatable
+                && (failure != Failure::Lost || self.worker.retries.withdraw(Instant::now()));
+            if let Next::GiveUp(reason, outcome) = next(failure, is_repeatable) {
                 self.ticket.finish(outcome);
                 return answer::own(reason, sentence(failure));
             }
@@ -243,6 +260,8 @@ impl Exchange<'_> {
                     headers,
                     deadline,
                     head_deadline,
+                    head_patience: (rule.timeout_ms.is_none() && rule.try_timeout_ms.is_none())
+                        .then_some(shared.settings.head_timeout),
                 })
             }
             Err(why) => {
@@ -325,10 +344,7 @@ impl Exchange<'_> {
             let sent = connection.send(request);
             let answered = match chosen.head_deadline {
                 None => sent.await,
-                Some(at) => match tokio::time::timeout_at(at.into(), sent).await {
-                    Ok(answered) => answered,
-                    Err(_) => return Err(Failure::Timeout),
-                },
+                Some(at) => self.in_time(sent, at, chosen.head_patience).await?,
             };
             let mut error = match answered {
                 Ok(answer) => return Ok(self.answer(answer, chosen, connection)),
@@ -340,6 +356,30 @@ impl Exchange<'_> {
             }
             if !is_pooled {
                 return Err(Failure::Unsent);
+            }
+        }
+    }
+
+    /// Waits for the head of the answer. Where the patience is the gateway's own it begins anew while the body of the request
+    /// gets on: a long upload is no silence of the instance.
+    async fn in_time<T>(
+        &self,
+        sent: impl Future<Output = T>,
+        mut at: Instant,
+        patience: Option<Duration>,
+    ) -> Result<T, Failure> {
+        let mut sent = std::pin::pin!(sent);
+        loop {
+            if let Ok(answered) = tokio::time::timeout_at(at.into(), sent.as_mut()).await {
+                return Ok(answered);
+            }
+            let progress = self.progress.as_ref().map(|progress| progress.last());
+            match progress
+                .zip(patience)
+                .map(|(last, patience)| last + patience)
+            {
+                Some(later) if later > at => at = later,
+                _ => return Err(Failure::Timeout),
             }
         }
     }
@@ -421,12 +461,17 @@ impl Exchange<'_> {
         if let Some(client) = self.client_upgrade.take()
             && answer.status() == http::StatusCode::SWITCHING_PROTOCOLS
         {
-            return upgrade::join(client, answer, ticket, answered, chosen.in_flight);
+            let in_flight = chosen.in_flight;
+            return upgrade::join(client, answer, ticket, answered, in_flight, self.worker);
         }
         let (mut parts, incoming) = answer.into_parts();
         head::strip_hop(&mut parts.headers);
         parts.version = Version::HTTP_11;
+        let kind = parts.headers.get(header::CONTENT_TYPE);
+        let is_events = kind.is_some_and(|kind| kind.as_bytes().starts_with(EVENTS));
         let upstream = Upstream {
+            is_events,
+            to_go: None,
             incoming,
             ticket,
             answered,
@@ -440,7 +485,14 @@ impl Exchange<'_> {
 }
 
 fn classify(error: &hyper::Error) -> Failure {
-    if error.is_user() {
+    let stalled = || {
+        let source = std::error::Error::source(error);
+        let source = source.and_then(|source| source.downcast_ref::<UploadError>());
+        matches!(source, Some(UploadError::Stalled))
+    };
+    if error.is_user() && stalled() {
+        Failure::Stalled
+    } else if error.is_user() {
         Failure::Client
     } else if error.is_parse() {
         Failure::Garbage
@@ -453,6 +505,7 @@ fn sentence(failure: Failure) -> &'static str {
     match failure {
         Failure::Timeout => "The instance did not answer in time.\n",
         Failure::Client => "The body of the request broke off.\n",
+        Failure::Stalled => "Nothing of the body of the request came for too long.\n",
         Failure::Garbage => "The instance sent no HTTP answer.\n",
         Failure::Connect | Failure::Unsent | Failure::Lost => {
             "The connection to the instance broke before its answer.\n"

@@ -27,7 +27,7 @@ use super::forwarded::Hop;
 use super::head::Head;
 use super::io::ClientIo;
 use super::proxy_protocol::{self, Found};
-use super::{Counted, MAX_HEAD_BYTES, MAX_HEADERS, Phase, Worker, exchange, head, tap};
+use super::{Living, MAX_HEAD_BYTES, MAX_HEADERS, Phase, Worker, exchange, head, tap};
 use crate::ports::Scheme;
 
 /// With these bytes a client begins to speak HTTP/2 (RFC 9113 section 3.4).
@@ -75,7 +75,7 @@ pub(crate) async fn serve(
 ) {
     let _ = stream.set_nodelay(true);
     let shared = Arc::clone(&worker.shared);
-    let _counted = Counted::new(Arc::clone(&shared));
+    let _living = Living::new(Arc::clone(&worker));
     let mut phase = shared.phase.subscribe();
     // Only a client that says something costs more than its socket.
     let spoke = tokio::select! {
@@ -116,13 +116,21 @@ async fn open(
     }
     let is_http2 = tokio::time::timeout(patience, speaks_http2(&stream, &mut early)).await??;
     let io = ClientIo::new(stream, early.freeze(), patience);
+    converse(worker, io, peer, is_http2).await;
+    Ok(())
+}
+
+/// Serves one client over any stream, of which it is known what is spoken.
+pub(crate) async fn converse<S>(worker: Arc<Worker>, io: S, peer: SocketAddr, is_http2: bool)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let client = Client::new(worker, peer, false);
     if is_http2 {
         client.http2(io).await;
     } else {
         client.http1(io).await;
     }
-    Ok(())
 }
 
 /// Takes the header of the PROXY protocol off; the client that it names.

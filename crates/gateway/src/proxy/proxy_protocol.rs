@@ -15,7 +15,7 @@ const LONGEST_BINARY: usize = 16 + 4096;
 
 /// What the first bytes are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Found {
+pub(crate) enum Found {
     /// More bytes are needed to tell.
     More,
     /// A header of so many bytes. The client is `None` when the balancer speaks for itself, as in its health checks.
@@ -28,7 +28,7 @@ pub(super) enum Found {
 }
 
 /// Reads the header at the start of `bytes`.
-pub(super) fn parse(bytes: &[u8]) -> Found {
+pub(crate) fn parse(bytes: &[u8]) -> Found {
     let shown = bytes.len().min(SIGNATURE.len());
     if bytes.get(..shown) == SIGNATURE.get(..shown) {
         return binary(bytes);

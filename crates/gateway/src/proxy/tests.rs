@@ -16,6 +16,7 @@ use world::{Answer, Client, Gate, Upstream, rule, service, table};
 use crate::table::{HeaderChanges, RouteTable};
 
 mod bad_input;
+mod drains;
 mod protocols;
 mod world;
 

@@ -1,15 +1,31 @@
-//! Connections that change their protocol (WebSocket): after the 101 the bytes go through as they are.
+//! Connections that change their protocol: after the 101 the bytes go through as they are, until one side ends or the connection is
+//! to go, because its instance has been drained to the limit or the gateway leaves. A WebSocket is then closed by a close of its
+//! own, between two frames, so that clients know to come again.
 
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::FutureExt;
+use futures::future::Shared;
 use http::{HeaderValue, Response, header};
 use http_body_util::Full;
 use hyper::body::Incoming;
-use hyper::upgrade::OnUpgrade;
+use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
 
 use super::body::{AnswerBody, Ticket};
 use super::head;
+use super::websocket::{CLOSE_TO_CLIENT, CLOSE_TO_SERVER, Frames};
+use super::{Living, Worker};
 use crate::instances::InFlight;
 use crate::series::Outcome;
+
+/// Bytes that are on their way in one direction.
+const BUFFER: usize = 16 * 1024;
+/// How long both sides have to take the close in.
+const FAREWELL: Duration = Duration::from_secs(1);
 
 /// Answers 101 and joins both sides. The request stays in flight until one of them ends.
 pub(super) fn join(
@@ -18,17 +34,22 @@ pub(super) fn join(
     mut ticket: Ticket,
     answered: Outcome,
     in_flight: InFlight,
+    worker: &Arc<Worker>,
 ) -> Response<AnswerBody> {
     ticket.finish(answered);
+    let living = Living::new(Arc::clone(worker));
     let protocol = answer.headers().get(header::UPGRADE).cloned();
+    let is_websocket = protocol
+        .as_ref()
+        .is_some_and(|protocol| protocol.as_bytes().eq_ignore_ascii_case(b"websocket"));
     let upstream = hyper::upgrade::on(&mut answer);
     tokio::spawn(async move {
-        let _in_flight = in_flight;
         let Ok((client, upstream)) = tokio::try_join!(client, upstream) else {
             return;
         };
-        let (mut client, mut upstream) = (TokioIo::new(client), TokioIo::new(upstream));
-        let _ = tokio::io::copy_bidirectional(&mut client, &mut upstream).await;
+        let to_go = in_flight.to_go(living.0.shared.phase.subscribe());
+        tunnel(client, upstream, is_websocket, to_go).await;
+        drop((in_flight, living));
     });
     let (mut parts, _) = answer.into_parts();
     head::strip_hop(&mut parts.headers);
@@ -38,4 +59,84 @@ pub(super) fn join(
         parts.headers.insert(header::UPGRADE, protocol);
     }
     Response::from_parts(parts, AnswerBody::Own(Full::default()))
+}
+
+/// Passes bytes both ways until both directions have ended, one breaks, or the connection is to go.
+async fn tunnel(
+    client: Upgraded,
+    upstream: Upgraded,
+    is_websocket: bool,
+    to_go: impl Future<Output = ()> + Send,
+) {
+    let (mut from_client, to_client) = tokio::io::split(TokioIo::new(client));
+    let (mut from_upstream, to_upstream) = tokio::io::split(TokioIo::new(upstream));
+    let to_go = to_go.shared();
+    let passing = async {
+        let [to_client_close, to_server_close] = match is_websocket {
+            true => [Some(&CLOSE_TO_CLIENT[..]), Some(&CLOSE_TO_SERVER[..])],
+            false => [None, None],
+        };
+        let down = pass(
+            &mut from_upstream,
+            to_client,
+            to_client_close,
+            to_go.clone(),
+        );
+        let up = pass(
+            &mut from_client,
+            to_upstream,
+            to_server_close,
+            to_go.clone(),
+        );
+        tokio::try_join!(down, up)?;
+        if to_go.peek().is_some() {
+            // Read until the client closes too: a socket that is closed with something unread takes back what it has sent.
+            tokio::io::copy(&mut from_client, &mut tokio::io::sink()).await?;
+        }
+        Ok::<_, io::Error>(())
+    };
+    let too_long = async {
+        to_go.clone().await;
+        tokio::time::sleep(FAREWELL).await;
+    };
+    tokio::select! {
+        _ = passing => {}
+        () = too_long => {}
+    }
+}
+
+/// One direction. When it is to go, a close is put behind the frame that is under way, where there is one to put.
+async fn pass(
+    from: &mut ReadHalf<TokioIo<Upgraded>>,
+    mut to: WriteHalf<TokioIo<Upgraded>>,
+    close: Option<&[u8]>,
+    mut to_go: Shared<impl Future<Output = ()>>,
+) -> io::Result<()> {
+    let mut frames = Frames::default();
+    let mut buffer = Vec::with_capacity(BUFFER);
+    loop {
+        buffer.clear();
+        let read = tokio::select! {
+            biased;
+            () = &mut to_go => break,
+            read = from.read_buf(&mut buffer) => read?,
+        };
+        if read == 0 {
+            return to.shutdown().await;
+        }
+        if close.is_some() {
+            frames.pass(&buffer);
+        }
+        to.write_all(&buffer).await?;
+    }
+    while close.is_some() && !frames.is_between() {
+        buffer.clear();
+        if from.read_buf(&mut buffer).await? == 0 {
+            return Ok(());
+        }
+        let end = frames.pass_to_end(&buffer).unwrap_or(buffer.len());
+        to.write_all(buffer.get(..end).unwrap_or_default()).await?;
+    }
+    to.write_all(close.unwrap_or_default()).await?;
+    to.shutdown().await
 }

@@ -30,6 +30,22 @@ async fn what_could_smuggle_a_request_is_answered_400_and_closed() {
         "GET http://b/ HTTP/1.1\r\nhost: a\r\n\r\n",
         "GET / HTTP/1.1\r\nhost: a\r\nx\0y: 1\r\n\r\n",
         "GET  /  HTTP/1.1\r\nhost: a\r\n\r\n",
+        "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 0x4\r\n\r\nbody",
+        "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 4 4\r\n\r\nbody",
+        "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 99999999999999999999\r\n\r\nbody",
+        "POST / HTTP/1.1\r\nhost: a\r\ncontent-length : 4\r\n\r\nbody",
+        "POST / HTTP/1.1\r\nhost: a\r\n content-length: 4\r\n\r\nbody",
+        "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: \x0bchunked\r\n\r\n0\r\n\r\n",
+        "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: \"chunked\"\r\n\r\n0\r\n\r\n",
+        "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: identity\r\n\r\n",
+        "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked;q=1\r\n\r\n0\r\n\r\n",
+        "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding:\r\n chunked\r\n\r\n0\r\n\r\n",
+        "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding\0: chunked\r\n\r\n0\r\n\r\n",
+        "GET /a b HTTP/1.1\r\nhost: a\r\n\r\n",
+        "GET / HTTP/2.0\r\nhost: a\r\n\r\n",
+        "GET / HTTP/1.1\r\nhost: a b\r\n\r\n",
+        "GET / HTTP/1.1\r\nhost: a\r\nx-a: 1\rx-b: 2\r\n\r\n",
+        "G(T / HTTP/1.1\r\nhost: a\r\n\r\n",
     ] {
         let text = gate.raw(format!("{head}{smuggled}").as_bytes()).await;
         assert!(
@@ -52,4 +68,173 @@ async fn heads_that_are_too_big_are_refused() {
     let many: String = (0..200).map(|n| format!("x-{n}: 1\r\n")).collect();
     let many = format!("GET / HTTP/1.1\r\nhost: a\r\n{many}\r\n");
     assert!(gate.raw(many.as_bytes()).await.starts_with("HTTP/1.1 431 "));
+}
+
+/// A body whose chunks are wrong is found out only when the request has been passed on, so what must hold is: the connection
+/// is closed, nothing behind is taken for a request, and the instance never sees a whole one.
+#[tokio::test]
+async fn chunks_that_could_smuggle_a_request_end_the_connection() {
+    let upstream = Upstream::echo().await;
+    let gate = Gate::serving(table(
+        vec![rule(&[("web", 1)])],
+        vec![service("web", &[("w", &upstream)])],
+    ));
+    let smuggled = "GET /smuggled HTTP/1.1\r\nhost: a\r\n\r\n";
+    for chunks in [
+        "x\r\nabc\r\n0\r\n\r\n",
+        "-1\r\nabc\r\n0\r\n\r\n",
+        "3 \x00\r\nabc\r\n0\r\n\r\n",
+        "0x3\r\nabc\r\n0\r\n\r\n",
+        "3\r\nabcd\r\n0\r\n\r\n",
+        "3\r\nabcXX0\r\n\r\n",
+        "ffffffffffffffff1\r\nabc\r\n0\r\n\r\n",
+        "3\nabc\n0\n\n",
+    ] {
+        let head = "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n";
+        let text = gate
+            .raw(format!("{head}{chunks}{smuggled}").as_bytes())
+            .await;
+        assert!(
+            text.matches("HTTP/1.").count() <= 1,
+            "{chunks:?} gave {text:?}"
+        );
+        assert!(
+            !text.contains("/smuggled") && !text.starts_with("HTTP/1.1 200"),
+            "{chunks:?} gave {text:?}"
+        );
+    }
+}
+
+/// Frames of HTTP/2 as they are on the wire.
+mod frames {
+    pub(super) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+
+    pub(super) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+        let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
+        let mut frame = length[1..].to_vec();
+        frame.extend([kind, flags]);
+        frame.extend(stream.to_be_bytes());
+        frame.extend(payload);
+        frame
+    }
+}
+
+#[tokio::test]
+async fn floods_of_http2_frames_end_the_connection_and_nothing_grows() {
+    use frames::{PREFACE, frame};
+    let upstream = Upstream::saying("seen").await;
+    let gate = Gate::serving(table(
+        vec![rule(&[("web", 1)])],
+        vec![service("web", &[("w", &upstream)])],
+    ));
+    // A head that never ends: HEADERS without END_HEADERS, then CONTINUATION for ever.
+    let endless: Vec<u8> = (0..5_000)
+        .flat_map(|_| frame(9, 0, 1, b"\x00\x01a\x01b"))
+        .collect();
+    let continuation = [frame(1, 0, 1, b"\x82\x84\x86"), endless].concat();
+    // More headers than are taken, all in one block.
+    let large: Vec<u8> = (0..4_000).flat_map(|_| *b"\x00\x01a\x01b").collect();
+    let too_many = [frame(
+        1,
+        5,
+        1,
+        &[b"\x82\x84\x86\x41\x01a", &large[..16_000]].concat(),
+    )]
+    .concat();
+    // A frame longer than was agreed on, a frame on a stream that never was, a window that overflows.
+    let too_long = frame(0, 0, 1, &[0; 20_000]);
+    let nowhere = frame(0, 0, 7, b"data");
+    let overflow = frame(8, 0, 0, &0x7fff_ffff_u32.to_be_bytes()).repeat(2);
+    // Streams that are opened and reset at once.
+    let resets: Vec<u8> = (0..2_000_u32)
+        .flat_map(|n| {
+            [
+                frame(1, 5, 2 * n + 1, b"\x82\x84\x86\x41\x01a"),
+                frame(3, 0, 2 * n + 1, &[0, 0, 0, 8]),
+            ]
+            .concat()
+        })
+        .collect();
+    for (name, bytes) in [
+        ("continuation", continuation),
+        ("too long", too_long),
+        ("nowhere", nowhere),
+        ("overflow", overflow),
+        ("resets", resets),
+    ] {
+        // It ends by the gateway: `raw` waits for that.
+        let answer = gate.raw_until_closed(&[PREFACE, &bytes].concat()).await;
+        let _ = (name, answer);
+    }
+    // A head that is too large is a matter of its stream alone: 431 or a reset, and the connection may go on.
+    let mut stream = gate.stream().await;
+    let bytes = [PREFACE, &too_many, &frame(7, 0, 0, &[0; 8])].concat();
+    tokio::io::AsyncWriteExt::write_all(&mut stream, &bytes)
+        .await
+        .unwrap();
+    let mut rest = Vec::new();
+    let _ = tokio::io::AsyncReadExt::read_to_end(&mut stream, &mut rest).await;
+    assert_eq!(gate.client().await.get("/").await.text(), "seen");
+    gate.until(|| {
+        gate.shared
+            .gauges
+            .connections
+            .load(std::sync::atomic::Ordering::Relaxed)
+            == 0
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn headers_of_one_hop_never_pass_whichever_way() {
+    let leaking = Upstream::raw(|mut stream, _| async move {
+        while super::world::read_head(&mut stream).await.ends_with("\r\n\r\n") {
+            let head = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: x-secret\r\nx-secret: 1\r\nkeep-alive: timeout=5\r\n\
+                proxy-connection: keep-alive\r\nupgrade: h2c\r\nx-open: 1\r\n\r\n";
+            let _ = tokio::io::AsyncWriteExt::write_all(&mut stream, head).await;
+        }
+    })
+    .await;
+    let gate = Gate::serving(table(
+        vec![rule(&[("web", 1)])],
+        vec![service("web", &[("w", &leaking)])],
+    ));
+    let over_http1 = gate.client().await.get("/").await.headers;
+    let request = http::Request::get("http://a/")
+        .body(http_body_util::Full::<bytes::Bytes>::default())
+        .unwrap();
+    let over_http2 = gate.http2().await.send_request(request).await.unwrap();
+    for headers in [&over_http1, over_http2.headers()] {
+        let mut names: Vec<_> = headers.keys().map(http::HeaderName::as_str).collect();
+        names.sort_unstable();
+        assert_eq!(names, ["content-length", "x-open"]);
+    }
+}
+
+#[tokio::test]
+async fn clients_that_send_little_by_little_are_left_and_cost_others_nothing() {
+    let upstream = Upstream::saying("seen").await;
+    let patience = std::time::Duration::from_millis(200);
+    let gate = Gate::with(
+        |settings| settings.client_idle = patience,
+        table(
+            vec![rule(&[("web", 1)])],
+            vec![service("web", &[("w", &upstream)])],
+        ),
+    );
+    let mut slow = Vec::new();
+    for _ in 0..50 {
+        let mut stream = gate.stream().await;
+        tokio::io::AsyncWriteExt::write_all(&mut stream, b"GET / HTTP/1.1\r\nhost: a\r\nx-")
+            .await
+            .unwrap();
+        slow.push(stream);
+    }
+    assert_eq!(gate.client().await.get("/").await.text(), "seen");
+    for mut stream in slow {
+        // Each is closed by the gateway, answered 408 or not at all.
+        let mut rest = Vec::new();
+        let _ = tokio::io::AsyncReadExt::read_to_end(&mut stream, &mut rest).await;
+        assert!(rest.is_empty() || rest.starts_with(b"HTTP/1.1 408 "));
+    }
 }

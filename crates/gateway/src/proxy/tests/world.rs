@@ -63,6 +63,8 @@ impl Gate {
             writes_forwarded: false,
             https_port: None,
             redirects_all: false,
+            body_idle: Duration::from_secs(20),
+            max_connections: 1_000,
             sync_until: None,
         };
         change(&mut settings);
@@ -101,6 +103,12 @@ impl Gate {
 
     pub(super) fn in_flight(&self, instance: &str) -> usize {
         self.control.lock().unwrap().in_flight(instance)
+    }
+
+    /// The limit of every drain has been reached.
+    pub(super) fn end_drains(&self) {
+        let later = tokio::time::Instant::now() + Duration::from_secs(3600);
+        self.control.lock().unwrap().end_drains(later);
     }
 
     pub(super) async fn until(&self, holds: impl Fn() -> bool) {
@@ -146,6 +154,21 @@ impl Gate {
             .unwrap();
         tokio::spawn(connection);
         sender
+    }
+
+    /// Sends bytes for as long as the gateway takes them, and waits until it has closed.
+    pub(super) async fn raw_until_closed(&self, bytes: &[u8]) -> Vec<u8> {
+        let (mut from, mut to) = self.stream().await.into_split();
+        let mut text = Vec::new();
+        let both = async {
+            let write = to.write_all(bytes);
+            let read = from.read_to_end(&mut text);
+            let _ = tokio::join!(write, read);
+        };
+        tokio::time::timeout(Duration::from_secs(20), both)
+            .await
+            .unwrap();
+        text
     }
 
     /// Sends bytes and reads until the gateway closes.

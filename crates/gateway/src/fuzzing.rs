@@ -1,0 +1,353 @@
+//! What fuzzers call: the parsers of what clients send, and the whole proxy between a client and an instance that both say
+//! whatever they like. `fuzz/` has the targets for cargo-fuzz; the tests here run each of them over seeded mutations.
+//!
+//! Each function panics when what must always hold does not.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+use crate::live::{Lasting, LiveTable};
+use crate::names::{ObjectName, Source, SourceKind};
+use crate::proxy::proxy_protocol::{self, Found};
+use crate::proxy::websocket::Frames;
+use crate::proxy::{Settings, Shared, Worker, converse};
+use crate::table::{
+    Backend, EndpointEntry, HeaderChanges, HostMatch, PathMatch, PortEntry, PortRef, Protocol,
+    RequestMatch, RouteTable, Rule, ServiceEntry,
+};
+use crate::tls::Tls;
+
+/// Within this time everything must have ended; each wait of the proxy is far shorter here.
+const PATIENCE: Duration = Duration::from_secs(20);
+const SHORT: Duration = Duration::from_millis(50);
+
+/// The header of the PROXY protocol: its length is within the bytes, and a prefix of a header is never wrong.
+pub fn proxy_header(bytes: &[u8]) {
+    let Found::Header { length, .. } = proxy_protocol::parse(bytes) else {
+        return;
+    };
+    assert!(
+        length <= bytes.len(),
+        "a header of {length} bytes in {}",
+        bytes.len()
+    );
+    for cut in 0..length {
+        let found = proxy_protocol::parse(bytes.get(..cut).unwrap_or_default());
+        assert_eq!(found, Found::More, "after {cut} bytes of {length}");
+    }
+}
+
+/// The frames of a WebSocket: however the bytes are cut, they end in the same places.
+pub fn frames(bytes: &[u8]) {
+    let (mut whole, mut single) = (Frames::default(), Frames::default());
+    whole.pass(bytes);
+    for byte in bytes {
+        single.pass(std::slice::from_ref(byte));
+    }
+    assert_eq!(whole.is_between(), single.is_between());
+    let mut third = Frames::default();
+    third.pass(bytes.get(..1).unwrap_or_default());
+    if let Some(end) = third.pass_to_end(bytes.get(1..).unwrap_or_default()) {
+        assert!(end < bytes.len().max(1));
+    }
+}
+
+/// A proxy with one instance that sends the same bytes to whoever asks.
+#[derive(Debug)]
+pub struct Proxy {
+    runtime: tokio::runtime::Runtime,
+    worker: Arc<Worker>,
+    lasting: Lasting,
+    says: Arc<Mutex<Vec<u8>>>,
+    smuggled: Arc<AtomicUsize>,
+}
+
+impl Proxy {
+    /// A proxy of its own.
+    ///
+    /// # Errors
+    /// When the system has no socket left.
+    pub fn new() -> std::io::Result<Self> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        let says = Arc::<Mutex<Vec<u8>>>::default();
+        let smuggled = Arc::<AtomicUsize>::default();
+        let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0"))?;
+        let address = listener.local_addr()?;
+        runtime.spawn(instance(listener, Arc::clone(&says), Arc::clone(&smuggled)));
+        let shared = Shared::new(settings(), Tls::new().map_err(std::io::Error::other)?);
+        let mut lasting = Lasting {
+            instances: crate::instances::Instances::new(Arc::default()),
+            turns: Default::default(),
+            registry: Arc::default(),
+        };
+        let live = LiveTable::build(Arc::new(table(address)), 1, &mut lasting);
+        shared.table.store(Arc::new(live));
+        let worker = Arc::new(Worker::new(Arc::new(shared)));
+        Ok(Self {
+            runtime,
+            worker,
+            lasting,
+            says,
+            smuggled,
+        })
+    }
+
+    /// One client. The first byte of the input says which HTTP it speaks, the next two how many of the bytes are the client's; the
+    /// others are what the instance says. It always ends, nothing stays in flight, and over HTTP/1 the instance never sees a
+    /// request that the client has not been answered for.
+    pub fn conversation(&self, input: &[u8]) {
+        let Some((&[version, high, low], rest)) = input.split_first_chunk::<3>() else {
+            return;
+        };
+        let split = usize::from(u16::from_be_bytes([high, low])) % (rest.len() + 1);
+        let (client, instance) = rest.split_at(split);
+        *self.says.lock().unwrap_or_else(PoisonError::into_inner) = instance.to_vec();
+        self.smuggled.store(0, Ordering::SeqCst);
+        let ended = self.runtime.block_on(async {
+            tokio::time::timeout(PATIENCE, self.converse(version % 2 == 1, client)).await
+        });
+        assert!(ended.is_ok(), "it did not end");
+        assert_eq!(self.lasting.instances.in_flight_in_all(), 0);
+        assert_eq!(
+            self.smuggled.load(Ordering::SeqCst),
+            0,
+            "a body was taken for a request"
+        );
+    }
+
+    async fn converse(&self, is_http2: bool, client: &[u8]) {
+        let (near, far) = tokio::io::duplex(64 * 1024);
+        let peer = SocketAddr::from(([127, 0, 0, 1], 1));
+        let served = tokio::spawn(converse(Arc::clone(&self.worker), far, peer, is_http2));
+        let (mut from, mut to) = tokio::io::split(near);
+        let write = async {
+            let _ = to.write_all(client).await;
+            // The client stays, as one that attacks would.
+            tokio::time::sleep(SHORT).await;
+            let _ = to.shutdown().await;
+        };
+        let mut answers = Vec::new();
+        let read = from.read_to_end(&mut answers);
+        let _ = tokio::join!(write, read);
+        let ended = served.await;
+        assert!(ended.is_ok(), "{ended:?}");
+        self.worker.idle().await;
+        while self.lasting.instances.in_flight_in_all() > 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+}
+
+/// Says to every request what it was told to say. A request for `/smuggled` is one that nobody has sent as a request.
+async fn instance(listener: TcpListener, says: Arc<Mutex<Vec<u8>>>, smuggled: Arc<AtomicUsize>) {
+    while let Ok((stream, _)) = listener.accept().await {
+        tokio::spawn(answer(stream, Arc::clone(&says), Arc::clone(&smuggled)));
+    }
+}
+
+async fn answer(mut stream: TcpStream, says: Arc<Mutex<Vec<u8>>>, smuggled: Arc<AtomicUsize>) {
+    let mut seen = Vec::new();
+    while let Ok(1..) = stream.read_buf(&mut seen).await {
+        if !seen.windows(4).any(|four| four == b"\r\n\r\n") {
+            continue;
+        }
+        if seen.starts_with(b"GET /smuggled ") {
+            smuggled.fetch_add(1, Ordering::SeqCst);
+        }
+        seen.clear();
+        let text = says.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if stream.write_all(&text).await.is_err() {
+            return;
+        }
+    }
+}
+
+fn settings() -> Settings {
+    Settings {
+        hold: SHORT,
+        connect_timeout: SHORT,
+        head_timeout: SHORT,
+        client_idle: SHORT,
+        body_idle: SHORT,
+        max_held: 10,
+        max_connections: 10,
+        proxy_protocol: false,
+        trusted_hops: 1,
+        writes_forwarded: true,
+        https_port: None,
+        redirects_all: false,
+        sync_until: None,
+    }
+}
+
+/// Every request to one instance, within half a second.
+fn table(address: SocketAddr) -> RouteTable {
+    let service = ObjectName::new("default", "web");
+    let endpoint = EndpointEntry {
+        address,
+        instance: "pod".into(),
+        revision: "v1".into(),
+    };
+    let port = PortEntry {
+        name: String::new(),
+        port: 80,
+        protocol: Protocol::Http1,
+        endpoints: vec![endpoint],
+    };
+    let entry = ServiceEntry {
+        served_generation: None,
+        ports: vec![port],
+    };
+    let rule = Rule {
+        source: Source {
+            kind: SourceKind::HttpRoute,
+            name: service.clone(),
+        },
+        created: jiff::Timestamp::UNIX_EPOCH,
+        index: 0,
+        hosts: vec![HostMatch::Any],
+        matches: vec![RequestMatch {
+            path: PathMatch::Prefix(String::new()),
+            method: None,
+            headers: Vec::new(),
+            query: Vec::new(),
+        }],
+        backends: vec![Backend {
+            service: service.clone(),
+            port: PortRef::First,
+            weight: 1,
+            headers: HeaderChanges::default(),
+        }],
+        headers: HeaderChanges::default(),
+        timeout_ms: Some(500),
+        try_timeout_ms: None,
+    };
+    RouteTable {
+        rules: vec![rule],
+        services: [(service, entry)].into(),
+        routes: Default::default(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Numbers that are the same in every run (xorshift64).
+    struct Numbers(u64);
+
+    impl Numbers {
+        fn below(&mut self, bound: usize) -> usize {
+            self.0 ^= self.0 << 13;
+            self.0 ^= self.0 >> 7;
+            self.0 ^= self.0 << 17;
+            usize::try_from(self.0 % bound.max(1) as u64).unwrap()
+        }
+
+        /// A seed with some bytes changed, doubled or taken away.
+        fn mutate(&mut self, seed: &[u8]) -> Vec<u8> {
+            const WORDS: [&[u8]; 8] = [
+                b"\r\n",
+                b"\r\n\r\n",
+                b"\0",
+                b"content-length: 5\r\n",
+                b"transfer-encoding: chunked\r\n",
+                b"0\r\n\r\n",
+                b" ",
+                b"\xff",
+            ];
+            let mut bytes = seed.to_vec();
+            for _ in 0..=self.below(4) {
+                let at = self.below(bytes.len() + 1);
+                match self.below(4) {
+                    0 if at < bytes.len() => bytes[at] = u8::try_from(self.below(256)).unwrap(),
+                    1 if at < bytes.len() => {
+                        drop(bytes.drain(at..bytes.len().min(at + 1 + self.below(8))))
+                    }
+                    2 => drop(bytes.splice(at..at, WORDS[self.below(WORDS.len())].iter().copied())),
+                    _ => {
+                        let from = self.below(bytes.len());
+                        let part = bytes[from..bytes.len().min(from + 1 + self.below(32))].to_vec();
+                        drop(bytes.splice(at..at, part));
+                    }
+                }
+            }
+            bytes
+        }
+    }
+
+    fn conversation(version: u8, client: &[u8], instance: &[u8]) -> Vec<u8> {
+        let length = u16::try_from(client.len()).unwrap().to_be_bytes();
+        [&[version], &length[..], client, instance].concat()
+    }
+
+    #[test]
+    fn parsers_hold_over_seeded_mutations() {
+        let mut numbers = Numbers(0x5e71_4bad);
+        let v1 = b"PROXY TCP4 192.0.2.1 198.51.100.1 56324 443\r\nGET / HTTP/1.1\r\n".to_vec();
+        let mut v2 = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c".to_vec();
+        v2.extend([192, 0, 2, 1, 198, 51, 100, 1, 0xdc, 4, 1, 187]);
+        let socket = b"\x81\x02hi\x82\xfe\x01\x00abcd".to_vec();
+        for _ in 0..20_000 {
+            for seed in [&v1, &v2] {
+                proxy_header(&numbers.mutate(seed));
+            }
+            frames(&numbers.mutate(&socket));
+        }
+    }
+
+    #[test]
+    fn the_proxy_holds_over_seeded_mutations() {
+        let proxy = Proxy::new().unwrap();
+        let mut numbers = Numbers(0x0dd_ba11);
+        let good = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+        let chunked = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\ntrailer: x\r\n\r\n2\r\nok\r\n0\r\nx: 1\r\n\r\n";
+        let get =
+            b"GET /a?b=c HTTP/1.1\r\nhost: a\r\nconnection: keep-alive, x-b\r\nx-b: 1\r\n\r\n";
+        let post = b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 4\r\nexpect: 100-continue\r\n\r\nbodyGET / HTTP/1.1\r\nhost: a\r\n\r\n";
+        let chunks = b"POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n4\r\nbody\r\n0\r\n\r\n";
+        let upgrade = b"GET / HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n\x81\x02hi";
+        let switched =
+            b"HTTP/1.1 101 S\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n\x81\x02ho";
+        let http2 = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0\0\0\x06\x01\x05\0\0\0\x01\x82\x84\x86\x41\x01a";
+        let seeds = [
+            conversation(0, get, good),
+            conversation(0, get, chunked),
+            conversation(0, post, good),
+            conversation(0, chunks, chunked),
+            conversation(0, upgrade, switched),
+            conversation(1, http2, good),
+            conversation(1, http2, chunked),
+        ];
+        for seed in &seeds {
+            proxy.conversation(seed);
+            for _ in 0..12 {
+                let input = numbers.mutate(seed);
+                proxy.conversation(&input);
+            }
+        }
+    }
+
+    #[test]
+    fn what_stands_in_a_body_is_no_request() {
+        let proxy = Proxy::new().unwrap();
+        let good = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+        let hidden = b"GET /smuggled HTTP/1.1\r\nhost: a\r\n\r\n";
+        for head in [
+            &b"content-length: 38\r\n"[..],
+            b"content-length: 38\r\ntransfer-encoding: chunked\r\n",
+            b"transfer-encoding: chunked\r\ncontent-length: 38\r\n",
+            b"content-length: 3\r\ncontent-length: 38\r\n",
+        ] {
+            let client = [b"POST / HTTP/1.1\r\nhost: a\r\n", head, b"\r\n", hidden].concat();
+            proxy.conversation(&conversation(0, &client, good));
+        }
+    }
+}
