@@ -8,6 +8,7 @@ use serin_api::{FieldPath, Problem};
 
 use crate::meta;
 use crate::options::FieldValidation;
+use crate::patch::{self, Manager};
 use crate::resource::Resource;
 use crate::status::Refusal;
 use crate::target::{Part, Target};
@@ -17,11 +18,11 @@ mod judge;
 
 /// What a write asks for besides the object.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Context {
+pub(crate) struct Context<'a> {
     pub(crate) now: Timestamp,
     pub(crate) fields: FieldValidation,
-    /// Whether the object comes out of server-side apply, which has written the field owners itself.
-    pub(crate) applied: bool,
+    /// Who writes; `None` when the object comes out of server-side apply, which has written the owners of fields itself.
+    pub(crate) manager: Option<Manager<'a>>,
 }
 
 /// What becomes of an object that exists.
@@ -45,7 +46,7 @@ pub(crate) struct Admitted<T> {
 /// The object that a create makes of `incoming`, complete but for its resource version.
 pub(crate) fn create(
     target: &Target,
-    context: Context,
+    context: Context<'_>,
     mut incoming: Value,
 ) -> Result<Admitted<Value>, Refusal> {
     identify(target, &mut incoming)?;
@@ -77,15 +78,19 @@ pub(crate) fn create(
     ] {
         metadata.remove(name);
     }
-    if !context.applied {
-        metadata.remove("managedFields");
-    }
+    let given = match context.manager {
+        Some(_) => metadata.remove("managedFields").unwrap_or_default(),
+        None => Value::Null,
+    };
     metadata.insert("uid".into(), meta::new_uid().into());
     metadata.insert(
         "creationTimestamp".into(),
         meta::seconds(context.now).into(),
     );
     metadata.insert("generation".into(), 1.into());
+    if let Some(manager) = context.manager {
+        patch::track(kind, None, &mut incoming, &given, manager, context.now);
+    }
     Ok(Admitted {
         outcome: incoming,
         warnings,
@@ -95,7 +100,7 @@ pub(crate) fn create(
 /// What a write of `incoming` makes of the object `old`.
 pub(crate) fn update(
     target: &Target,
-    context: Context,
+    context: Context<'_>,
     old: &Value,
     mut incoming: Value,
 ) -> Result<Admitted<Next>, Refusal> {
@@ -119,15 +124,12 @@ pub(crate) fn update(
     } else {
         Vec::new()
     };
-    if context.applied {
-        meta::of_mut(&mut new).insert(
-            "managedFields".into(),
-            incoming.at("/metadata/managedFields").clone(),
-        );
-    } else {
-        crate::patch::release(old, &mut new);
+    let given = incoming.at("/metadata/managedFields");
+    if context.manager.is_none() {
+        meta::of_mut(&mut new).insert("managedFields".into(), given.clone());
     }
-    if new == *old {
+    let hands_over = given.is_array() && given != old.at("/metadata/managedFields");
+    if new == *old && !hands_over {
         return Ok(Admitted {
             outcome: Next::Same,
             warnings: Vec::new(),
@@ -140,6 +142,9 @@ pub(crate) fn update(
     if desired_differs(old, &new) {
         let generation = old.at("/metadata/generation").as_i64().unwrap_or(0) + 1;
         meta::of_mut(&mut new).insert("generation".into(), generation.into());
+    }
+    if let Some(manager) = context.manager {
+        patch::track(kind, Some(old), &mut new, given, manager, context.now);
     }
     let outcome = if new == *old {
         Next::Same

@@ -16,6 +16,7 @@ use self::plan::{Step, plan};
 use crate::admit::Context;
 use crate::meta;
 use crate::options::{DeleteOptions, FieldValidation};
+use crate::patch::Manager;
 use crate::registry::{Registry, definition_of};
 use crate::server::{ApiServer, Clock};
 use crate::status::Refusal;
@@ -24,6 +25,8 @@ use crate::target::{Part, Target};
 use crate::tree::Tree;
 use crate::verbs;
 
+/// As whom the collector writes.
+const MANAGER: &str = "serin-collector";
 /// After a write that failed.
 const RETRY: Duration = Duration::from_secs(5);
 /// Between two looks at old events.
@@ -195,7 +198,10 @@ async fn change(
     let context = Context {
         now: server.now(),
         fields: FieldValidation::Ignore,
-        applied: false,
+        manager: Some(Manager {
+            name: MANAGER,
+            subresource: part.name(),
+        }),
     };
     let target = Target {
         part,

@@ -147,6 +147,11 @@ impl Custom {
         self.schema.list_at(path)
     }
 
+    /// Whether server-side apply takes the object at a path of field names as one value.
+    pub(crate) fn is_atomic_map(&self, path: &[String]) -> bool {
+        self.schema.at(path).is_some_and(|node| node.atomic_map)
+    }
+
     /// The OpenAPI schema, in the form of [`serin_api::kinds::Kind::schema_json`].
     pub(crate) fn schema_json(&self, resource: &Resource) -> Value {
         serin_api::schema::openapi_of_custom(

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use axum::extract::Query;
-use http::Uri;
+use http::{HeaderMap, Uri, header};
 use serde_json::Value;
 
 use crate::resource::Resource;
@@ -149,12 +149,18 @@ pub(crate) enum FieldValidation {
 pub(crate) struct WriteOptions {
     pub(crate) dry_run: bool,
     pub(crate) fields: FieldValidation,
-    pub(crate) manager: Option<String>,
+    /// What the client calls itself: `fieldManager`, or the start of its user agent.
+    pub(crate) manager: String,
+    /// Whether the client has said so itself.
+    pub(crate) is_named: bool,
     pub(crate) force: bool,
 }
 
+/// The longest name of a manager.
+const MANAGER_LENGTH: usize = 128;
+
 impl WriteOptions {
-    pub(crate) fn parse(parameters: &Parameters) -> Result<Self, Refusal> {
+    pub(crate) fn parse(parameters: &Parameters, headers: &HeaderMap) -> Result<Self, Refusal> {
         let fields = match parameters.get("fieldValidation") {
             None | Some("Warn") => FieldValidation::Warn,
             Some("Strict") => FieldValidation::Strict,
@@ -169,10 +175,33 @@ impl WriteOptions {
         Ok(Self {
             dry_run: dry_run(parameters.get("dryRun"))?,
             fields,
-            manager: parameters.get("fieldManager").map(str::to_owned),
+            manager: manager(parameters.get("fieldManager"), headers)?,
+            is_named: parameters.get("fieldManager").is_some(),
             force: parameters.is_on("force"),
         })
     }
+}
+
+fn manager(named: Option<&str>, headers: &HeaderMap) -> Result<String, Refusal> {
+    let Some(name) = named else {
+        let agent = headers
+            .get(header::USER_AGENT)
+            .and_then(|a| a.to_str().ok());
+        let name = agent.and_then(|a| a.split('/').next()).unwrap_or_default();
+        let name: String = name.chars().take(MANAGER_LENGTH).collect();
+        return Ok(if name.is_empty() {
+            "unknown".into()
+        } else {
+            name
+        });
+    };
+    if name.len() > MANAGER_LENGTH || name.chars().any(char::is_control) {
+        let why = format!(
+            "fieldManager: Invalid value: {name:?}: may have {MANAGER_LENGTH} bytes, all of them printable"
+        );
+        return Err(Refusal::bad_request(why));
+    }
+    Ok(name.to_owned())
 }
 
 fn dry_run(value: Option<&str>) -> Result<bool, Refusal> {

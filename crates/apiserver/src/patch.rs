@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use crate::resource::Resource;
 
-pub(crate) use self::apply::{Conflict, Manager, apply, release};
+pub(crate) use self::apply::{Conflict, Manager, apply, track};
 
 /// The most operations of one JSON patch.
 const MAX_OPERATIONS: usize = 10_000;

@@ -24,6 +24,21 @@ pub(crate) enum Part {
     Binding,
 }
 
+impl Part {
+    /// The name of the part in addresses; empty for the object itself.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Main => "",
+            Self::Status => "status",
+            Self::Scale => "scale",
+            Self::Finalize => "finalize",
+            Self::Log => "log",
+            Self::Eviction => "eviction",
+            Self::Binding => "binding",
+        }
+    }
+}
+
 /// An address below `/api/v1` or `/apis/GROUP/VERSION`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Target {

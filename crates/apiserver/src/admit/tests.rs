@@ -5,11 +5,14 @@ fn target(path: &str) -> Target {
     crate::target::tests::target(group, "v1", rest)
 }
 
-fn context() -> Context {
+fn context() -> Context<'static> {
     Context {
         now: "2026-01-02T03:04:05.6Z".parse().unwrap(),
         fields: FieldValidation::Warn,
-        applied: false,
+        manager: Some(Manager {
+            name: "test",
+            subresource: "",
+        }),
     }
 }
 

@@ -31,6 +31,8 @@ pub(crate) struct Node {
     pub(super) items: Option<Box<Node>>,
     pub(super) default: Option<Value>,
     pub(super) list: ListType,
+    /// Whether server-side apply takes the object as one value.
+    pub(super) atomic_map: bool,
     pub(super) limits: Limits,
     pub(super) all_of: Vec<Node>,
     pub(super) any_of: Vec<Node>,
@@ -110,6 +112,12 @@ impl Node {
 
     /// The rule of the list at a path of field names, without the places in lists between them.
     pub(super) fn list_at(&self, path: &[String]) -> Option<&ListType> {
+        let node = self.at(path)?;
+        (node.type_ == Some(Type::Array)).then_some(&node.list)
+    }
+
+    /// The node at a path of field names, without the places in lists between them.
+    pub(super) fn at(&self, path: &[String]) -> Option<&Self> {
         let mut node = self;
         for name in path {
             while let Some(items) = &node.items {
@@ -118,7 +126,7 @@ impl Node {
             let known = node.properties.get(name);
             node = known.or(node.additional.as_deref())?;
         }
-        (node.type_ == Some(Type::Array)).then_some(&node.list)
+        Some(node)
     }
 }
 
@@ -308,6 +316,7 @@ impl Compiler<'_> {
         Node {
             int_or_string: source["x-kubernetes-int-or-string"] == true,
             nullable: source.at("/nullable") == true,
+            atomic_map: source["x-kubernetes-map-type"] == "atomic",
             preserve: source[preserve] == true,
             embedded: source["x-kubernetes-embedded-resource"] == true,
             default: (!default.is_null()).then(|| default.clone()),

@@ -1,34 +1,56 @@
-//! Server-side apply: merges a configuration into an object, and remembers which applier set which field.
+//! Who has set which field: server-side apply, and the entries that every other write leaves in `metadata.managedFields`.
 //!
-//! A field that an applier set and leaves out the next time is removed, unless another applier set it too. A field with
-//! another applier's value is a conflict, unless forced. A write that is no apply takes what it changes out of the
-//! appliers' hands. Absent on purpose: entries for managers that do not apply; an apply takes their fields over unasked.
+//! An apply says everything that its manager wants. A field that it set and leaves out the next time is removed, unless
+//! another manager has it too; a field that another manager gave another value is a conflict, unless forced. Any other write
+//! makes its manager the owner of what it changes, and of nothing else.
 
 mod owned;
 
-use crate::resource::Resource;
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
 use self::owned::Owned;
 use super::keys::{self, Merge};
 use crate::meta;
+use crate::resource::Resource;
 use crate::tree::Tree;
 
-/// Who applies.
+/// The most entries of managers that do not apply; what the oldest of more have set becomes one entry.
+const MOST_UPDATERS: usize = 10;
+/// The manager of that entry.
+const ANCIENT: &str = "ancient-changes";
+
+/// Who writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Manager<'a> {
     pub(crate) name: &'a str,
-    /// `status`, or empty for the object itself.
+    /// `status`, `scale`, or empty for the object itself.
     pub(crate) subresource: &'a str,
 }
 
-/// A field to which another applier gave another value.
+/// How a manager writes: each way has an entry of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Operation {
+    Apply,
+    Update,
+}
+
+impl Operation {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Apply => "Apply",
+            Self::Update => "Update",
+        }
+    }
+}
+
+/// Fields to which another manager gave other values.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Conflict {
+    /// The manager as a message names it: `"kubectl" using apps/v1 at 2026-01-31T12:00:00Z`.
     pub(crate) manager: String,
     /// Such as `.spec.replicas`.
-    pub(crate) field: String,
+    pub(crate) fields: Vec<String>,
 }
 
 /// The object after `config` was applied to `live` (`None`: it does not exist yet).
@@ -42,10 +64,10 @@ pub(crate) fn apply(
 ) -> Result<Value, Vec<Conflict>> {
     let mut config = config.clone();
     strip_identity(&mut config);
-    strip_other_part(kind, manager, &mut config);
+    strip_other_part(kind, manager.subresource, &mut config);
     let fields = Owned::of(kind, &config);
     let mut entries: Vec<Entry> = live.map(Entry::all).unwrap_or_default();
-    let mine = entries.iter().position(|e| e.is(manager));
+    let mine = entries.iter().position(|e| e.is(manager, Operation::Apply));
     let before = mine.map(|place| entries.remove(place));
     let live = live.cloned().unwrap_or_else(|| json!({}));
     if force {
@@ -53,10 +75,10 @@ pub(crate) fn apply(
             entry.fields.drop_unequal(&live, &config, &fields);
         }
     } else {
-        let conflicts: Vec<Conflict> = entries
+        let conflicts = entries
             .iter()
-            .flat_map(|e| e.conflicts(&live, &config, &fields))
-            .collect();
+            .filter_map(|e| e.conflict(&live, &config, &fields));
+        let conflicts: Vec<Conflict> = conflicts.collect();
         if !conflicts.is_empty() {
             return Err(conflicts);
         }
@@ -69,26 +91,89 @@ pub(crate) fn apply(
         before.fields.minus(&kept).remove_from(&mut merged);
     }
     let same = before.filter(|b| b.fields == fields);
-    entries.push(same.unwrap_or_else(|| Entry::new(kind, manager, fields, now)));
+    entries.push(same.unwrap_or_else(|| Entry::new(kind, manager, Operation::Apply, fields, now)));
     write_entries(&mut merged, entries);
     Ok(merged)
 }
 
-/// Takes out of the appliers' hands what a write that is no apply has changed.
-pub(crate) fn release(old: &Value, new: &mut Value) {
-    let mut entries = Entry::all(old);
-    for entry in &mut entries {
-        entry.fields.drop_changed(old, new);
+/// Writes into `new` who owns its fields now, after a write by `manager` that is no apply. `given` are the entries that the
+/// write itself brought, if it did: they take the place of those before.
+pub(crate) fn track(
+    kind: &Resource,
+    old: Option<&Value>,
+    new: &mut Value,
+    given: &Value,
+    manager: Manager<'_>,
+    now: Timestamp,
+) {
+    let mut entries = entries_before(old, given);
+    let (mut before, mut after) = (old.cloned().unwrap_or_else(|| json!({})), new.clone());
+    for object in [&mut before, &mut after] {
+        strip_identity(object);
+        strip_other_part(kind, manager.subresource, object);
     }
-    write_entries(new, entries);
+    let changed = Owned::changed(kind, &before, &after);
+    // What others see of the whole object may have gone, whichever part was written.
+    let whole_before = old.cloned().unwrap_or_else(|| json!({}));
+    let mine = entries
+        .iter()
+        .position(|e| e.is(manager, Operation::Update));
+    let mut own = mine.map(|place| entries.remove(place));
+    for entry in &mut entries {
+        entry.fields.drop_changed(&whole_before, new);
+    }
+    let fields = match &mut own {
+        Some(own) => {
+            let mut fields = own.fields.clone();
+            fields.drop_removed(new);
+            fields.union(&changed)
+        }
+        None => changed,
+    };
+    let same = own.filter(|own| own.fields == fields);
+    entries.push(same.unwrap_or_else(|| Entry::new(kind, manager, Operation::Update, fields, now)));
+    write_entries(new, bounded(entries));
+}
+
+/// The entries before a write: those that it brings, unless it says nothing of them; an empty entry asks to forget all.
+fn entries_before(old: Option<&Value>, given: &Value) -> Vec<Entry> {
+    let list = given.as_array();
+    let reset = list.is_some_and(|list| list.iter().all(|entry| *entry == json!({})));
+    match list {
+        _ if reset => Vec::new(),
+        Some(_) => Entry::all(&json!({"metadata": {"managedFields": given}})),
+        None => old.map(Entry::all).unwrap_or_default(),
+    }
+}
+
+/// Makes one entry of the oldest ones when there are too many.
+fn bounded(entries: Vec<Entry>) -> Vec<Entry> {
+    let (mut updaters, mut kept): (Vec<Entry>, Vec<Entry>) = entries
+        .into_iter()
+        .filter(|e| !e.fields.is_empty())
+        .partition(|e| e.text("operation") == Operation::Update.word());
+    if updaters.len() > MOST_UPDATERS {
+        updaters.sort_by(|a, b| a.text("time").cmp(b.text("time")));
+        let many = updaters.len() - MOST_UPDATERS + 1;
+        let mut old = updaters.drain(..many);
+        if let Some(mut ancient) = old.next() {
+            for entry in old {
+                ancient.fields = ancient.fields.union(&entry.fields);
+            }
+            ancient.head.insert("manager".into(), ANCIENT.into());
+            kept.push(ancient);
+        }
+    }
+    kept.extend(updaters);
+    kept
 }
 
 /// An apply to the object leaves its status alone, and the other way: what is not written is not owned.
-fn strip_other_part(kind: &Resource, manager: Manager<'_>, config: &mut Value) {
+fn strip_other_part(kind: &Resource, subresource: &str, config: &mut Value) {
     let Some(top) = config.as_object_mut().filter(|_| kind.has_status) else {
         return;
     };
-    if manager.subresource == "status" {
+    if subresource == "status" {
         top.retain(|name, _| name == "status");
     } else {
         top.remove("status");
@@ -123,7 +208,7 @@ fn strip_identity(config: &mut Value) {
     }
 }
 
-/// One applier of an object, as `metadata.managedFields` has it.
+/// One manager of an object, as `metadata.managedFields` has it.
 struct Entry {
     fields: Owned,
     /// All but the fields.
@@ -143,10 +228,16 @@ impl Entry {
             .collect()
     }
 
-    fn new(kind: &Resource, manager: Manager<'_>, fields: Owned, now: Timestamp) -> Self {
+    fn new(
+        kind: &Resource,
+        manager: Manager<'_>,
+        operation: Operation,
+        fields: Owned,
+        now: Timestamp,
+    ) -> Self {
         let mut head = Map::new();
         head.insert("manager".into(), manager.name.into());
-        head.insert("operation".into(), "Apply".into());
+        head.insert("operation".into(), operation.word().into());
         head.insert("apiVersion".into(), kind.api_version().into());
         head.insert("time".into(), meta::seconds(now).into());
         head.insert("fieldsType".into(), "FieldsV1".into());
@@ -163,17 +254,34 @@ impl Entry {
             .unwrap_or_default()
     }
 
-    fn is(&self, manager: Manager<'_>) -> bool {
-        self.text("manager") == manager.name && self.text("subresource") == manager.subresource
+    fn is(&self, manager: Manager<'_>, operation: Operation) -> bool {
+        self.text("manager") == manager.name
+            && self.text("subresource") == manager.subresource
+            && self.text("operation") == operation.word()
     }
 
-    fn conflicts(&self, live: &Value, config: &Value, fields: &Owned) -> Vec<Conflict> {
-        let unequal = self.fields.unequal(live, config, fields);
-        let conflict = |field| Conflict {
-            manager: self.text("manager").to_owned(),
-            field,
-        };
-        unequal.into_iter().map(conflict).collect()
+    fn conflict(&self, live: &Value, config: &Value, fields: &Owned) -> Option<Conflict> {
+        let fields = self.fields.unequal(live, config, fields);
+        (!fields.is_empty()).then(|| Conflict {
+            manager: self.named(),
+            fields,
+        })
+    }
+
+    /// As messages name it: one that applies is known by its name alone.
+    fn named(&self) -> String {
+        let mut name = format!("{:?}", self.text("manager"));
+        let subresource = self.text("subresource");
+        if !subresource.is_empty() {
+            name.push_str(&format!(" with subresource {subresource:?}"));
+        }
+        if self.text("operation") == Operation::Update.word() {
+            name.push_str(&format!(" using {}", self.text("apiVersion")));
+            if !self.text("time").is_empty() {
+                name.push_str(&format!(" at {}", self.text("time")));
+            }
+        }
+        name
     }
 }
 
@@ -209,6 +317,9 @@ impl<'a> Walk<'a> {
 
     fn merge(&mut self, live: Option<Value>, config: &Value) -> Value {
         match (live, config) {
+            (_, Value::Object(config)) if keys::is_atomic_map(self.kind, &self.path) => {
+                self.merge_map(Map::new(), config)
+            }
             (Some(Value::Object(live)), Value::Object(config)) => self.merge_map(live, config),
             (_, Value::Object(config)) => self.merge_map(Map::new(), config),
             (Some(Value::Array(live)), Value::Array(config)) => self.merge_list(live, config),

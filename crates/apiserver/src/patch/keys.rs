@@ -180,6 +180,34 @@ pub(super) fn apply<'k>(kind: &'k Resource, path: &[String]) -> Merge<'k> {
     }
 }
 
+/// Objects that server-side apply takes as one value, of every kind: selectors and references, which make sense only whole.
+const ATOMIC_MAPS: &[&str] = &[
+    "labelSelector",
+    "namespaceSelector",
+    "nodeSelector",
+    "configMapKeyRef",
+    "secretKeyRef",
+    "fieldRef",
+    "resourceFieldRef",
+    "targetRef",
+    "involvedObject",
+    "claimRef",
+];
+
+/// Whether the object at `path` (field names only) is taken as one value by server-side apply.
+pub(super) fn is_atomic_map(kind: &Resource, path: &[String]) -> bool {
+    let Some(last) = path.last() else {
+        return false;
+    };
+    match &kind.definition {
+        Definition::Custom(custom) => custom.is_atomic_map(path),
+        Definition::BuiltIn(_) => {
+            let of_workload = path.len() == 2 && path.first().is_some_and(|f| f == "spec");
+            ATOMIC_MAPS.contains(&last.as_str()) || of_workload && last == "selector"
+        }
+    }
+}
+
 /// The value that a key field has when it is absent; only ports have one.
 pub(super) fn default_key(field: &str) -> Option<&'static str> {
     (field == "protocol").then_some("TCP")

@@ -263,6 +263,9 @@ fn strip_map(map: &Map<String, Value>) -> Map<String, Value> {
 }
 
 #[cfg(test)]
+mod properties;
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use serde_json::json;

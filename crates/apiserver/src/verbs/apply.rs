@@ -3,7 +3,8 @@
 use http::StatusCode;
 use serde_json::{Value, json};
 
-use super::write::{Written, context, create_object, modify};
+use super::write::{Written, create_object, modify};
+use crate::admit::Context;
 use crate::body;
 use crate::meta;
 use crate::options::WriteOptions;
@@ -28,11 +29,12 @@ pub(super) async fn apply(
             "an apply patch needs apiVersion and kind",
         ));
     }
-    let Some(name) = options.manager.as_deref() else {
+    if !options.is_named {
         return Err(Refusal::bad_request(
             "PatchOptions.meta.k8s.io \"\" is invalid: fieldManager: Required value: is required for apply patch",
         ));
-    };
+    }
+    let name = options.manager.as_str();
     let subresource = if target.part == Part::Status {
         "status"
     } else {
@@ -70,7 +72,7 @@ async fn merge(
     config: &Value,
     manager: Manager<'_>,
 ) -> Result<Written, Refusal> {
-    let context = context(server, options, true);
+    let context = applied(server, options);
     let change = |old: &Value| {
         check_version(target, old, config)?;
         let merged = patch::apply(
@@ -109,7 +111,7 @@ async fn create(
             "the object it speaks of does not exist any more",
         ));
     }
-    let context = context(server, options, true);
+    let context = applied(server, options);
     let made = patch::apply(
         &target.kind,
         None,
@@ -129,29 +131,47 @@ async fn create(
     create_object(server, target, context, options.dry_run, made).await
 }
 
+/// The object that is written has its owners already.
+fn applied(server: &ApiServer, options: &WriteOptions) -> Context<'static> {
+    Context {
+        now: server.now(),
+        fields: options.fields,
+        manager: None,
+    }
+}
+
 /// Which fields belong to whom, as kubectl shows it.
 fn conflicting(conflicts: &[Conflict]) -> Refusal {
-    let told: Vec<String> = conflicts
-        .iter()
-        .map(|c| format!("conflict with {:?}: {}", c.manager, c.field))
-        .collect();
-    let causes = conflicts.iter().map(|c| {
-        json!({"reason": "FieldManagerConflict", "message": format!("conflict with {:?}", c.manager), "field": c.field})
-    });
-    let plural = if conflicts.len() == 1 {
-        "conflict"
-    } else {
-        "conflicts"
+    let fields = |c: &Conflict| -> Vec<Value> {
+        let why = format!("conflict with {}", c.manager);
+        let causes = c.fields.iter();
+        causes
+            .map(|f| json!({"reason": "FieldManagerConflict", "message": why, "field": f}))
+            .collect()
+    };
+    let causes: Vec<Value> = conflicts.iter().flat_map(fields).collect();
+    let told = match conflicts {
+        [one] if one.fields.len() == 1 => {
+            format!(
+                "1 conflict: conflict with {}: {}",
+                one.manager,
+                one.fields.join("")
+            )
+        }
+        _ => {
+            let lines = conflicts.iter().flat_map(|c| {
+                let fields = c.fields.iter().map(|f| format!("- {f}"));
+                std::iter::once(format!("conflicts with {}:", c.manager)).chain(fields)
+            });
+            let lines: Vec<String> = lines.collect();
+            format!("{} conflicts: {}", causes.len(), lines.join("\n"))
+        }
     };
     Refusal {
         code: StatusCode::CONFLICT,
         reason: "Conflict",
-        message: format!(
-            "Apply failed with {} {plural}: {}",
-            conflicts.len(),
-            told.join(", ")
-        ),
-        details: Some(json!({"causes": causes.collect::<Vec<_>>()})),
+        message: format!("Apply failed with {told}"),
+        details: Some(json!({"causes": causes})),
         warnings: Vec::new(),
     }
 }

@@ -127,7 +127,7 @@ pub(super) async fn bind(server: &ApiServer, call: Call) -> Result<Response, Ref
     if call.method != Method::POST {
         return Err(Refusal::method(&call.method));
     }
-    let options = WriteOptions::parse(&call.parameters)?;
+    let options = WriteOptions::parse(&call.parameters, &call.headers)?;
     let binding = body::object(&call.headers, &call.body)?;
     let node = binding.at("/target/name").as_str().unwrap_or_default();
     if node.is_empty() {
@@ -136,7 +136,7 @@ pub(super) async fn bind(server: &ApiServer, call: Call) -> Result<Response, Ref
         ));
     }
     let pod = main_of(&call.target);
-    let context = context(server, &options, false);
+    let context = context(server, &options, "binding");
     let place = |old: &Value| {
         match old.at("/spec/nodeName").as_str() {
             Some(now) if !now.is_empty() => {

@@ -30,7 +30,7 @@ pub(super) async fn answer(server: &ApiServer, call: Call) -> Result<Response, R
         let record = record.ok_or_else(|| Refusal::not_found(whole.subject()))?;
         return Ok(shown(&record.value(), paths, &[]));
     }
-    let options = WriteOptions::parse(&call.parameters)?;
+    let options = WriteOptions::parse(&call.parameters, &call.headers)?;
     let change = change_of(&call)?;
     let with_replicas = |old: &Value| {
         let scale = change
@@ -47,7 +47,7 @@ pub(super) async fn answer(server: &ApiServer, call: Call) -> Result<Response, R
     let written = write::modify(
         server,
         &whole,
-        context(server, &options, false),
+        context(server, &options, "scale"),
         options.dry_run,
         with_replicas,
     )

@@ -10,7 +10,7 @@ use super::{apply, show};
 use crate::admit::{self, Admitted, Context, Next};
 use crate::body::{self, CUSTOM_PATCH_TYPES, PATCH_TYPES};
 use crate::options::WriteOptions;
-use crate::patch::{Patch, PatchError};
+use crate::patch::{Manager, Patch, PatchError};
 use crate::registry;
 use crate::render::Item;
 use crate::server::{ApiServer, Call};
@@ -32,13 +32,13 @@ pub(crate) struct Written {
 }
 
 pub(super) async fn create(server: &ApiServer, call: Call) -> Result<Response, Refusal> {
-    let options = WriteOptions::parse(&call.parameters)?;
+    let options = WriteOptions::parse(&call.parameters, &call.headers)?;
     let object = body::object(&call.headers, &call.body)?;
     // Of an object that is in a namespace, the address must say which.
     if call.target.kind.namespaced && call.target.namespace.is_none() {
         return Err(Refusal::method(&call.method));
     }
-    let context = context(server, &options, false);
+    let context = context(server, &options, "");
     let written = create_object(server, &call.target, context, options.dry_run, object).await?;
     answer_written(server, &call, written)
 }
@@ -47,7 +47,7 @@ pub(super) async fn create(server: &ApiServer, call: Call) -> Result<Response, R
 pub(super) async fn create_object(
     server: &ApiServer,
     target: &Target,
-    context: Context,
+    context: Context<'_>,
     dry_run: bool,
     object: Value,
 ) -> Result<Written, Refusal> {
@@ -101,9 +101,9 @@ pub(super) async fn create_object(
 }
 
 pub(super) async fn replace(server: &ApiServer, call: Call) -> Result<Response, Refusal> {
-    let options = WriteOptions::parse(&call.parameters)?;
+    let options = WriteOptions::parse(&call.parameters, &call.headers)?;
     let object = body::object(&call.headers, &call.body)?;
-    let context = context(server, &options, false);
+    let context = context(server, &options, call.target.part.name());
     let written = modify(server, &call.target, context, options.dry_run, |_| {
         Ok(object.clone())
     })
@@ -112,7 +112,7 @@ pub(super) async fn replace(server: &ApiServer, call: Call) -> Result<Response, 
 }
 
 pub(super) async fn patch(server: &ApiServer, call: Call) -> Result<Response, Refusal> {
-    let options = WriteOptions::parse(&call.parameters)?;
+    let options = WriteOptions::parse(&call.parameters, &call.headers)?;
     let media = body::media_type(&call.headers);
     if matches!(
         media,
@@ -130,7 +130,7 @@ pub(super) async fn patch(server: &ApiServer, call: Call) -> Result<Response, Re
     let written = modify(
         server,
         &call.target,
-        context(server, &options, false),
+        context(server, &options, call.target.part.name()),
         options.dry_run,
         change,
     )
@@ -158,11 +158,19 @@ pub(super) fn refuse_patch(error: &PatchError) -> Refusal {
     }
 }
 
-pub(super) fn context(server: &ApiServer, options: &WriteOptions, applied: bool) -> Context {
+/// The context of a write that is no apply, to a part of an object.
+pub(super) fn context<'a>(
+    server: &ApiServer,
+    options: &'a WriteOptions,
+    subresource: &'a str,
+) -> Context<'a> {
     Context {
         now: server.now(),
         fields: options.fields,
-        applied,
+        manager: Some(Manager {
+            name: &options.manager,
+            subresource,
+        }),
     }
 }
 
@@ -170,7 +178,7 @@ pub(super) fn context(server: &ApiServer, options: &WriteOptions, applied: bool)
 pub(crate) async fn modify(
     server: &ApiServer,
     target: &Target,
-    context: Context,
+    context: Context<'_>,
     dry_run: bool,
     change: impl Fn(&Value) -> Result<Value, Refusal>,
 ) -> Result<Written, Refusal> {

@@ -216,6 +216,18 @@ async fn appliers_own_their_fields() {
         .unwrap();
     applied["spec"]["template"]["spec"]["containers"][0]["tty"] = json!(true);
     let other = PatchParams::apply("other");
+    let (_, _, message) = refused(
+        deployments
+            .patch("web", &other, &Patch::Apply(&applied))
+            .await,
+    );
+    assert!(
+        message.starts_with(
+            "Apply failed with 1 conflict: conflict with \"unknown\" using apps/v1 at "
+        ),
+        "{message}"
+    );
+    let other = other.force();
     let changed = deployments
         .patch("web", &other, &Patch::Apply(&applied))
         .await

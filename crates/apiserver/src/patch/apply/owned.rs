@@ -26,6 +26,11 @@ impl Owned {
         }
     }
 
+    /// The fields of `new` that `old` does not have, or has with other values.
+    pub(super) fn changed(kind: &Resource, old: &Value, new: &Value) -> Self {
+        changed(kind, &mut Vec::new(), Some(old), new).unwrap_or_default()
+    }
+
     pub(super) fn parse(fields: &Value) -> Self {
         let map = fields.as_object().into_iter().flatten();
         let mut owned = Self::default();
@@ -144,6 +149,18 @@ impl Owned {
         });
     }
 
+    /// Drops the fields that the object does not have any more.
+    pub(super) fn drop_removed(&mut self, object: &Value) {
+        self.below.retain(|name, mine| match child(object, name) {
+            None => false,
+            Some(_) if mine.below.is_empty() => true,
+            Some(value) => {
+                mine.drop_removed(value);
+                mine.here || !mine.below.is_empty()
+            }
+        });
+    }
+
     /// Drops the fields whose values differ between two states of the object.
     pub(super) fn drop_changed(&mut self, old: &Value, new: &Value) {
         self.below
@@ -158,8 +175,72 @@ impl Owned {
     }
 }
 
+/// What [`Owned::changed`] says of one place; `None` when nothing differs there.
+fn changed(
+    kind: &Resource,
+    path: &mut Vec<String>,
+    old: Option<&Value>,
+    new: &Value,
+) -> Option<Owned> {
+    if old == Some(new) {
+        return None;
+    }
+    let is_atomic = match new {
+        Value::Object(_) => keys::is_atomic_map(kind, path),
+        Value::Array(_) => keys::apply(kind, path) == Merge::Atomic,
+        _ => true,
+    };
+    let Some(old) = old.filter(|_| !is_atomic) else {
+        return Some(of_value(kind, path, new));
+    };
+    let below: BTreeMap<String, Owned> = match new {
+        Value::Object(map) => {
+            let fields = map.iter().filter(|(_, v)| !v.is_null());
+            fields
+                .filter_map(|(name, child)| {
+                    path.push(name.clone());
+                    let owned = changed(kind, path, old.get(name), child);
+                    path.pop();
+                    Some((format!("f:{name}"), owned?))
+                })
+                .collect()
+        }
+        Value::Array(items) => elements(kind, path, items)
+            .filter_map(|(name, item)| {
+                let before = child(old, &name);
+                let mut owned = changed(kind, path, before, item)?;
+                owned.here |= before.is_none();
+                Some((name, owned))
+            })
+            .collect(),
+        _ => BTreeMap::new(),
+    };
+    // What has become empty, or lost parts only, has nothing new in it.
+    let emptied = below.is_empty() && !matches!(new, Value::Object(m) if m.is_empty());
+    (!emptied).then(|| Owned {
+        here: below.is_empty(),
+        below,
+    })
+}
+
+/// The elements of a list that is no atom, with their names.
+fn elements<'i>(
+    kind: &Resource,
+    path: &[String],
+    items: &'i [Value],
+) -> impl Iterator<Item = (String, &'i Value)> + use<'i> {
+    let rule = keys::apply(kind, path);
+    let name = move |item: &Value| match &rule {
+        Merge::By(keys) => element_key(item, keys),
+        _ => format!("v:{item}"),
+    };
+    let named: Vec<_> = items.iter().map(|item| (name(item), item)).collect();
+    named.into_iter()
+}
+
 fn of_value(kind: &Resource, path: &mut Vec<String>, value: &Value) -> Owned {
     let below: BTreeMap<String, Owned> = match value {
+        Value::Object(_) if keys::is_atomic_map(kind, path) => BTreeMap::new(),
         Value::Object(map) => {
             let fields = map.iter().filter(|(_, v)| !v.is_null());
             fields

@@ -90,8 +90,8 @@ fn another_value_is_a_conflict_unless_forced() {
     assert_eq!(
         conflicts,
         [Conflict {
-            manager: "a".into(),
-            field: ".spec.template.spec.containers[name=\"a\"].image".into()
+            manager: "\"a\"".into(),
+            fields: vec![".spec.template.spec.containers[name=\"a\"].image".into()]
         }]
     );
     let forced = apply(&deployment(), Some(&once), &config, by("b"), true, NOW).unwrap();
@@ -101,13 +101,106 @@ fn another_value_is_a_conflict_unless_forced() {
     assert_eq!(without_entries(left), config);
 }
 
+fn updated(old: Option<&Value>, mut new: Value, manager: &str, at: i64) -> Value {
+    let now = Timestamp::from_second(at).unwrap();
+    let given = Value::Null;
+    track(&deployment(), old, &mut new, &given, by(manager), now);
+    new
+}
+
+fn owners(object: &Value) -> String {
+    let entries = object["metadata"]["managedFields"]
+        .as_array()
+        .unwrap()
+        .iter();
+    let lines = entries.map(|e| {
+        let text = |name: &str| e[name].as_str().unwrap_or_default().to_owned();
+        let (manager, operation, time) = (text("manager"), text("operation"), text("time"));
+        format!("{manager} {operation} {time}: {}", e["fieldsV1"])
+    });
+    lines.collect::<Vec<_>>().join("\n")
+}
+
 #[test]
 fn a_write_of_others_takes_its_fields() {
     let config = json!({"spec": {"replicas": 2, "paused": true}});
     let once = applied(None, &config, "a");
     let mut scaled = once.clone();
     scaled["spec"]["replicas"] = json!(5);
-    release(&once, &mut scaled);
+    let scaled = updated(Some(&once), scaled, "scaler", 7);
+    expect_test::expect![[r#"
+        a Apply 1970-01-01T00:00:00Z: {"f:spec":{"f:paused":{}}}
+        scaler Update 1970-01-01T00:00:07Z: {"f:spec":{"f:replicas":{}}}"#]]
+    .assert_eq(&owners(&scaled));
     let left = applied(Some(&scaled), &json!({"spec": {"paused": true}}), "a");
     assert_eq!(left["spec"], json!({"replicas": 5, "paused": true}));
+    let back = apply(&deployment(), Some(&scaled), &config, by("a"), false, NOW);
+    let told = back.unwrap_err();
+    assert_eq!(
+        told[0].manager,
+        "\"scaler\" using apps/v1 at 1970-01-01T00:00:07Z"
+    );
+}
+
+#[test]
+fn every_write_leaves_an_entry() {
+    let first = json!({"metadata": {"labels": {"a": "1"}}, "spec": {"replicas": 1, "selector": {"matchLabels": {"a": "1"}},
+        "template": {"spec": {"containers": [{"name": "x", "image": "1", "args": ["a"]}]}}}});
+    let first = updated(None, first, "creator", 1);
+    let mut second = first.clone();
+    second["metadata"]["labels"] = json!({"b": "2"});
+    second["spec"]["template"]["spec"]["containers"][0]["image"] = json!("2");
+    let second = updated(Some(&first), second, "editor", 2);
+    let mut third = second.clone();
+    third["spec"]["template"]["spec"]["containers"] =
+        json!([{"name": "x", "image": "2"}, {"name": "y"}]);
+    let third = updated(Some(&second), third, "editor", 3);
+    expect_test::expect![[r#"
+        creator Update 1970-01-01T00:00:01Z: {"f:spec":{"f:replicas":{},"f:selector":{},"f:template":{"f:spec":{"f:containers":{"k:{\"name\":\"x\"}":{".":{},"f:name":{}}}}}}}
+        editor Update 1970-01-01T00:00:03Z: {"f:metadata":{"f:labels":{"f:b":{}}},"f:spec":{"f:template":{"f:spec":{"f:containers":{"k:{\"name\":\"x\"}":{"f:image":{}},"k:{\"name\":\"y\"}":{".":{},"f:name":{}}}}}}}"#]].assert_eq(&owners(&third));
+}
+
+#[test]
+fn entries_of_the_oldest_writers_become_one() {
+    let mut object = updated(None, json!({"metadata": {"labels": {"x0": "1"}}}), "m0", 0);
+    for i in 1..15 {
+        let mut next = object.clone();
+        next["metadata"]["labels"][format!("x{i}")] = json!("1");
+        object = updated(Some(&object), next, &format!("m{i}"), i);
+    }
+    let entries = object["metadata"]["managedFields"].as_array().unwrap();
+    assert_eq!(
+        (entries.len(), &entries[0]["manager"]),
+        (10, &json!("ancient-changes"))
+    );
+    let fields = &entries[0]["fieldsV1"]["f:metadata"]["f:labels"];
+    assert_eq!(fields.as_object().unwrap().len(), 6);
+}
+
+#[test]
+fn a_write_can_hand_its_fields_over() {
+    let object = json!({"spec": {"replicas": 1}});
+    let first = updated(None, object, "kubectl-client-side-apply", 1);
+    let mut entries = first["metadata"]["managedFields"].clone();
+    entries[0]["manager"] = json!("kubectl");
+    entries[0]["operation"] = json!("Apply");
+    let mut next = first.clone();
+    track(
+        &deployment(),
+        Some(&first),
+        &mut next,
+        &entries,
+        by("kubectl"),
+        NOW,
+    );
+    assert_eq!(next["metadata"]["managedFields"], entries);
+    track(
+        &deployment(),
+        Some(&first),
+        &mut next,
+        &json!([{}]),
+        by("kubectl"),
+        NOW,
+    );
+    assert!(next["metadata"]["managedFields"].is_null());
 }
