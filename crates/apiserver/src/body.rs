@@ -1,5 +1,7 @@
 //! Reading the body of a request: its size, its time, its form.
 
+mod duplicates;
+
 use std::time::Duration;
 
 use axum::body::Body;
@@ -8,6 +10,7 @@ use http::{HeaderMap, header};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde_json::Value;
 
+use crate::options::FieldValidation;
 use crate::status::Refusal;
 
 /// The largest body, as Kubernetes has it.
@@ -67,6 +70,36 @@ pub(crate) fn object(headers: &HeaderMap, body: &[u8]) -> Result<Value, Refusal>
             "the body of the request is not an object",
         ))
     }
+}
+
+/// An object to be written, with the fields that stand in it twice: what is done with these is the client's to say.
+pub(crate) fn written(
+    headers: &HeaderMap,
+    body: &[u8],
+    fields: FieldValidation,
+) -> Result<(Value, Vec<String>), Refusal> {
+    let is_json = matches!(media_type(headers), "" | "application/json" | "*/*");
+    if !is_json || fields == FieldValidation::Ignore {
+        return object(headers, body).map(|object| (object, Vec::new()));
+    }
+    let (value, duplicates) = duplicates::read(body)
+        .map_err(|e| Refusal::bad_request(format!("the body of the request is not JSON: {e}")))?;
+    if !value.is_object() {
+        return Err(Refusal::bad_request(
+            "the body of the request is not an object",
+        ));
+    }
+    let told = duplicates
+        .into_iter()
+        .map(|path| format!("duplicate field {path:?}"));
+    let told: Vec<String> = told.collect();
+    if fields == FieldValidation::Strict && !told.is_empty() {
+        let why = told.join(", ");
+        return Err(Refusal::bad_request(format!(
+            "strict decoding error: {why}"
+        )));
+    }
+    Ok((value, told))
 }
 
 pub(crate) fn json(body: &[u8]) -> Result<Value, Refusal> {

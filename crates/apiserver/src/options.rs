@@ -5,6 +5,7 @@ use std::time::Duration;
 use axum::extract::Query;
 use http::{HeaderMap, Uri, header};
 use serde_json::Value;
+use serin_api::{FieldPath, Problem};
 
 use crate::resource::Resource;
 use crate::selector::{FieldSelector, LabelSelector, Selector};
@@ -14,6 +15,9 @@ use crate::tree::Tree;
 /// A watch without a timeout of its own ends after this, and its client starts the next.
 const WATCH_DEFAULT: Duration = Duration::from_secs(30 * 60);
 const WATCH_LONGEST: Duration = Duration::from_secs(60 * 60);
+
+/// In a continue key: the list goes on in the present state.
+const PRESENT: &str = "now";
 
 /// The parameters behind the `?`.
 #[derive(Clone, Debug, Default)]
@@ -74,22 +78,14 @@ impl ListOptions {
         let labels = LabelSelector::parse(text("labelSelector")).map_err(Refusal::bad_request)?;
         let fields = FieldSelector::parse(text("fieldSelector"), &kind.group, &kind.plural)
             .map_err(Refusal::bad_request)?;
-        let exact = match parameters.get("resourceVersionMatch") {
-            None | Some("NotOlderThan") => false,
-            Some("Exact") => true,
-            Some(other) => {
-                let why = format!(
-                    "resourceVersionMatch: Unsupported value: {other:?}: supported values: \"Exact\", \"NotOlderThan\""
-                );
-                return Err(Refusal::bad_request(why));
-            }
-        };
         let timeout = parameters
             .number("timeoutSeconds")?
             .map(Duration::from_secs);
         let initial = parameters
             .get("sendInitialEvents")
             .map(|_| parameters.is_on("sendInitialEvents"));
+        let watch = parameters.is_on("watch");
+        let exact = Match::parse(parameters, watch, initial.is_some())?.is_exact(parameters);
         Ok(Self {
             selector: Selector { labels, fields },
             limit: parameters.number("limit")?.unwrap_or(0),
@@ -99,7 +95,7 @@ impl ListOptions {
                 .transpose()?,
             version: parameters.number("resourceVersion")?,
             exact,
-            watch: parameters.is_on("watch"),
+            watch,
             bookmarks: parameters.is_on("allowWatchBookmarks"),
             initial_events: initial,
             timeout: timeout.map_or(WATCH_DEFAULT, |t| {
@@ -109,11 +105,78 @@ impl ListOptions {
     }
 }
 
-/// Where the next page of a list starts. All pages carry the version of the first: a watch from it repeats what changed
-/// while the pages were read, and misses nothing.
+/// How `resourceVersion` of a list is meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Match {
+    Unset,
+    Exact,
+    NotOlderThan,
+}
+
+impl Match {
+    /// Reads `resourceVersionMatch`, and refuses what does not go together with it.
+    fn parse(parameters: &Parameters, watch: bool, initial: bool) -> Result<Self, Refusal> {
+        const NAME: &str = "resourceVersionMatch";
+        let refuse = |problem: Problem| Err(Refusal::list_options(&problem));
+        let forbidden = |why: &str| refuse(Problem::forbidden(FieldPath::new(NAME), why));
+        let found = match parameters.get(NAME) {
+            None => Self::Unset,
+            Some("Exact") => Self::Exact,
+            Some("NotOlderThan") => Self::NotOlderThan,
+            Some(other) => {
+                let known = ["Exact", "NotOlderThan"];
+                let path = FieldPath::new(NAME);
+                return refuse(Problem::not_supported(path, other, &known));
+            }
+        };
+        let version = parameters.get("resourceVersion");
+        let continues = parameters.get("continue").is_some();
+        if watch {
+            return match (found, initial) {
+                (Self::NotOlderThan, true) | (Self::Unset, false) => Ok(found),
+                (_, true) => forbidden(
+                    "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan",
+                ),
+                (_, false) => forbidden(
+                    "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided",
+                ),
+            };
+        }
+        if initial {
+            let path = FieldPath::new("sendInitialEvents");
+            let why = "sendInitialEvents is forbidden for list";
+            return refuse(Problem::forbidden(path, why));
+        }
+        if continues && version.is_some_and(|v| v != "0") {
+            let why = "specifying resource version is not allowed when using continue";
+            return Err(Refusal::bad_request(why));
+        }
+        match (found, version) {
+            (Self::Unset, _) => Ok(found),
+            (_, None) => {
+                forbidden("resourceVersionMatch is forbidden unless resourceVersion is provided")
+            }
+            _ if continues => {
+                forbidden("resourceVersionMatch is forbidden when continue is provided")
+            }
+            (Self::Exact, Some("0")) => {
+                forbidden("resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"")
+            }
+            _ => Ok(found),
+        }
+    }
+
+    /// Whether the list is of that very version. Without a word, a list in pages is.
+    fn is_exact(self, parameters: &Parameters) -> bool {
+        self == Self::Exact || self == Self::Unset && parameters.get("limit").is_some()
+    }
+}
+
+/// Where the next page of a list starts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Continue {
-    pub(crate) version: u64,
+    /// The version of the first page, whose state all pages tell of; `None`: the present state.
+    pub(crate) version: Option<u64>,
     /// The key of the last object that was told.
     pub(crate) after: String,
 }
@@ -123,15 +186,30 @@ impl Continue {
         let parts = text
             .strip_prefix("v1:")
             .and_then(|rest| rest.split_once(':'));
-        let parsed =
-            parts.and_then(|(version, after)| Some((version.parse().ok()?, after.to_owned())));
+        let parsed = parts.and_then(|(version, after)| {
+            let version = match version {
+                PRESENT => None,
+                number => Some(number.parse().ok()?),
+            };
+            Some((version, after.to_owned()))
+        });
         let (version, after) =
             parsed.ok_or_else(|| Refusal::bad_request("continue key is not valid"))?;
         Ok(Self { version, after })
     }
 
+    /// The same place in the present state.
+    pub(crate) fn in_present(&self) -> Self {
+        Self {
+            version: None,
+            after: self.after.clone(),
+        }
+    }
+
     pub(crate) fn text(&self) -> String {
-        format!("v1:{}:{}", self.version, self.after)
+        let version = self.version.map(|version| version.to_string());
+        let version = version.as_deref().unwrap_or(PRESENT);
+        format!("v1:{version}:{}", self.after)
     }
 }
 
@@ -309,7 +387,7 @@ mod tests {
     #[test]
     fn continue_keys_come_back() {
         let key = Continue {
-            version: 7,
+            version: Some(7),
             after: "apps/deployments/default/web".into(),
         };
         assert_eq!(Continue::parse(&key.text()).unwrap(), key);

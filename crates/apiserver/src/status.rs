@@ -14,6 +14,8 @@ pub(crate) struct Refusal {
     pub(crate) reason: &'static str,
     pub(crate) message: String,
     pub(crate) details: Option<Value>,
+    /// With which the rest of a list can be asked for.
+    pub(crate) continue_: Option<Box<str>>,
     /// Told in `Warning` headers even though the request fails.
     pub(crate) warnings: Vec<String>,
 }
@@ -53,6 +55,7 @@ impl Refusal {
             reason,
             message: message.into(),
             details: None,
+            continue_: None,
             warnings: Vec::new(),
         }
     }
@@ -138,6 +141,32 @@ impl Refusal {
             expired.wanted, expired.oldest
         );
         Self::new(StatusCode::GONE, "Expired", message)
+    }
+
+    /// The rest of a list whose state is not known any more; `key` asks for the rest of the present one.
+    pub(crate) fn old_page(key: &str) -> Self {
+        let message = "The provided continue parameter is too old to display a consistent list result. You can start a new list without the continue parameter, or use the continue token in this response to retrieve the remainder of the results. Continuing with the provided token results in an inconsistent list - objects that were created, modified, or deleted between the time the first chunk was returned and now may show up in the list.";
+        Self {
+            continue_: Some(key.into()),
+            ..Self::new(StatusCode::GONE, "Expired", message)
+        }
+    }
+
+    /// A version that the server has not come to.
+    pub(crate) fn from_the_future(wanted: u64, present: u64) -> Self {
+        let message = format!("Too large resource version: {wanted}, current: {present}");
+        let cause =
+            json!({"reason": "ResourceVersionTooLarge", "message": "Too large resource version"});
+        Self::new(StatusCode::GATEWAY_TIMEOUT, "Timeout", message)
+            .about(json!({"causes": [cause], "retryAfterSeconds": 1}))
+    }
+
+    /// Parameters of a list that do not go together.
+    pub(crate) fn list_options(problem: &Problem) -> Self {
+        let message = format!("ListOptions.meta.k8s.io \"\" is invalid: {problem}");
+        let cause = json!({"reason": problem.kind.reason(), "message": problem.message, "field": problem.path.as_str()});
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, "Invalid", message)
+            .about(json!({"group": "meta.k8s.io", "kind": "ListOptions", "causes": [cause]}))
     }
 
     pub(crate) fn method(method: &http::Method) -> Self {
@@ -232,7 +261,11 @@ impl Refusal {
         let mut status = Map::new();
         status.insert("kind".into(), "Status".into());
         status.insert("apiVersion".into(), "v1".into());
-        status.insert("metadata".into(), json!({}));
+        let metadata = match &self.continue_ {
+            Some(key) => json!({"continue": key}),
+            None => json!({}),
+        };
+        status.insert("metadata".into(), metadata);
         status.insert("status".into(), "Failure".into());
         status.insert("message".into(), self.message.clone().into());
         status.insert("reason".into(), self.reason.into());
@@ -262,9 +295,17 @@ impl IntoResponse for Refusal {
     }
 }
 
+/// Warnings that take more than this together are not told: clients bear only so large headers.
+const WARNINGS_SIZE: usize = 4096;
+
 /// Adds `Warning` headers as kubectl and controllers print them. Control characters cannot stand in a header.
 pub(crate) fn add_warnings(response: &mut Response, warnings: &[String]) {
+    let mut size = 0;
     for warning in warnings {
+        size += warning.len();
+        if size > WARNINGS_SIZE {
+            return;
+        }
         let mut text = String::from("299 - \"");
         for c in warning.chars() {
             match c {

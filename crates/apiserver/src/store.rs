@@ -23,7 +23,7 @@ use self::disk::Disk;
 pub use self::error::{DamagedRow, StoreError};
 pub(crate) use self::error::{Expired, WriteError};
 pub(crate) use self::record::{Change, ChangeKind, Draft, Expect, Key, Op, Record, Write, prefix};
-pub(crate) use self::state::Shared;
+pub(crate) use self::state::{Page, Shared};
 use self::writer::Writer;
 
 /// A handle on the objects; clones share them. The last clone to go closes the state file.

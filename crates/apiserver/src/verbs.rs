@@ -42,12 +42,21 @@ pub(crate) async fn answer(server: &ApiServer, call: Call) -> Result<Response, R
         Method::PUT if named => write::replace(server, call).await,
         Method::PATCH if named => write::patch(server, call).await,
         Method::DELETE if named && main => delete::answer(server, call).await,
+        // All objects of all namespaces are never deleted in one go.
+        Method::DELETE if call.target.namespace.is_none() && call.target.kind.namespaced => {
+            Err(Refusal::method(&call.method))
+        }
         Method::DELETE if !named => delete::collection(server, call).await,
         method => Err(Refusal::method(&method)),
     }
 }
 
 fn get(server: &ApiServer, call: &Call) -> Result<Response, Refusal> {
+    let wanted = call.parameters.number("resourceVersion")?;
+    let present = server.store.shared().version();
+    if let Some(wanted) = wanted.filter(|wanted| *wanted > present) {
+        return Err(Refusal::from_the_future(wanted, present));
+    }
     let record = server.store.get(&call.target.key());
     let record = record.ok_or_else(|| Refusal::not_found(call.target.subject()))?;
     show(server, call, StatusCode::OK, Item::Stored(record))

@@ -106,6 +106,42 @@ impl Shared {
         })
     }
 
+    /// As [`Shared::list`] from the start, of the state at version `rv`: the present one, with every change since then taken
+    /// back.
+    pub(crate) fn list_at(&self, prefix: &str, rv: u64) -> Result<Page, Expired> {
+        self.read(|s| {
+            let expired = Expired {
+                wanted: rv,
+                oldest: s.ring.floor,
+            };
+            if rv < s.ring.floor || rv > s.rv {
+                return Err(expired);
+            }
+            let present = s
+                .objects
+                .range::<str, _>((Bound::Included(prefix), Bound::Unbounded));
+            let present = present.take_while(|(key, _)| key.as_str().starts_with(prefix));
+            let mut objects: BTreeMap<&Key, &Arc<Record>> = present.collect();
+            let since: Vec<_> = s.ring.after(rv).collect();
+            for change in since.into_iter().rev() {
+                let key = &change.record.key;
+                if !key.as_str().starts_with(prefix) {
+                    continue;
+                }
+                match (change.kind, &change.previous) {
+                    (ChangeKind::Added, _) => drop(objects.remove(key)),
+                    (_, Some(before)) => drop(objects.insert(key, before)),
+                    // It was read back from the state file, and what was there before is not known.
+                    (_, None) => return Err(expired),
+                }
+            }
+            Ok(Page {
+                rv,
+                records: objects.into_values().cloned().collect(),
+            })
+        })
+    }
+
     /// The changes after version `rv` to keys with `prefix`, and the version up to which that is all of them.
     pub(crate) fn changes(
         &self,

@@ -172,6 +172,7 @@ fn conflicting(conflicts: &[Conflict]) -> Refusal {
         reason: "Conflict",
         message: format!("Apply failed with {told}"),
         details: Some(json!({"causes": causes})),
+        continue_: None,
         warnings: Vec::new(),
     }
 }

@@ -36,6 +36,7 @@ pub(super) async fn collection(server: &ApiServer, call: Call) -> Result<Respons
     let everything = ListOptions {
         limit: 0,
         continue_: None,
+        version: None,
         ..list_options(&call)?
     };
     let (records, meta) = list::page(server, &call.target, &everything)?;

@@ -12,7 +12,7 @@ use crate::render::{self, ListMeta, TableOptions};
 use crate::selector::FieldSelector;
 use crate::server::{ApiServer, Call};
 use crate::status::Refusal;
-use crate::store::{Expired, Record};
+use crate::store::{Page, Record};
 use crate::target::Target;
 
 /// A list, or the watch that a list was asked to be.
@@ -40,36 +40,22 @@ pub(super) fn watch_one(server: &ApiServer, call: Call) -> Result<Response, Refu
     watch::answer(server, &call, options)
 }
 
-/// The objects of one page.
+/// The objects of one page. All pages of a list tell of the state at the version of the first one; when that is too far back,
+/// the client is told so, with a key to go on in the present state if it wants to.
 pub(super) fn page(
     server: &ApiServer,
     target: &Target,
     options: &ListOptions,
 ) -> Result<(Vec<Arc<Record>>, ListMeta), Refusal> {
+    let all = state(server, target, options)?;
     let after = options.continue_.as_ref().map(|c| c.after.as_str());
-    let prefix = target.prefix();
-    if after.is_some_and(|after| !after.starts_with(&prefix)) {
-        return Err(Refusal::bad_request("continue key is not valid"));
-    }
-    let all = server.store.shared().list(&prefix, after);
-    // There is one state, the present one: an older or a later one cannot be told.
-    let wanted = options
-        .version
-        .filter(|v| *v > 0 && options.continue_.is_none());
-    if let Some(wanted) = wanted.filter(|v| *v > all.rv || (options.exact && *v != all.rv)) {
-        return Err(Refusal::expired(Expired {
-            wanted,
-            oldest: all.rv,
-        }));
-    }
-    let matching = all
-        .records
-        .into_iter()
-        .filter(|r| options.selector.matches(r));
-    let mut records: Vec<_> = matching.collect();
-    let version = options.continue_.as_ref().map_or(all.rv, |c| c.version);
+    let rest = all.records.into_iter().filter(|record| {
+        let told = after.is_some_and(|after| record.key.as_str() <= after);
+        !told && options.selector.matches(record)
+    });
+    let mut records: Vec<_> = rest.collect();
     let mut meta = ListMeta {
-        version,
+        version: all.rv,
         continue_: None,
         remaining: None,
     };
@@ -78,9 +64,33 @@ pub(super) fn page(
         meta.remaining = options.selector.is_empty().then(|| records.len() - limit);
         records.truncate(limit);
         meta.continue_ = records.last().map(|last| Continue {
-            version,
+            version: Some(all.rv),
             after: last.key.as_str().to_owned(),
         });
     }
     Ok((records, meta))
+}
+
+/// The state that a list tells of.
+fn state(server: &ApiServer, target: &Target, options: &ListOptions) -> Result<Page, Refusal> {
+    let (shared, prefix) = (server.store.shared(), target.prefix());
+    if let Some(continue_) = &options.continue_ {
+        if !continue_.after.starts_with(&prefix) {
+            return Err(Refusal::bad_request("continue key is not valid"));
+        }
+        let Some(version) = continue_.version else {
+            return Ok(shared.list(&prefix, None));
+        };
+        let page = shared.list_at(&prefix, version);
+        return page.map_err(|_| Refusal::old_page(&continue_.in_present().text()));
+    }
+    let present = shared.list(&prefix, None);
+    let wanted = options.version.filter(|v| *v > 0);
+    match wanted {
+        Some(wanted) if wanted > present.rv => Err(Refusal::from_the_future(wanted, present.rv)),
+        Some(wanted) if options.exact && wanted != present.rv => {
+            shared.list_at(&prefix, wanted).map_err(Refusal::expired)
+        }
+        _ => Ok(present),
+    }
 }

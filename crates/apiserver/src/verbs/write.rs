@@ -33,13 +33,14 @@ pub(crate) struct Written {
 
 pub(super) async fn create(server: &ApiServer, call: Call) -> Result<Response, Refusal> {
     let options = WriteOptions::parse(&call.parameters, &call.headers)?;
-    let object = body::object(&call.headers, &call.body)?;
+    let (object, duplicates) = body::written(&call.headers, &call.body, options.fields)?;
     // Of an object that is in a namespace, the address must say which.
     if call.target.kind.namespaced && call.target.namespace.is_none() {
         return Err(Refusal::method(&call.method));
     }
     let context = context(server, &options, "");
-    let written = create_object(server, &call.target, context, options.dry_run, object).await?;
+    let mut written = create_object(server, &call.target, context, options.dry_run, object).await?;
+    written.warnings.splice(0..0, duplicates);
     answer_written(server, &call, written)
 }
 
@@ -102,12 +103,13 @@ pub(super) async fn create_object(
 
 pub(super) async fn replace(server: &ApiServer, call: Call) -> Result<Response, Refusal> {
     let options = WriteOptions::parse(&call.parameters, &call.headers)?;
-    let object = body::object(&call.headers, &call.body)?;
+    let (object, duplicates) = body::written(&call.headers, &call.body, options.fields)?;
     let context = context(server, &options, call.target.part.name());
-    let written = modify(server, &call.target, context, options.dry_run, |_| {
+    let mut written = modify(server, &call.target, context, options.dry_run, |_| {
         Ok(object.clone())
     })
     .await?;
+    written.warnings.splice(0..0, duplicates);
     answer_written(server, &call, written)
 }
 

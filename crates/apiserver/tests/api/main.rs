@@ -7,10 +7,12 @@
     reason = "a test ends where it cannot go on, and says when it is skipped"
 )]
 
+mod bad_input;
 mod custom;
 mod ends;
 mod http;
 mod kubectl;
+mod lists;
 mod support;
 mod verbs;
 mod versions;

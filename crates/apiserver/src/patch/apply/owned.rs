@@ -217,10 +217,11 @@ fn changed(
     };
     // What has become empty, or lost parts only, has nothing new in it.
     let emptied = below.is_empty() && !matches!(new, Value::Object(m) if m.is_empty());
-    (!emptied).then(|| Owned {
+    let owned = Owned {
         here: below.is_empty(),
         below,
-    })
+    };
+    (!emptied).then_some(owned)
 }
 
 /// The elements of a list that is no atom, with their names.
