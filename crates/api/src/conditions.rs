@@ -95,6 +95,7 @@ macro_rules! condition {
 condition!(k8s_openapi::api::core::v1::PodCondition, optional);
 condition!(k8s_openapi::api::apps::v1::DeploymentCondition, optional);
 condition!(k8s_openapi::api::apps::v1::ReplicaSetCondition, optional);
+condition!(k8s_openapi::api::batch::v1::JobCondition, optional);
 condition!(
     k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition,
     required

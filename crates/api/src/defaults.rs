@@ -22,6 +22,9 @@ pub fn apply(kind: &Kind, object: &mut Value) {
         ("", "Pod") => pod::pod(root),
         ("apps", "Deployment") => deployment(root),
         ("apps", "ReplicaSet") => replica_set(root),
+        ("batch", "Job") => job(root),
+        ("batch", "CronJob") => cron_job(root),
+        ("autoscaling", "HorizontalPodAutoscaler") => autoscaler(root),
         ("", "Service") => service(root),
         ("", "Endpoints") => endpoints(root),
         ("discovery.k8s.io", "EndpointSlice") => endpoint_slice(root),
@@ -56,6 +59,45 @@ fn replica_set(root: &mut Map<String, Value>) {
     if let Some(spec) = object(root, "spec") {
         absent(spec, "replicas", json!(1));
         pod::template(spec);
+    }
+}
+
+fn job(root: &mut Map<String, Value>) {
+    let Some(spec) = object(root, "spec") else {
+        return;
+    };
+    if !spec.contains_key("parallelism") {
+        absent(spec, "completions", json!(1));
+    }
+    absent(spec, "parallelism", json!(1));
+    absent(spec, "backoffLimit", json!(6));
+    absent(spec, "completionMode", json!("NonIndexed"));
+    absent(spec, "suspend", json!(false));
+    absent(spec, "podReplacementPolicy", json!("TerminatingOrFailed"));
+    pod::template(spec);
+}
+
+fn cron_job(root: &mut Map<String, Value>) {
+    let Some(spec) = object(root, "spec") else {
+        return;
+    };
+    absent(spec, "concurrencyPolicy", json!("Allow"));
+    absent(spec, "suspend", json!(false));
+    absent(spec, "successfulJobsHistoryLimit", json!(3));
+    absent(spec, "failedJobsHistoryLimit", json!(1));
+    if let Some(template) = object(spec, "jobTemplate")
+        && let Some(job) = object(template, "spec")
+    {
+        pod::template(job);
+    }
+}
+
+fn autoscaler(root: &mut Map<String, Value>) {
+    if let Some(spec) = object(root, "spec") {
+        absent(spec, "minReplicas", json!(1));
+        let target = json!({"type": "Utilization", "averageUtilization": 80});
+        let cpu = json!({"type": "Resource", "resource": {"name": "cpu", "target": target}});
+        absent(spec, "metrics", json!([cpu]));
     }
 }
 

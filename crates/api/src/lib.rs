@@ -9,6 +9,7 @@
 pub mod analysis;
 pub mod conditions;
 pub mod crd;
+pub mod cron;
 pub mod defaults;
 pub mod experiment;
 pub mod gateway_api;

@@ -1,5 +1,7 @@
 //! Typed names and quantities, so that a weight is never mistaken for a count or a hash for a name.
 
+pub mod quantity;
+
 use std::fmt;
 
 use jiff::SignedDuration;

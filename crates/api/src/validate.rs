@@ -5,6 +5,7 @@
 //! Absent on purpose: whether other objects that are named exist; only a server knows.
 
 mod analysis;
+mod batch;
 mod data;
 mod field;
 mod http_route;
@@ -14,6 +15,8 @@ mod names;
 mod pod;
 mod probes;
 mod release;
+mod resources;
+mod scaling;
 mod service;
 mod update;
 mod workload;
@@ -78,11 +81,17 @@ fn by_kind(kind: &Kind, root: &Field<'_>, out: &mut Vec<Problem>) {
         "Deployment" => workload::deployment(root, out),
         "ReplicaSet" => workload::replica_set(root, out),
         "Rollout" => workload::rollout(root, out),
+        "Job" => batch::job(root, out),
+        "CronJob" => batch::cron_job(root, out),
+        "HorizontalPodAutoscaler" => scaling::autoscaler(root, out),
+        "PodDisruptionBudget" => scaling::disruption_budget(root, out),
         "Service" => service::check(root, out),
         "EndpointSlice" => service::endpoint_slice(root, out),
         "Ingress" => ingress::check(root, out),
         "HTTPRoute" => http_route::check(root, out),
         "ReleasePolicy" => release::policy(root, out),
+        "Lease" => lease(root, out),
+        "Event" => event(root, out),
         "ConfigMap" => data::config_map(root, out),
         "Secret" => data::secret(root, out),
         "AnalysisTemplate" | "ClusterAnalysisTemplate" => analysis::template(root, out),
@@ -92,6 +101,25 @@ fn by_kind(kind: &Kind, root: &Field<'_>, out: &mut Vec<Problem>) {
             "use the analysis steps of a Rollout",
         )),
         _ => {}
+    }
+}
+
+fn lease(root: &Field<'_>, out: &mut Vec<Problem>) {
+    let spec = root.get("spec");
+    let seconds = spec.get("leaseDurationSeconds");
+    if seconds.integer().is_some_and(|n| n <= 0) {
+        out.push(seconds.invalid("must be greater than 0"));
+    }
+    spec.get("leaseTransitions").not_negative(out);
+}
+
+fn event(root: &Field<'_>, out: &mut Vec<Problem>) {
+    let about = root.at("involvedObject.namespace");
+    let own = root.at("metadata.namespace").text_or_empty();
+    // Events about objects of the cluster stand in the default namespace.
+    let expected = about.text().is_none_or(|about| about == own);
+    if !expected && !about.is_empty() && !own.is_empty() {
+        out.push(about.invalid("does not match event.namespace"));
     }
 }
 

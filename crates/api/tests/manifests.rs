@@ -53,7 +53,7 @@ fn kinds_that_do_not_exist() {
         web.yaml:18:1: StatefulSet/a: kind: StatefulSet of apps/v1 is not served by this version of Serin; use a Deployment or a Rollout
         web.yaml:22:1: Servce/a: kind: Invalid value: "Servce": v1 has no such kind, did you mean "Service"?
         web.yaml:25:1: Rollout/a: apiVersion: Invalid value: "argoproj.io/v1": not served for this kind, use argoproj.io/v1alpha1
-        web.yaml:30:1: Job/a: kind: Job of batch/v1 is not served by this version of Serin; take it out, or apply it to a cluster that has the kind
+        web.yaml:29:1: Job/a: spec: Required value
         web.yaml:34:1: replicaset/a: kind: Invalid value: "replicaset": did you mean "ReplicaSet" of apps/v1?"#]].assert_eq(&lines.join("\n"));
 }
 

@@ -53,6 +53,10 @@ fn every_kind_is_found_by_its_names() {
         serviceaccounts ["sa"] namespaced: NAME SECRETS AGE
         deployments.apps ["deploy"] namespaced: NAME READY UP-TO-DATE AVAILABLE AGE (CONTAINERS) (IMAGES) (SELECTOR)
         replicasets.apps ["rs"] namespaced: NAME DESIRED CURRENT READY AGE (CONTAINERS) (IMAGES) (SELECTOR)
+        jobs.batch [] namespaced: NAME STATUS COMPLETIONS DURATION AGE (CONTAINERS) (IMAGES) (SELECTOR)
+        cronjobs.batch ["cj"] namespaced: NAME SCHEDULE TIMEZONE SUSPEND ACTIVE LAST SCHEDULE AGE (CONTAINERS) (IMAGES)
+        horizontalpodautoscalers.autoscaling ["hpa"] namespaced: NAME REFERENCE MINPODS MAXPODS REPLICAS AGE
+        poddisruptionbudgets.policy ["pdb"] namespaced: NAME MIN AVAILABLE MAX UNAVAILABLE ALLOWED DISRUPTIONS AGE
         endpointslices.discovery.k8s.io [] namespaced: NAME ADDRESSTYPE PORTS ENDPOINTS AGE
         ingresses.networking.k8s.io ["ing"] namespaced: NAME CLASS HOSTS ADDRESS PORTS AGE
         ingressclasses.networking.k8s.io [] cluster: NAME CONTROLLER PARAMETERS AGE

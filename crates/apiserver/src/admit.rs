@@ -82,12 +82,19 @@ pub(crate) fn create(
         Some(_) => metadata.remove("managedFields").unwrap_or_default(),
         None => Value::Null,
     };
-    metadata.insert("uid".into(), meta::new_uid().into());
+    let uid = meta::new_uid();
+    metadata.insert("uid".into(), uid.as_str().into());
     metadata.insert(
         "creationTimestamp".into(),
         meta::seconds(context.now).into(),
     );
-    metadata.insert("generation".into(), 1.into());
+    metadata.remove("generation");
+    if kind.has_generation() {
+        metadata.insert("generation".into(), 1.into());
+    }
+    if kind.is("batch", "Job") {
+        select_by_uid(&mut incoming, &uid);
+    }
     if let Some(manager) = context.manager {
         patch::track(kind, None, &mut incoming, &given, manager, context.now);
     }
@@ -139,7 +146,7 @@ pub(crate) fn update(
     problems.extend(judge::of_update(target, old, &new));
     let warnings = judge::judge(target.subject(), kind, &problems, context.fields)?;
     judge::prune(&mut new, &problems);
-    if desired_differs(old, &new) {
+    if kind.has_generation() && desired_differs(old, &new) {
         let generation = old.at("/metadata/generation").as_i64().unwrap_or(0) + 1;
         meta::of_mut(&mut new).insert("generation".into(), generation.into());
     }
@@ -257,6 +264,27 @@ fn name_problems(object: &Value) -> Vec<Problem> {
         return vec![Problem::invalid(path, format!("{name:?}"), why)];
     }
     Vec::new()
+}
+
+/// The pods of a Job are told by its uid, unless it says that it selects them by itself: two Jobs never share a pod.
+fn select_by_uid(job: &mut Value, uid: &str) {
+    if job.at("/spec/manualSelector") == true {
+        return;
+    }
+    let name = meta::text(job, "name").to_owned();
+    let Some(Value::Object(spec)) = job.get_mut("spec") else {
+        return;
+    };
+    let selector = json!({"matchLabels": {"batch.kubernetes.io/controller-uid": uid}});
+    spec.insert("selector".into(), selector);
+    if let Some(template) = spec.get_mut("template") {
+        let metadata = template.map("metadata");
+        let labels = metadata.entry("labels").or_insert_with(|| json!({}));
+        for prefix in ["", "batch.kubernetes.io/"] {
+            labels.set(&format!("{prefix}controller-uid"), uid);
+            labels.set(&format!("{prefix}job-name"), name.as_str());
+        }
+    }
 }
 
 /// The status of an object that nobody has looked at yet.

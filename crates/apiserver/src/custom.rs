@@ -96,10 +96,22 @@ fn resource(definition: &Value, version: &Value, revision: u64) -> Resource {
         namespaced: text("/spec/scope") == "Namespaced",
         has_status: version.at("/subresources/status").is_object(),
         scale: scale_paths(version.at("/subresources/scale")),
+        selectable: selectable(version),
         stored_version: stored.map(name_of).unwrap_or_default(),
         definition: Definition::Custom(custom.into()),
         kind,
     }
+}
+
+/// The fields by which a version lets its objects be selected: `spec.color` of `.spec.color`.
+fn selectable(version: &Value) -> Vec<String> {
+    let fields = version
+        .at("/selectableFields")
+        .as_array()
+        .into_iter()
+        .flatten();
+    let paths = fields.filter_map(|field| field.at("/jsonPath").as_str()?.strip_prefix('.'));
+    paths.map(str::to_owned).collect()
 }
 
 fn scale_paths(scale: &Value) -> Option<ScalePaths> {

@@ -45,7 +45,7 @@ pub(crate) fn delete(
     if meta::is_deleting(old) {
         shorten(&mut new, grace);
     } else {
-        mark(&mut new, grace, now);
+        mark(target, &mut new, grace, now);
     }
     if is_namespace {
         new.map("status")
@@ -60,7 +60,7 @@ pub(crate) fn delete(
     })
 }
 
-fn mark(object: &mut Value, grace: i64, now: Timestamp) {
+fn mark(target: &Target, object: &mut Value, grace: i64, now: Timestamp) {
     let at = now
         .checked_add(SignedDuration::from_secs(grace))
         .unwrap_or(now);
@@ -68,7 +68,9 @@ fn mark(object: &mut Value, grace: i64, now: Timestamp) {
     let metadata = meta::of_mut(object);
     metadata.insert("deletionTimestamp".into(), meta::seconds(at).into());
     metadata.insert("deletionGracePeriodSeconds".into(), grace.into());
-    metadata.insert("generation".into(), generation.into());
+    if target.kind.has_generation() {
+        metadata.insert("generation".into(), generation.into());
+    }
 }
 
 /// A second delete may end an object sooner, never later.

@@ -76,8 +76,8 @@ impl ListOptions {
     pub(crate) fn parse(parameters: &Parameters, kind: &Resource) -> Result<Self, Refusal> {
         let text = |name| parameters.get(name).unwrap_or_default();
         let labels = LabelSelector::parse(text("labelSelector")).map_err(Refusal::bad_request)?;
-        let fields = FieldSelector::parse(text("fieldSelector"), &kind.group, &kind.plural)
-            .map_err(Refusal::bad_request)?;
+        let fields =
+            FieldSelector::parse(text("fieldSelector"), kind).map_err(Refusal::bad_request)?;
         let timeout = parameters
             .number("timeoutSeconds")?
             .map(Duration::from_secs);

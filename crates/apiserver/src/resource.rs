@@ -31,6 +31,8 @@ pub(crate) struct Resource {
     /// Whether `status` is written apart from the rest.
     pub(crate) has_status: bool,
     pub(crate) scale: Option<ScalePaths>,
+    /// Paths of fields by which objects can be selected, beyond those that the server knows.
+    pub(crate) selectable: Vec<String>,
     /// The version in which objects are stored.
     pub(crate) stored_version: String,
     pub(crate) definition: Definition,
@@ -74,6 +76,7 @@ impl Resource {
                 status_replicas: paths.status_replicas.to_owned(),
                 selector: Some(paths.selector.to_owned()),
             }),
+            selectable: Vec::new(),
             stored_version: kind.version.to_owned(),
             definition: Definition::BuiltIn(kind),
         }
@@ -102,6 +105,22 @@ impl Resource {
     /// Whether its objects define other kinds.
     pub(crate) fn is_definition(&self) -> bool {
         self.is(custom::GROUP, "CustomResourceDefinition")
+    }
+
+    /// Whether changes of what is wanted are counted. In a cluster they are not for kinds that nobody brings about; Services
+    /// count here, because the data plane says which of their states it serves.
+    pub(crate) fn has_generation(&self) -> bool {
+        const WITHOUT: [(&str, &str); 8] = [
+            ("", "ConfigMap"),
+            ("", "Endpoints"),
+            ("", "Event"),
+            ("", "Namespace"),
+            ("", "Node"),
+            ("", "Secret"),
+            ("", "ServiceAccount"),
+            ("coordination.k8s.io", "Lease"),
+        ];
+        !WITHOUT.iter().any(|(group, kind)| self.is(group, kind))
     }
 
     /// Fills in what an object leaves out, and takes out what a definition does not have, which is told. Doing it twice is

@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde_json::Value;
 
+use crate::resource::Resource;
 use crate::store::Record;
 use crate::tree::Tree;
 
@@ -188,13 +189,17 @@ const EVENT_FIELDS: &[&str] = &[
 
 impl FieldSelector {
     /// Reads `metadata.name=web,status.phase!=Running` for a kind.
-    pub(crate) fn parse(text: &str, group: &str, plural: &str) -> Result<Self, String> {
+    pub(crate) fn parse(text: &str, kind: &Resource) -> Result<Self, String> {
         let terms = text.split(',').map(str::trim).filter(|t| !t.is_empty());
         let selector = Self(terms.map(field_term).collect::<Result<_, String>>()?);
-        let special = FIELDS.iter().find(|(g, p, _)| *g == group && *p == plural);
+        let special = FIELDS
+            .iter()
+            .find(|(group, plural, _)| kind.group == *group && kind.plural == *plural);
         let special = special.map_or(&[][..], |(_, _, fields)| *fields);
         let known = |path: &str| {
-            matches!(path, "metadata.name" | "metadata.namespace") || special.contains(&path)
+            matches!(path, "metadata.name" | "metadata.namespace")
+                || special.contains(&path)
+                || kind.selectable.iter().any(|known| known == path)
         };
         match selector.0.iter().find(|t| !known(&t.path)) {
             Some(term) => Err(format!("field label not supported: {}", term.path)),
@@ -309,6 +314,7 @@ impl fmt::Display for Expression<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::resource::tests::of_kind;
     use crate::store::{Draft, Key};
     use serde_json::json;
 
@@ -360,14 +366,14 @@ mod tests {
             ("status.podIP=", true),
         ];
         for (text, want) in table {
-            let selector = FieldSelector::parse(text, "", "pods").unwrap();
+            let selector = FieldSelector::parse(text, &of_kind("Pod")).unwrap();
             assert_eq!(selector.matches(&record()), want, "{text}");
         }
         assert_eq!(
-            FieldSelector::parse("spec.x=1", "", "pods").unwrap_err(),
+            FieldSelector::parse("spec.x=1", &of_kind("Pod")).unwrap_err(),
             "field label not supported: spec.x"
         );
-        assert!(FieldSelector::parse("metadata.name", "", "pods").is_err());
+        assert!(FieldSelector::parse("metadata.name", &of_kind("Pod")).is_err());
     }
 
     #[test]

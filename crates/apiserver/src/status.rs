@@ -6,6 +6,7 @@ use serde_json::{Map, Value, json};
 use serin_api::Problem;
 
 use crate::store::{Expired, WriteError};
+use crate::tree::Tree;
 
 /// A request that is not done, with what the client is told.
 #[derive(Clone, Debug, PartialEq)]
@@ -222,6 +223,17 @@ impl Refusal {
         let message =
             format!("this server answers as localhost or a loopback address, not as {host:?}");
         Self::new(StatusCode::FORBIDDEN, "Forbidden", message)
+    }
+
+    /// An eviction that a budget does not allow; try again after so many seconds.
+    pub(crate) fn disruption(why: &str, retry_after: i64) -> Self {
+        let message = "Cannot evict pod as it would violate the pod's disruption budget.";
+        let cause = json!({"reason": "DisruptionBudget", "message": why});
+        let mut details = json!({"causes": [cause]});
+        if retry_after > 0 {
+            details.set("retryAfterSeconds", retry_after);
+        }
+        Self::new(StatusCode::TOO_MANY_REQUESTS, "TooManyRequests", message).about(details)
     }
 
     pub(crate) fn not_implemented(message: impl Into<String>) -> Self {

@@ -2,6 +2,7 @@
 
 mod apply;
 mod delete;
+mod eviction;
 mod list;
 mod pods;
 mod scale;
@@ -24,7 +25,7 @@ use crate::target::Part;
 pub(crate) async fn answer(server: &ApiServer, call: Call) -> Result<Response, Refusal> {
     match call.target.part {
         Part::Log => return pods::log(server, call).await,
-        Part::Eviction => return pods::evict(server, call).await,
+        Part::Eviction => return eviction::answer(server, call).await,
         Part::Binding => return pods::bind(server, call).await,
         Part::Scale => return scale::answer(server, call).await,
         Part::Finalize if call.method != Method::PUT => return Err(Refusal::method(&call.method)),

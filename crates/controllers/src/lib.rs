@@ -7,10 +7,13 @@
 
 mod analysis;
 mod clock;
+mod cron_job;
 mod deployment;
+mod disruption;
 mod election;
 mod endpoints;
 mod events;
+mod job;
 mod replica_set;
 mod rollout;
 mod shell;
@@ -85,6 +88,10 @@ pub async fn run(client: Client, config: Config, shutdown: CancellationToken) {
         replica_set::start(&mut hub, &shared.replica_sets, &shared.pods);
         deployment::start(&mut hub, &shared.replica_sets, &shared.pods);
         endpoints::start(&mut hub, &shared.services, &shared.pods);
+        disruption::start(&mut hub, &shared.replica_sets, &shared.pods);
+        let jobs = hub.watch();
+        job::start(&mut hub, &jobs, &shared.pods);
+        cron_job::start(&mut hub, &jobs);
     }
     if config.rollouts {
         start_rollouts(&mut hub, &config, shared);

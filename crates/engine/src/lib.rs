@@ -7,10 +7,13 @@
 //! depends on the order of a hash table (`clippy.toml` beside this crate enforces it). The same input gives the same plan.
 
 pub mod analysis;
+pub mod cron_job;
 pub mod deployment;
+pub mod disruption;
 pub mod endpoints;
 pub mod hash;
 pub mod invariants;
+pub mod job;
 pub mod replica_set;
 pub mod rollout;
 #[cfg(feature = "sim")]

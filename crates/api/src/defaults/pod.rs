@@ -33,6 +33,9 @@ fn fill(spec: &mut Map<String, Value>) {
         objects(spec, list).for_each(container);
     }
     for volume in objects(spec, "volumes") {
+        if volume.keys().all(|name| name == "name") {
+            volume.insert("emptyDir".to_owned(), json!({}));
+        }
         for source in ["configMap", "secret", "projected", "downwardAPI"] {
             if let Some(source) = object(volume, source) {
                 absent(source, "defaultMode", json!(0o644));

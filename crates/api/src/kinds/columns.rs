@@ -1,9 +1,13 @@
 //! The columns of each kind, as kubectl shows them.
 
+mod jobs;
+
 use serde_json::json;
 
 use super::when::since;
 use super::{Cell, Column, cells, pods};
+
+pub(super) use jobs::{CRON_JOB, HORIZONTAL_POD_AUTOSCALER, JOB, POD_DISRUPTION_BUDGET};
 
 const fn text(name: &'static str, description: &'static str, cell: Cell) -> Column {
     Column {

@@ -1,6 +1,7 @@
 //! The rows of the table of kinds.
 
 use k8s_openapi::api::{apps::v1 as apps, coordination::v1 as coordination, core::v1 as core};
+use k8s_openapi::api::{autoscaling::v2 as autoscaling, batch::v1 as batch, policy::v1 as policy};
 use k8s_openapi::api::{discovery::v1 as discovery, networking::v1 as networking};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1 as apiextensions;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
@@ -156,6 +157,45 @@ pub(super) static KINDS: &[Kind] = &[
         columns::REPLICA_SET,
     )
     .in_all(),
+    kind::<batch::Job>(
+        ["batch", "v1", "Job", "jobs", "job"],
+        &[],
+        STATUS,
+        columns::JOB,
+    )
+    .in_all(),
+    kind::<batch::CronJob>(
+        ["batch", "v1", "CronJob", "cronjobs", "cronjob"],
+        &["cj"],
+        STATUS,
+        columns::CRON_JOB,
+    )
+    .in_all(),
+    kind::<autoscaling::HorizontalPodAutoscaler>(
+        [
+            "autoscaling",
+            "v2",
+            "HorizontalPodAutoscaler",
+            "horizontalpodautoscalers",
+            "horizontalpodautoscaler",
+        ],
+        &["hpa"],
+        STATUS,
+        columns::HORIZONTAL_POD_AUTOSCALER,
+    )
+    .in_all(),
+    kind::<policy::PodDisruptionBudget>(
+        [
+            "policy",
+            "v1",
+            "PodDisruptionBudget",
+            "poddisruptionbudgets",
+            "poddisruptionbudget",
+        ],
+        &["pdb"],
+        STATUS,
+        columns::POD_DISRUPTION_BUDGET,
+    ),
     kind::<discovery::EndpointSlice>(
         [
             "discovery.k8s.io",

@@ -3,6 +3,7 @@
 use serde_json::{Map, Value};
 
 use super::{Fields, Shape};
+use crate::units::quantity::{self, Quantity};
 use crate::{FieldPath, Problem};
 
 /// How deep below an object a field of the same name is looked for.
@@ -207,8 +208,9 @@ pub(crate) fn nearest<'c>(
 fn scalar(shape: &Shape, value: &Value, path: &FieldPath) -> Option<Problem> {
     let want = match (shape, value) {
         (Shape::Any | Shape::Number, Value::Number(_)) | (Shape::Any, _) => return None,
-        (Shape::String | Shape::IntOrString | Shape::Quantity, Value::String(_)) => return None,
+        (Shape::String | Shape::IntOrString, Value::String(_)) => return None,
         (Shape::Boolean, Value::Bool(_)) | (Shape::Quantity, Value::Number(_)) => return None,
+        (Shape::Quantity, Value::String(text)) => return amount(text, path),
         (Shape::Time, Value::String(text)) => return time(text, path),
         (Shape::Bytes, Value::String(text)) => return bytes(text, path),
         (Shape::Integer { min, max }, Value::Number(number)) => match whole(number) {
@@ -253,6 +255,11 @@ fn time(text: &str, path: &FieldPath) -> Option<Problem> {
     let wrong = text.parse::<jiff::Timestamp>().is_err();
     let why = "must be a time such as \"2026-01-31T12:00:00Z\"";
     wrong.then(|| Problem::invalid(path.clone(), format!("{text:?}"), why))
+}
+
+fn amount(text: &str, path: &FieldPath) -> Option<Problem> {
+    let wrong = Quantity::parse(text).is_none();
+    wrong.then(|| Problem::invalid(path.clone(), format!("{text:?}"), quantity::EXPECTED))
 }
 
 fn bytes(text: &str, path: &FieldPath) -> Option<Problem> {

@@ -30,6 +30,39 @@ pub(super) fn check_names(
     name(rule, metadata, out);
     namespace(namespaced, &metadata.get("namespace"), out);
     labels_and_annotations(metadata, out);
+    owners(&metadata.get("ownerReferences"), out);
+    finalizers(&metadata.get("finalizers"), out);
+}
+
+fn owners(owners: &Field<'_>, out: &mut Vec<Problem>) {
+    let mut controllers = 0;
+    for owner in owners.items() {
+        for name in ["apiVersion", "kind", "name", "uid"] {
+            let field = owner.get(name);
+            if owner.map().is_some() && field.is_empty() {
+                out.push(field.required("must not be empty"));
+            }
+        }
+        controllers += usize::from(owner.get("controller").boolean() == Some(true));
+    }
+    if controllers > 1 {
+        let why = "Only one reference can have Controller set to true";
+        out.push(Problem::invalid(owners.path.clone(), controllers, why));
+    }
+}
+
+fn finalizers(finalizers: &Field<'_>, out: &mut Vec<Problem>) {
+    const STANDARD: [&str; 3] = ["foregroundDeletion", "kubernetes", "orphan"];
+    for finalizer in finalizers.items() {
+        let text = finalizer.text_or_empty();
+        if let Some(why) = names::qualified(text) {
+            out.push(finalizer.invalid(why));
+        } else if !text.contains('/') && !STANDARD.contains(&text) {
+            out.push(finalizer.warning(
+                "prefer a domain-qualified finalizer name to avoid accidental conflicts with other finalizer writers",
+            ));
+        }
+    }
 }
 
 /// The same of a pod template, which needs no name.

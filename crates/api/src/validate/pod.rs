@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::field::{Field, unique};
-use super::{metadata, names, probes};
+use super::{metadata, names, probes, resources};
 use crate::Problem;
 
 /// Seconds between SIGTERM and SIGKILL when the pod does not say.
@@ -27,6 +27,19 @@ pub(super) fn template(template: &Field<'_>, out: &mut Vec<Problem>) {
         out.push(deadline.forbidden("activeDeadlineSeconds in ReplicaSet is not Supported"));
     }
     ready_when(&spec_field, out);
+}
+
+/// The pod template of a Job, whose pods end.
+pub(super) fn job_template(template: &Field<'_>, out: &mut Vec<Problem>) {
+    metadata::labels_and_annotations(&template.get("metadata"), out);
+    let spec_field = template.get("spec");
+    spec(&spec_field, out);
+    let restart = spec_field.get("restartPolicy");
+    if matches!(restart.text(), None | Some("Always")) {
+        let found = restart.text().unwrap_or("Always");
+        let known = ["OnFailure", "Never"];
+        out.push(Problem::not_supported(restart.path, found, &known));
+    }
 }
 
 /// Without a readiness probe a program counts as ready as soon as it is started: users meet it too early.
@@ -68,6 +81,7 @@ fn spec(spec: &Field<'_>, out: &mut Vec<Problem>) {
     for name in &volumes {
         name_of_part(name, out);
     }
+    spec.get("volumes").items().for_each(|v| volume(&v, out));
     unique(volumes.iter().cloned(), out);
     let volumes = volumes.iter().filter_map(Field::text).collect();
     spec.get("containers").require("", out);
@@ -140,7 +154,18 @@ fn container(container: &Field<'_>, grace: i64, volumes: &BTreeSet<&str>, out: &
             out.push(name.invalid("Not found: spec.volumes of the pod has no volume of this name"));
         }
     }
+    resources::check(&container.get("resources"), out);
     probes::check(container, grace, out);
+}
+
+/// A volume is of one kind. Without any it is an empty directory.
+fn volume(volume: &Field<'_>, out: &mut Vec<Problem>) {
+    let sources = volume.map().into_iter().flatten();
+    let sources = sources.filter(|(name, source)| *name != "name" && !source.is_null());
+    for (name, _) in sources.skip(1) {
+        let why = "may not specify more than 1 volume type";
+        out.push(volume.get(name).forbidden(why));
+    }
 }
 
 fn name_of_part(name: &Field<'_>, out: &mut Vec<Problem>) {

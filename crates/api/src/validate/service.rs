@@ -40,8 +40,13 @@ pub(super) fn check(root: &Field<'_>, out: &mut Vec<Problem>) {
         ports.require("", out);
     }
     let several = ports.items().count() > 1;
+    let inside = matches!(kind.text(), None | Some("ClusterIP"));
     for port in ports.items() {
         service_port(&port, several, out);
+        let node_port = port.get("nodePort");
+        if inside && node_port.integer().is_some_and(|n| n != 0) {
+            out.push(node_port.forbidden("may not be used when `type` is 'ClusterIP'"));
+        }
     }
     unique(ports.items().map(|p| p.get("name")), out);
     unique_ports(&ports, out);

@@ -16,6 +16,7 @@ pub(super) fn check(kind: &Kind, old: &Value, new: &Value) -> Vec<Problem> {
     let mut out = check_metadata(old, new);
     match kind.kind {
         "Deployment" | "ReplicaSet" | "Rollout" => change.keep("spec.selector", &mut out),
+        "Job" => change.keep_job(&mut out),
         "Secret" => {
             change.keep_once_set("type", &mut out);
             change.keep_immutable_data(&["data", "stringData"], &mut out);
@@ -79,6 +80,21 @@ impl Change<'_> {
             if old.value != new.value {
                 out.push(new.forbidden("field is immutable when `immutable` is set"));
             }
+        }
+    }
+
+    /// A Job that has begun goes on as it began.
+    fn keep_job(&self, out: &mut Vec<Problem>) {
+        let began = self.old.at("status.startTime").is_there();
+        for path in ["spec.selector", "spec.completionMode"] {
+            self.keep(path, out);
+        }
+        // One that waits may be given other pods, as its queue decides where they run.
+        if began || self.old.at("spec.suspend").boolean() != Some(true) {
+            self.keep("spec.template", out);
+        }
+        if self.new.at("spec.completionMode").text() != Some("Indexed") {
+            self.keep("spec.completions", out);
         }
     }
 

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test ends by a panic")]
 
 mod analysis;
+mod cluster;
 mod objects;
 mod traffic;
 mod updates;

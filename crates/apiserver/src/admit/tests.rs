@@ -50,7 +50,7 @@ fn a_new_object_gets_its_metadata() {
         (&json!("ConfigMap"), &json!("default"))
     );
     assert_eq!(metadata["creationTimestamp"], "2026-01-02T03:04:05Z");
-    assert_eq!(metadata["generation"], 1);
+    assert!(metadata["generation"].is_null());
     assert_ne!(metadata["uid"], "mine");
     assert!(metadata["managedFields"].is_null() && metadata["deletionTimestamp"].is_null());
 }
@@ -66,15 +66,34 @@ fn the_status_of_a_new_object_is_the_servers() {
 }
 
 #[test]
-fn a_change_of_data_is_a_new_generation_and_one_of_labels_is_not() {
-    let old = stored(json!({}));
-    let Next::Put(data) = updated(&old, stored(json!({"data": {"k": "w"}}))).unwrap() else {
-        panic!("not written");
+fn a_change_of_the_spec_is_a_new_generation_and_one_of_labels_is_not() {
+    let service = |extra: Value| {
+        let mut service = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "a", "namespace": "default",
+            "generation": 3}, "spec": {"ports": [{"port": 80}]}});
+        json_patch::merge(&mut service, &extra);
+        service
     };
-    assert_eq!(data["metadata"]["generation"], 4);
-    let Next::Put(labels) =
-        updated(&old, stored(json!({"metadata": {"labels": {"a": "b"}}}))).unwrap()
-    else {
+    let generation = |extra: Value| {
+        let target = target(" namespaces/default/services/a");
+        let next = update(&target, context(), &service(json!({})), service(extra));
+        let Next::Put(next) = next.unwrap().outcome else {
+            panic!("not written");
+        };
+        next["metadata"]["generation"].clone()
+    };
+    let port = json!({"spec": {"ports": [{"port": 81}]}});
+    assert_eq!(generation(port), 4);
+    let label = json!({"metadata": {"labels": {"a": "b"}}, "spec": {"sessionAffinity": "None"}});
+    assert_eq!(
+        generation(label),
+        4,
+        "a default that was not there is a change"
+    );
+    let next = updated(
+        &stored(json!({})),
+        stored(json!({"metadata": {"labels": {"a": "b"}}})),
+    );
+    let Ok(Next::Put(labels)) = next else {
         panic!("not written");
     };
     assert_eq!(labels["metadata"]["generation"], 3);

@@ -113,14 +113,13 @@ pub(crate) fn track(
         strip_other_part(kind, manager.subresource, object);
     }
     let changed = Owned::changed(kind, &before, &after);
-    // What others see of the whole object may have gone, whichever part was written.
-    let whole_before = old.cloned().unwrap_or_else(|| json!({}));
     let mine = entries
         .iter()
         .position(|e| e.is(manager, Operation::Update));
     let mut own = mine.map(|place| entries.remove(place));
     for entry in &mut entries {
-        entry.fields.drop_changed(&whole_before, new);
+        entry.fields.drop_changed(&changed);
+        entry.fields.drop_removed(new);
     }
     let fields = match &mut own {
         Some(own) => {

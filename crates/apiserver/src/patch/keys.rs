@@ -216,6 +216,11 @@ pub(super) fn default_key(field: &str) -> Option<&'static str> {
 fn find(kind: &Resource, path: &[String]) -> Option<&'static Row> {
     let (in_pod, short) = match path {
         [spec, template, rest @ ..] if spec == "spec" && template == "template" => (true, rest),
+        [spec, job, inner, template, rest @ ..]
+            if [spec, job, inner, template] == ["spec", "jobTemplate", "spec", "template"] =>
+        {
+            (true, rest)
+        }
         _ => (kind.plural == "pods", path),
     };
     let is_template = short.len() < path.len();

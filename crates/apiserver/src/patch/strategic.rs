@@ -57,7 +57,7 @@ impl Walk<'_> {
                 delete_from(&mut live, list, value)?;
             }
         }
-        for (name, value) in patch.iter().filter(|(name, _)| !name.starts_with('$')) {
+        for (name, value) in patch.iter().filter(|(name, _)| !is_directive(name)) {
             let order = patch.get(&format!("{ORDER}{name}"));
             self.field(&mut live, name, value, order)?;
         }
@@ -183,6 +183,11 @@ fn directive(patch: &Map<String, Value>) -> Result<Directive, PatchError> {
     }
 }
 
+/// Whether a name is a word to the merge. Other names with a dollar sign are fields, such as `$schema` in a definition.
+fn is_directive(name: &str) -> bool {
+    matches!(name, DIRECTIVE | RETAIN) || name.starts_with(DELETE_FROM) || name.starts_with(ORDER)
+}
+
 /// The values of the key fields; `None` when one is missing.
 fn key_of(item: &Value, keys: &[&str]) -> Option<Vec<Value>> {
     keys.iter().map(|k| item.get(k).cloned()).collect()
@@ -257,7 +262,7 @@ fn strip(value: &Value) -> Value {
 fn strip_map(map: &Map<String, Value>) -> Map<String, Value> {
     let kept = map
         .iter()
-        .filter(|(name, value)| !name.starts_with('$') && !value.is_null());
+        .filter(|(name, value)| !is_directive(name) && !value.is_null());
     kept.map(|(name, value)| (name.clone(), strip(value)))
         .collect()
 }

@@ -33,8 +33,7 @@ pub(super) fn watch_one(server: &ApiServer, call: Call) -> Result<Response, Refu
     let mut options = list_options(&call)?;
     let only = format!("metadata.name={}", call.target.name());
     options.selector.fields =
-        FieldSelector::parse(&only, &call.target.kind.group, &call.target.kind.plural)
-            .map_err(Refusal::bad_request)?;
+        FieldSelector::parse(&only, &call.target.kind).map_err(Refusal::bad_request)?;
     let mut call = call;
     call.target.name = None;
     watch::answer(server, &call, options)

@@ -1,4 +1,4 @@
-//! The parts of a Pod that only Pods have: logs, eviction, binding to a node.
+//! The parts of a Pod that only Pods have: logs, binding to a node.
 
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
@@ -7,13 +7,12 @@ use http::{HeaderValue, Method, StatusCode, header};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
-use super::delete::delete_object;
 use super::write::{context, modify};
 use crate::body;
 use crate::listen::Endless;
 use crate::logs::{LogError, LogRequest};
 use crate::meta;
-use crate::options::{DeleteOptions, Parameters, WriteOptions};
+use crate::options::{Parameters, WriteOptions};
 use crate::render;
 use crate::server::{ApiServer, Call};
 use crate::status::Refusal;
@@ -110,18 +109,6 @@ fn container(target: &Target, pod: &Value, asked: Option<&str>) -> Result<String
     }
 }
 
-/// An eviction is a delete that asks first; nothing here has a say against it yet.
-pub(super) async fn evict(server: &ApiServer, call: Call) -> Result<Response, Refusal> {
-    if call.method != Method::POST {
-        return Err(Refusal::method(&call.method));
-    }
-    let eviction = body::object(&call.headers, &call.body)?;
-    let options = DeleteOptions::parse(&call.parameters, Some(eviction.at("/deleteOptions")))?;
-    let pod = main_of(&call.target);
-    delete_object(server, &pod, &options).await?;
-    Ok(success())
-}
-
 /// Puts a Pod on a node, once.
 pub(super) async fn bind(server: &ApiServer, call: Call) -> Result<Response, Refusal> {
     if call.method != Method::POST {
@@ -171,14 +158,14 @@ pub(super) async fn bind(server: &ApiServer, call: Call) -> Result<Response, Ref
     Ok(success())
 }
 
-fn main_of(target: &Target) -> Target {
+pub(super) fn main_of(target: &Target) -> Target {
     Target {
         part: Part::Main,
         ..target.clone()
     }
 }
 
-fn success() -> Response {
+pub(super) fn success() -> Response {
     let status = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201});
     (StatusCode::CREATED, render::JSON, status.to_string()).into_response()
 }

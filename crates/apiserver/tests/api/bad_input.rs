@@ -52,228 +52,149 @@ fn case(
     }
 }
 
-fn bodies() -> Vec<Case> {
-    let post = |name, media, body: Vec<u8>, want| case(name, Method::POST, MAPS, media, body, want);
-    let nested = |open: &str, close: &str| [open.repeat(100_000), close.repeat(100_000)].concat();
-    let deep_yaml = format!("data: {}", nested("[", "]"));
+fn post(
+    name: &'static str,
+    media: &'static str,
+    body: impl Into<Vec<u8>>,
+    want: (u16, &'static str),
+) -> Case {
+    case(name, Method::POST, MAPS, media, body, want)
+}
+
+const BAD: (u16, &str) = (400, "BadRequest");
+const TWICE: &str = r#"{"metadata": {"name": "twice"}, "data": {"a": "1"}, "data": {"a": "2"}}"#;
+
+fn nested(open: &str, close: &str) -> String {
+    [open.repeat(100_000), close.repeat(100_000)].concat()
+}
+
+fn json_bodies() -> Vec<Case> {
     let large = json!({"metadata": {"name": "large"}, "data": {"x": "x".repeat(10 << 20)}});
-    let twice = br#"{"metadata": {"name": "twice"}, "data": {"a": "1"}, "data": {"a": "2"}}"#;
-    let twice_yaml = b"metadata: {name: twice}\ndata: {a: '1'}\ndata: {a: '2'}\n";
+    let not_utf8 = b"{\"metadata\": {\"name\": \"\xff\xfe\"}}".to_vec();
+    let strictly = format!("{MAPS}?fieldValidation=Strict");
+    let number = r#"{"metadata": {"name": "n"}, "data": {"a": 1}}"#;
     vec![
-        post(
-            "billion laughs",
-            YAML,
-            billion_laughs().into(),
-            (400, "BadRequest"),
-        ),
-        case(
-            "billion laughs, applied",
-            Method::PATCH,
-            &format!("{MAPS}/a?fieldManager=t"),
-            APPLY,
-            billion_laughs(),
-            (400, "BadRequest"),
-        ),
-        post(
-            "deep JSON",
-            JSON,
-            nested("[", "]").into(),
-            (400, "BadRequest"),
-        ),
-        post(
-            "deep objects",
-            JSON,
-            nested("{\"a\":", "}").into(),
-            (400, "BadRequest"),
-        ),
-        post("deep YAML", YAML, deep_yaml.into(), (400, "BadRequest")),
+        post("deep JSON", JSON, nested("[", "]"), BAD),
+        post("deep objects", JSON, nested("{\"a\":", "}"), BAD),
         post(
             "10 MB",
             JSON,
-            large.to_string().into(),
+            large.to_string(),
             (413, "RequestEntityTooLarge"),
         ),
-        post(
-            "no UTF-8",
-            JSON,
-            b"{\"metadata\": {\"name\": \"\xff\xfe\"}}".to_vec(),
-            (400, "BadRequest"),
-        ),
-        post(
-            "no UTF-8 in YAML",
-            YAML,
-            b"metadata: {name: \"\xff\xfe\"}".to_vec(),
-            (400, "BadRequest"),
-        ),
+        post("no UTF-8", JSON, not_utf8, BAD),
         post(
             "wrong type",
             "text/plain",
-            b"{}".to_vec(),
+            "{}",
             (415, "UnsupportedMediaType"),
         ),
-        post("empty", JSON, Vec::new(), (400, "BadRequest")),
-        post(
-            "cut off",
-            JSON,
-            b"{\"metadata\": {".to_vec(),
-            (400, "BadRequest"),
-        ),
-        post(
-            "two documents",
-            YAML,
-            b"metadata: {name: x}\n---\nmetadata: {name: y}\n".to_vec(),
-            (400, "BadRequest"),
-        ),
-        post(
-            "fields twice in YAML",
-            YAML,
-            twice_yaml.to_vec(),
-            (400, "BadRequest"),
-        ),
-        case(
-            "fields twice, strictly",
-            Method::POST,
-            &format!("{MAPS}?fieldValidation=Strict"),
-            JSON,
-            twice.to_vec(),
-            (400, "BadRequest"),
-        ),
-        post(
-            "fields twice, with a warning",
-            JSON,
-            twice.to_vec(),
-            (201, ""),
-        ),
+        post("empty", JSON, "", BAD),
+        post("cut off", JSON, r#"{"metadata": {"#, BAD),
+        case("twice, strictly", Method::POST, &strictly, JSON, TWICE, BAD),
+        post("twice, with a warning", JSON, TWICE, (201, "")),
         post(
             "a name that is an address",
             JSON,
-            br#"{"metadata": {"name": "../x"}}"#.to_vec(),
+            r#"{"metadata": {"name": "../x"}}"#,
             (422, "Invalid"),
         ),
+        post("a number for text", JSON, number, (422, "Invalid")),
+    ]
+}
+
+fn yaml_bodies() -> Vec<Case> {
+    let one = format!("{MAPS}/a?fieldManager=t");
+    let not_utf8 = b"metadata: {name: \"\xff\xfe\"}".to_vec();
+    let two = "metadata: {name: x}\n---\nmetadata: {name: y}\n";
+    let twice = "metadata: {name: twice}\ndata: {a: '1'}\ndata: {a: '2'}\n";
+    vec![
+        post("billion laughs", YAML, billion_laughs(), BAD),
+        case(
+            "billion laughs, applied",
+            Method::PATCH,
+            &one,
+            APPLY,
+            billion_laughs(),
+            BAD,
+        ),
         post(
-            "numbers for text",
-            JSON,
-            br#"{"metadata": {"name": "n"}, "data": {"a": 1}}"#.to_vec(),
-            (422, "Invalid"),
+            "deep YAML",
+            YAML,
+            format!("data: {}", nested("[", "]")),
+            BAD,
+        ),
+        post("no UTF-8 in YAML", YAML, not_utf8, BAD),
+        post("two documents", YAML, two, BAD),
+        post("twice in YAML", YAML, twice, BAD),
+    ]
+}
+
+fn reads_and_replaces() -> Vec<Case> {
+    let stored = format!("{MAPS}/stored");
+    let no_number = format!("{MAPS}?resourceVersion=x");
+    let stale = json!({"metadata": {"name": "stored", "resourceVersion": "1"}, "data": {"a": "2"}});
+    let missing = (404, "NotFound");
+    let get = |name, path: &str, want| case(name, Method::GET, path, JSON, "", want);
+    let put =
+        |name, path: &str, body: String, want| case(name, Method::PUT, path, JSON, body, want);
+    vec![
+        get(
+            "an unknown resource",
+            "/api/v1/namespaces/default/nopes",
+            missing,
+        ),
+        get("an unknown group", "/apis/no.example/v1/things", missing),
+        get("an unknown part", &format!("{stored}/part"), missing),
+        get("a version that is no number", &no_number, BAD),
+        put(
+            "a stale version",
+            &stored,
+            stale.to_string(),
+            (409, "Conflict"),
+        ),
+        put(
+            "a method of nothing",
+            MAPS,
+            "{}".into(),
+            (405, "MethodNotAllowed"),
         ),
     ]
 }
 
-fn requests() -> Vec<Case> {
-    let none = Vec::new;
+fn patches() -> Vec<Case> {
+    const OPERATIONS: &str = "application/json-patch+json";
+    const MERGE: &str = "application/merge-patch+json";
+    const STRATEGIC: &str = "application/strategic-merge-patch+json";
+    let unfit = (422, "Invalid");
     let stored = format!("{MAPS}/stored");
-    let stale = json!({"metadata": {"name": "stored", "resourceVersion": "1"}, "data": {"a": "2"}});
     let patch = |name, media, body: Value, want| {
-        case(
-            name,
-            Method::PATCH,
-            &format!("{MAPS}/stored"),
-            media,
-            body.to_string(),
-            want,
-        )
+        case(name, Method::PATCH, &stored, media, body.to_string(), want)
     };
     let test = json!([{"op": "test", "path": "/data/a", "value": "other"}]);
-    let many: Vec<Value> = (0..10_001)
-        .map(|i| json!({"op": "add", "path": "/data/x", "value": i.to_string()}))
-        .collect();
+    let nothing = json!([{"op": "remove", "path": "/no/such"}]);
+    let add = |i: i32| json!({"op": "add", "path": "/data/x", "value": i.to_string()});
+    let many: Vec<Value> = (0..10_001).map(add).collect();
+    let nobody = json!({"apiVersion": "v1", "kind": "ConfigMap"});
     vec![
-        case(
-            "an unknown resource",
-            Method::GET,
-            "/api/v1/namespaces/default/nopes",
-            JSON,
-            none(),
-            (404, "NotFound"),
-        ),
-        case(
-            "an unknown group",
-            Method::GET,
-            "/apis/no.example/v1/things",
-            JSON,
-            none(),
-            (404, "NotFound"),
-        ),
-        case(
-            "an unknown part",
-            Method::GET,
-            &format!("{stored}/part"),
-            JSON,
-            none(),
-            (404, "NotFound"),
-        ),
-        case(
-            "a stale version",
-            Method::PUT,
-            &stored,
-            JSON,
-            stale.to_string(),
-            (409, "Conflict"),
-        ),
-        case(
-            "a version that is no number",
-            Method::GET,
-            &format!("{MAPS}?resourceVersion=x"),
-            JSON,
-            none(),
-            (400, "BadRequest"),
-        ),
-        patch(
-            "a test that fails",
-            "application/json-patch+json",
-            test,
-            (422, "Invalid"),
-        ),
-        patch(
-            "an operation on nothing",
-            "application/json-patch+json",
-            json!([{"op": "remove", "path": "/no/such"}]),
-            (422, "Invalid"),
-        ),
-        patch(
-            "no operations",
-            "application/json-patch+json",
-            json!({"op": "add"}),
-            (400, "BadRequest"),
-        ),
-        patch(
-            "too many operations",
-            "application/json-patch+json",
-            json!(many),
-            (400, "BadRequest"),
-        ),
-        patch(
-            "a patch that leaves no object",
-            "application/merge-patch+json",
-            json!("x"),
-            (422, "Invalid"),
-        ),
+        patch("a test that fails", OPERATIONS, test, unfit),
+        patch("an operation on nothing", OPERATIONS, nothing, unfit),
+        patch("no operations", OPERATIONS, json!({"op": "add"}), BAD),
+        patch("too many operations", OPERATIONS, json!(many), BAD),
+        patch("a patch that leaves no object", MERGE, json!("x"), unfit),
         patch(
             "an unknown directive",
-            "application/strategic-merge-patch+json",
+            STRATEGIC,
             json!({"$patch": "swap"}),
-            (400, "BadRequest"),
+            BAD,
         ),
         patch(
             "an unknown form",
-            "application/json",
+            JSON,
             json!({}),
             (415, "UnsupportedMediaType"),
         ),
-        patch(
-            "an apply by nobody",
-            APPLY,
-            json!({"apiVersion": "v1", "kind": "ConfigMap"}),
-            (400, "BadRequest"),
-        ),
-        case(
-            "a method of nothing",
-            Method::PUT,
-            MAPS,
-            JSON,
-            b"{}".to_vec(),
-            (405, "MethodNotAllowed"),
-        ),
+        patch("an apply by nobody", APPLY, nobody, BAD),
     ]
 }
 
@@ -282,7 +203,13 @@ async fn whatever_is_sent_the_server_goes_on() {
     let server = Raw::new();
     let stored = json!({"metadata": {"name": "stored"}, "data": {"a": "1"}});
     server.post(MAPS, &stored).await;
-    for case in bodies().into_iter().chain(requests()) {
+    let cases = [
+        json_bodies(),
+        yaml_bodies(),
+        reads_and_replaces(),
+        patches(),
+    ];
+    for case in cases.into_iter().flatten() {
         let request = http::Request::builder().method(case.method).uri(&case.path);
         let request = request
             .header("content-type", case.media)

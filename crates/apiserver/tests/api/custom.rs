@@ -30,6 +30,7 @@ fn definition() -> Value {
         json!({"name": name, "served": true, "storage": storage, "schema": schema,
             "subresources": {"status": {}, "scale": {"specReplicasPath": ".spec.size", "statusReplicasPath": ".status.size",
                 "labelSelectorPath": ".status.selector"}},
+            "selectableFields": [{"jsonPath": ".spec.color"}],
             "additionalPrinterColumns": [
                 {"name": "Size", "type": "integer", "jsonPath": ".spec.size"},
                 {"name": "Color", "type": "string", "jsonPath": ".spec.color", "priority": 1},
@@ -85,6 +86,16 @@ async fn an_installed_kind_behaves_as_a_built_in_one() {
         .collect();
     assert_eq!(headings, ["Name", "Size", "Color", "Age"]);
     assert_eq!(table["rows"][0]["cells"], json!(["a", 2, "red", "0s"]));
+    for (query, found) in [("spec.color%3Dred", 1), ("spec.color%3Dgreen", 0)] {
+        let list = server
+            .get(&format!("{WIDGETS}?fieldSelector={query}"))
+            .await;
+        assert_eq!(list.json()["items"].as_array().unwrap().len(), found);
+    }
+    let unknown = server
+        .get(&format!("{WIDGETS}?fieldSelector=spec.size%3D2"))
+        .await;
+    assert_eq!(unknown.status, StatusCode::BAD_REQUEST);
     let beta = server.get(&format!("{BETA}/a")).await.json();
     assert_eq!(beta["apiVersion"], "example.com/v1beta1");
     // The status and the rest are written apart.

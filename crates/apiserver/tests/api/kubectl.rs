@@ -359,3 +359,48 @@ async fn get_watches_and_delete_waits() {
         .await;
     stage.end().await;
 }
+
+#[tokio::test]
+async fn a_kind_is_installed_used_and_taken_away() {
+    let Some(stage) = Stage::new().await else {
+        return;
+    };
+    stage
+        .tells(
+            "apply -f widgets.yaml",
+            &["customresourcedefinition.apiextensions.k8s.io/widgets.example.com created"],
+        )
+        .await;
+    stage
+        .tells(
+            "wait --for=condition=established crd/widgets.example.com",
+            &["condition met"],
+        )
+        .await;
+    stage
+        .tells(
+            "apply -f widget.yaml",
+            &["widget.example.com/first created"],
+        )
+        .await;
+    stage.tells("get wd", &["NAME", "SIZE", "first", "3"]).await;
+    stage
+        .tells("explain widget.spec.size", &["How large it is."])
+        .await;
+    stage
+        .tells(
+            "apply -f widget.yaml",
+            &["widget.example.com/first unchanged"],
+        )
+        .await;
+    stage
+        .tells("scale widget/first --replicas=5", &["scaled"])
+        .await;
+    stage
+        .tells("get widget/first -o jsonpath={.spec.size}", &["5"])
+        .await;
+    stage
+        .tells("delete crd widgets.example.com", &["deleted"])
+        .await;
+    stage.end().await;
+}

@@ -15,7 +15,8 @@ fn map(name: &str, value: &str) -> Value {
 /// `a=1 b=1 …`, the names with their data.
 fn content(list: &Value) -> String {
     let items = list["items"].as_array().unwrap().iter();
-    let items = items.map(|i| format!("{}={}", i["metadata"]["name"], i["data"]["key"]));
+    let at = |item: &Value, pointer| item.pointer(pointer).unwrap().to_string();
+    let items = items.map(|i| format!("{}={}", at(i, "/metadata/name"), at(i, "/data/key")));
     items.collect::<Vec<_>>().join(" ").replace('"', "")
 }
 

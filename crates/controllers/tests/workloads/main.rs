@@ -7,6 +7,8 @@ mod election;
 #[cfg(test)]
 mod endpoints;
 #[cfg(test)]
+mod jobs;
+#[cfg(test)]
 mod releases;
 #[cfg(test)]
 mod rollouts;

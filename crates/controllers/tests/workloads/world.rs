@@ -23,6 +23,10 @@ use tokio_util::sync::CancellationToken;
 
 /// The image of pods that never become ready.
 pub(crate) const BAD: &str = "bad";
+/// The image of pods that end well by themselves.
+pub(crate) const DONE: &str = "done";
+/// The image of pods that end badly by themselves.
+pub(crate) const FAILS: &str = "fails";
 const NAMESPACE: &str = "default";
 
 pub(crate) struct World {
@@ -251,6 +255,20 @@ async fn live(api: &Api<Pod>, clock: &Clock, pod: &Pod, pace: Duration) {
         }
         sleep(pace).await;
     }
+    let (phase, exit_code) = match image.as_deref() {
+        Some(DONE) => ("Succeeded", 0),
+        Some(FAILS) => ("Failed", 1),
+        _ => return,
+    };
+    let ended =
+        json!({"exitCode": exit_code, "finishedAt": serin_api::conditions::time(clock.now())});
+    let container = json!({"name": "a", "ready": false, "restartCount": 0, "image": image, "imageID": "",
+        "state": {"terminated": ended}});
+    let status = json!({"metadata": {"uid": pod.metadata.uid}, "status": {
+        "phase": phase, "conditions": [{"type": "Ready", "status": "False"}], "containerStatuses": [container]}});
+    let _ = api
+        .patch_status(&name, &params, &Patch::Merge(status))
+        .await;
 }
 
 /// Any address that is its own, as far as a test needs it.

@@ -161,17 +161,19 @@ impl Owned {
         });
     }
 
-    /// Drops the fields whose values differ between two states of the object.
-    pub(super) fn drop_changed(&mut self, old: &Value, new: &Value) {
-        self.below
-            .retain(|name, mine| match (child(old, name), child(new, name)) {
-                (Some(old), Some(new)) if mine.below.is_empty() => old == new,
-                (Some(old), Some(new)) => {
-                    mine.drop_changed(old, new);
-                    mine.here || !mine.below.is_empty()
-                }
-                _ => false,
-            });
+    /// Drops the fields that a write has changed, and with a value that it changed as a whole what is in it.
+    pub(super) fn drop_changed(&mut self, changed: &Self) {
+        self.below.retain(|name, mine| {
+            let Some(changed) = changed.below.get(name) else {
+                return true;
+            };
+            if changed.below.is_empty() {
+                return false;
+            }
+            mine.here &= !changed.here;
+            mine.drop_changed(changed);
+            mine.here || !mine.below.is_empty()
+        });
     }
 }
 

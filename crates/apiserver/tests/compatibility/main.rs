@@ -1,0 +1,44 @@
+//! What a controller that is written with kube-rs meets: one scenario, against the embedded API in process, and against a cluster
+//! when `KUBECONFIG` names one. The scenario tells what it saw; the differences between the two are printed, and fail the test.
+//!
+//! `KUBECONFIG=… cargo test -p serin-apiserver --test compatibility -- --nocapture`
+
+#![expect(clippy::unwrap_used, reason = "a test ends where it cannot go on")]
+
+mod scenario;
+mod widget;
+
+use kube::Client;
+use serin_apiserver::{ApiServer, Store};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_controller_cannot_tell_the_servers_apart() {
+    let server = ApiServer::new(Store::in_memory());
+    let embedded = scenario::run(Client::new(server.router(), "default")).await;
+    expect_test::expect_file!["seen.txt"].assert_eq(&embedded.join("\n"));
+    if std::env::var_os("KUBECONFIG").is_none() {
+        println!("KUBECONFIG names no cluster: only the embedded API was looked at");
+        return;
+    }
+    let client = Client::try_default().await.unwrap();
+    let cluster = scenario::run(client).await;
+    let differences = difference(&embedded, &cluster);
+    println!(
+        "{} lines, {} differences",
+        embedded.len(),
+        differences.len()
+    );
+    differences.iter().for_each(|line| println!("{line}"));
+    assert_eq!(differences, [""; 0], "- the embedded API, + the cluster");
+}
+
+/// The lines that only one of the two has, of each step in its order.
+fn difference(embedded: &[String], cluster: &[String]) -> Vec<String> {
+    let only = |mark: &str, these: &[String], those: &[String]| -> Vec<String> {
+        let lines = these.iter().filter(|line| !those.contains(line));
+        lines.map(|line| format!("{mark} {line}")).collect()
+    };
+    let mut lines = only("-", embedded, cluster);
+    lines.extend(only("+", cluster, embedded));
+    lines
+}
