@@ -9,6 +9,7 @@ mod bootstrap;
 mod commit;
 mod disk;
 mod error;
+mod head;
 mod record;
 mod state;
 mod writer;

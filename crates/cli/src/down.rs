@@ -148,6 +148,7 @@ pub(crate) fn delete_data(home: &Home) -> Result<Vec<String>, CliError> {
         }
         for file in [
             "state.db",
+            "state.db-head",
             "state.db-wal",
             "state.db-shm",
             "kubeconfig",

@@ -231,9 +231,10 @@ impl From<LockError> for CliError {
 /// The message of the store already says what to do.
 fn store_exit(error: &StoreError) -> Exit {
     match error {
-        StoreError::Foreign { .. } | StoreError::Corrupt { .. } | StoreError::Newer { .. } => {
-            Exit::State
-        }
+        StoreError::Foreign { .. }
+        | StoreError::Corrupt { .. }
+        | StoreError::Behind { .. }
+        | StoreError::Newer { .. } => Exit::State,
         StoreError::Locked { .. } => Exit::Busy,
         _ => Exit::Home,
     }

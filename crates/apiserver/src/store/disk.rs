@@ -1,8 +1,10 @@
 //! The state file: one SQLite database, opened by one process at a time.
 //!
 //! Tables: `objects` has the present state, `log` the recent changes so that watches go on after a restart, `meta` the
-//! number of the last write. Every row has a checksum: SQLite notices a broken page but not a changed byte in a value. A row
-//! that does not fit its checksum is never served; an object of the recent changes is taken from there instead.
+//! number of the last write and the digest of the objects. Every row has a checksum: SQLite notices a broken page but not a
+//! changed byte in a value. A row that does not fit its checksum is never served; an object of the recent changes is taken
+//! from there instead. The digest, the sum of the checksums, notices a row that is gone or of yesterday, and the head file
+//! beside ([`super::head`]) a file that ends too early.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, OpenOptions};
@@ -11,16 +13,20 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rusqlite::{Connection, OpenFlags, Row, params};
+use rusqlite::config::DbConfig;
+use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, params};
 
 use super::error::{DamagedRow, StoreError};
+use super::head::{self, Found, Head, HeadFile};
 use super::record::{Change, ChangeKind, Key, Record};
 use super::state::RING_CHANGES;
 
 /// Marks the file as ours: `SERN`.
 const APPLICATION_ID: i64 = 0x5345_524e;
 /// The layout of the tables; one more for every change to it.
-const FORMAT: i64 = 2;
+const FORMAT: i64 = 3;
+/// The first format whose rows have checksums.
+const FORMAT_WITH_SUMS: i64 = 2;
 /// The log is cut after this many writes beyond what is kept.
 const LOG_SLACK: u64 = 1024;
 const MAGIC: &[u8; 16] = b"SQLite format 3\0";
@@ -29,7 +35,7 @@ const SCHEMA: &str = "
     CREATE TABLE objects (key TEXT PRIMARY KEY, rv INTEGER NOT NULL, json BLOB NOT NULL, sum INTEGER NOT NULL) STRICT;
     CREATE TABLE log (rv INTEGER PRIMARY KEY, key TEXT NOT NULL, type INTEGER NOT NULL, json BLOB NOT NULL, sum INTEGER NOT NULL) STRICT;
     CREATE TABLE meta (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT;
-    INSERT INTO meta VALUES ('rv', 0);
+    INSERT INTO meta VALUES ('rv', 0), ('digest', 0);
 ";
 
 /// What a state file held when it was opened.
@@ -40,27 +46,56 @@ pub(super) struct Loaded {
     /// In order of versions; the state before each change is not known.
     pub(super) log: Vec<Change>,
     pub(super) damaged: Vec<DamagedRow>,
+    /// Damaged objects that were taken from the recent changes.
+    mended: Vec<Key>,
+    /// The sum of the checksums of all rows of objects.
+    digest: i64,
+    /// What that sum is said to be; `None` in formats that did not say.
+    said: Option<i64>,
 }
 
 /// The open file.
 pub(super) struct Disk {
     db: Connection,
+    head: HeadFile,
+    digest: i64,
     /// The version up to which the log was cut.
     cut: u64,
 }
 
 impl Disk {
     pub(super) fn open(path: &Path) -> Result<(Self, Loaded), StoreError> {
-        if !path.try_exists().map_err(|e| StoreError::io(path, e))? {
-            create(path)?;
+        let io = |e| StoreError::io(path, e);
+        let head_path = head_path(path);
+        let head = head::read(&head_path).map_err(io)?;
+        if !path.try_exists().map_err(io)? {
+            match head {
+                Found::At(head) if head.rv > 0 => return Err(StoreError::behind(path, 0, head.rv)),
+                _ => create(path)?,
+            }
         }
         check_header(path)?;
         let db = connect(path)?;
-        let found = check_content(path, &db)?;
-        if found < FORMAT {
-            add_sums(&db).map_err(|e| StoreError::database(path, &e))?;
+        let database = |e| StoreError::database(path, &e);
+        let format = check_content(path, &db)?;
+        if format < FORMAT_WITH_SUMS {
+            add_sums(&db).map_err(database)?;
         }
-        let loaded = load(&db).map_err(|e| StoreError::database(path, &e))?;
+        let mut loaded = load(&db).map_err(database)?;
+        if format == FORMAT && loaded.said.is_none() {
+            return Err(StoreError::corrupt(path, "its digest is missing"));
+        }
+        check_head(path, &loaded, head)?;
+        write_mended(&db, &mut loaded).map_err(database)?;
+        if format < FORMAT {
+            add_digest(&db, loaded.digest).map_err(database)?;
+        }
+        let now = Head {
+            rv: loaded.rv,
+            digest: loaded.said.unwrap_or(loaded.digest),
+        };
+        let head = HeadFile::begin(&head_path, now).map_err(io)?;
+        keep_log_at_close(&db, false).map_err(database)?;
         for row in &loaded.damaged {
             tracing::error!(
                 key = row.key,
@@ -68,7 +103,13 @@ impl Disk {
                 "an object of the state file cannot be read and is not served"
             );
         }
-        Ok((Self { db, cut: 0 }, loaded))
+        let disk = Self {
+            db,
+            head,
+            digest: loaded.digest,
+            cut: 0,
+        };
+        Ok((disk, loaded))
     }
 
     /// Writes all changes in one transaction; when it answers they are on disk.
@@ -77,13 +118,16 @@ impl Disk {
             return Ok(());
         };
         let keep_from = rv.saturating_sub(RING_CHANGES as u64);
+        let mut digest = self.digest;
         let transaction = self.db.transaction()?;
         for change in changes {
-            write_change(&transaction, change)?;
+            digest = digest.wrapping_add(write_change(&transaction, change)?);
         }
-        transaction
-            .prepare_cached("UPDATE meta SET value = ?1 WHERE name = 'rv'")?
-            .execute([number(rv)])?;
+        for (name, value) in [("rv", number(rv)), ("digest", digest)] {
+            transaction
+                .prepare_cached("UPDATE meta SET value = ?2 WHERE name = ?1")?
+                .execute(params![name, value])?;
+        }
         let cut = keep_from > self.cut + LOG_SLACK;
         if cut {
             transaction
@@ -94,7 +138,17 @@ impl Disk {
         if cut {
             self.cut = keep_from;
         }
+        self.digest = digest;
+        if let Err(error) = self.head.advance(Head { rv, digest }) {
+            // The write itself is on disk; only the proof of it is missing.
+            tracing::error!(%error, "the head file of the state file cannot be written");
+        }
         Ok(())
+    }
+
+    #[cfg(test)]
+    pub(super) fn database(&self) -> &Connection {
+        &self.db
     }
 
     /// Lets the file grow to `pages` pages only, which is how tests fill a disk.
@@ -106,7 +160,8 @@ impl Disk {
     }
 }
 
-fn write_change(db: &Connection, change: &Change) -> Result<(), rusqlite::Error> {
+/// Writes a change; answers by how much the digest changes with it.
+fn write_change(db: &Connection, change: &Change) -> Result<i64, rusqlite::Error> {
     let record = &*change.record;
     let (key, rv, json) = (record.key.as_str(), number(record.rv), &record.json[..]);
     let kind: i64 = match change.kind {
@@ -117,18 +172,23 @@ fn write_change(db: &Connection, change: &Change) -> Result<(), rusqlite::Error>
     let sum = checksum(key, rv, json);
     db.prepare_cached("INSERT INTO log VALUES (?1, ?2, ?3, ?4, ?5)")?
         .execute(params![rv, key, kind, json, sum])?;
+    let replaced: Option<i64> = db
+        .prepare_cached("SELECT sum FROM objects WHERE key = ?1")?
+        .query_row([key], |row| row.get(0))
+        .optional()?;
+    let before = replaced.unwrap_or(0);
     if change.kind == ChangeKind::Deleted {
         db.prepare_cached("DELETE FROM objects WHERE key = ?1")?
             .execute([key])?;
-    } else {
-        db.prepare_cached("INSERT OR REPLACE INTO objects VALUES (?1, ?2, ?3, ?4)")?
-            .execute(params![key, rv, json, sum])?;
+        return Ok(before.wrapping_neg());
     }
-    Ok(())
+    db.prepare_cached("INSERT OR REPLACE INTO objects VALUES (?1, ?2, ?3, ?4)")?
+        .execute(params![key, rv, json, sum])?;
+    Ok(sum.wrapping_sub(before))
 }
 
 /// FNV-1a of 64 bits: every step is one to one, so any single changed byte changes the result.
-fn checksum(key: &str, rv: i64, json: &[u8]) -> i64 {
+pub(super) fn checksum(key: &str, rv: i64, json: &[u8]) -> i64 {
     const START: u64 = 0xcbf2_9ce4_8422_2325;
     const PRIME: u64 = 0x0100_0000_01b3;
     let rv = rv.to_le_bytes();
@@ -156,8 +216,60 @@ fn add_sums(db: &Connection) -> Result<(), rusqlite::Error> {
                 .execute(params![sum, row.get::<_, i64>(0)?])?;
         }
     }
+    transaction.pragma_update(None, "user_version", FORMAT_WITH_SUMS)?;
+    transaction.commit()
+}
+
+/// Brings a file of format 2, which had no digest, to this format.
+fn add_digest(db: &Connection, digest: i64) -> Result<(), rusqlite::Error> {
+    let transaction = db.unchecked_transaction()?;
+    transaction.execute(
+        "INSERT OR REPLACE INTO meta VALUES ('digest', ?1)",
+        [digest],
+    )?;
     transaction.pragma_update(None, "user_version", FORMAT)?;
     transaction.commit()
+}
+
+/// Whether what was read is all that was ever acknowledged.
+fn check_head(path: &Path, loaded: &Loaded, head: Found) -> Result<(), StoreError> {
+    // A row that cannot be read is told by its name, and the others are served.
+    let unread = !loaded.damaged.is_empty() || !loaded.mended.is_empty();
+    if !unread && loaded.said.is_some_and(|said| said != loaded.digest) {
+        return Err(StoreError::corrupt(
+            path,
+            "its objects are not the last ones that were written",
+        ));
+    }
+    match head {
+        Found::At(head) if head.rv > loaded.rv => Err(StoreError::behind(path, loaded.rv, head.rv)),
+        Found::At(head) if head.rv == loaded.rv && Some(head.digest) != loaded.said => {
+            let why = format!("its write {} is not the one that was acknowledged", head.rv);
+            Err(StoreError::corrupt(path, why))
+        }
+        Found::At(_) => Ok(()),
+        Found::Nothing | Found::Damaged => {
+            if loaded.said.is_some() && loaded.rv > 0 {
+                let head = head_path(path).display().to_string();
+                tracing::warn!(
+                    head,
+                    "the head file is missing or damaged; it is made anew from the state file"
+                );
+            }
+            Ok(())
+        }
+    }
+}
+
+/// Whether closing leaves the write-ahead log as it is: of a file that may yet be refused nothing may change.
+fn keep_log_at_close(db: &Connection, keep: bool) -> Result<(), rusqlite::Error> {
+    db.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, keep)
+        .map(drop)
+}
+
+/// Where the head file of a state file is.
+pub(super) fn head_path(path: &Path) -> PathBuf {
+    beside(path, "-head")
 }
 
 /// SQLite integers are signed; versions count writes, so they fit.
@@ -193,13 +305,13 @@ fn create(path: &Path) -> Result<(), StoreError> {
     };
     make().map_err(|e| StoreError::database(path, &e))?;
     fs::rename(&fresh, path).map_err(io)?;
-    let directory = path
-        .parent()
-        .filter(|p| !p.as_os_str().is_empty())
-        .unwrap_or(Path::new("."));
-    fs::File::open(directory)
-        .and_then(|d| d.sync_all())
-        .map_err(io)
+    sync_directory_of(path).map_err(io)
+}
+
+/// Makes the names in the directory of `path` durable.
+pub(super) fn sync_directory_of(path: &Path) -> io::Result<()> {
+    let directory = path.parent().filter(|p| !p.as_os_str().is_empty());
+    fs::File::open(directory.unwrap_or(Path::new(".")))?.sync_all()
 }
 
 fn beside(path: &Path, suffix: &str) -> PathBuf {
@@ -240,6 +352,7 @@ fn connect(path: &Path) -> Result<Connection, StoreError> {
     let open = || {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let db = Connection::open_with_flags(path, flags)?;
+        keep_log_at_close(&db, true)?;
         db.busy_timeout(std::time::Duration::ZERO)?;
         db.pragma_update(None, "locking_mode", "EXCLUSIVE")?;
         db.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(()))?;
@@ -289,11 +402,17 @@ fn check_content(path: &Path, db: &Connection) -> Result<i64, StoreError> {
 fn load(db: &Connection) -> Result<Loaded, rusqlite::Error> {
     let mut loaded = Loaded {
         rv: db.query_row("SELECT value FROM meta WHERE name = 'rv'", [], version)?,
+        said: db
+            .query_row("SELECT value FROM meta WHERE name = 'digest'", [], |row| {
+                row.get(0)
+            })
+            .optional()?,
         ..Loaded::default()
     };
     let mut objects = db.prepare("SELECT rv, key, json, sum FROM objects ORDER BY key")?;
     let mut rows = objects.query([])?;
     while let Some(row) = rows.next()? {
+        loaded.digest = loaded.digest.wrapping_add(row.get(3).unwrap_or(0));
         match record(row) {
             Ok(record) => loaded.records.push(record),
             Err(why) => loaded.damaged.push(DamagedRow {
@@ -343,6 +462,7 @@ fn repair(loaded: &mut Loaded) {
             "an object of the state file was damaged and is taken from the recent changes"
         );
         loaded.damaged.retain(|row| row.key != key);
+        loaded.mended.push(latest.key.clone());
         loaded.records.push(Record {
             key: latest.key.clone(),
             rv: latest.rv,
@@ -350,6 +470,39 @@ fn repair(loaded: &mut Loaded) {
             facts: latest.facts.clone(),
         });
     }
+}
+
+/// Puts mended objects into their rows: the recent changes do not keep them for ever.
+fn write_mended(db: &Connection, loaded: &mut Loaded) -> Result<(), rusqlite::Error> {
+    if loaded.mended.is_empty() {
+        return Ok(());
+    }
+    let transaction = db.unchecked_transaction()?;
+    let is_mended = |record: &&Record| loaded.mended.contains(&record.key);
+    for record in loaded.records.iter().filter(is_mended) {
+        let (key, rv) = (record.key.as_str(), number(record.rv));
+        let sum = checksum(key, rv, &record.json);
+        transaction.execute(
+            "INSERT OR REPLACE INTO objects VALUES (?1, ?2, ?3, ?4)",
+            params![key, rv, &record.json[..], sum],
+        )?;
+    }
+    let mut digest = 0i64;
+    let mut sums = transaction.prepare("SELECT sum FROM objects")?;
+    let mut rows = sums.query([])?;
+    while let Some(row) = rows.next()? {
+        digest = digest.wrapping_add(row.get(0).unwrap_or(0));
+    }
+    drop(rows);
+    drop(sums);
+    transaction.execute(
+        "INSERT OR REPLACE INTO meta VALUES ('digest', ?1)",
+        [digest],
+    )?;
+    transaction.commit()?;
+    loaded.digest = digest;
+    loaded.said = Some(digest);
+    Ok(())
 }
 
 fn version(row: &Row<'_>) -> rusqlite::Result<u64> {

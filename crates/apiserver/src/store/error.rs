@@ -17,13 +17,28 @@ pub enum StoreError {
     },
     /// The file is ours and broken: cut off, overwritten, or changed on disk.
     #[error(
-        "{} is damaged ({why}); put back a copy, or move it and its -wal file away to start with no objects", path.display()
+        "{} is damaged ({why}); put back a copy with `serin restore`, or move it, its -wal and its -head file away to start with \
+         no objects", path.display()
     )]
     Corrupt {
         /// The file.
         path: PathBuf,
         /// What was found.
         why: String,
+    },
+    /// The file, or its write-ahead log, ends before the last acknowledged write: a part was cut off, changed or removed.
+    #[error(
+        "{} has lost acknowledged writes: it ends at write {found}, write {head} was acknowledged, so it or its -wal file is \
+         damaged, cut or missing; put back a copy with `serin restore`, or move its -head file away to go on without these writes",
+        path.display()
+    )]
+    Behind {
+        /// The file.
+        path: PathBuf,
+        /// The last write in it; 0 when the file itself is missing.
+        found: u64,
+        /// The last write that was acknowledged, as far as is known.
+        head: u64,
     },
     /// The file was written by a later version.
     #[error(
@@ -61,9 +76,10 @@ pub enum StoreError {
 
 impl StoreError {
     pub(super) fn io(path: &Path, source: io::Error) -> Self {
-        Self::Io {
-            path: path.to_owned(),
-            source,
+        let path = path.to_owned();
+        match source.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::Full { path },
+            _ => Self::Io { path, source },
         }
     }
 
@@ -71,6 +87,14 @@ impl StoreError {
         Self::Corrupt {
             path: path.to_owned(),
             why: why.to_string(),
+        }
+    }
+
+    pub(super) fn behind(path: &Path, found: u64, head: u64) -> Self {
+        Self::Behind {
+            path: path.to_owned(),
+            found,
+            head,
         }
     }
 

@@ -5,6 +5,8 @@ use serde_json::{Value, json};
 
 use super::*;
 
+mod killed;
+
 fn key(name: &str) -> Key {
     Key::new("", "configmaps", "default", name)
 }
@@ -216,7 +218,7 @@ fn files_of_others_and_of_later_versions_are_refused() {
         Store::open(&path),
         Err(StoreError::Newer {
             found: 99,
-            known: 2,
+            known: 3,
             ..
         })
     ));
@@ -293,9 +295,11 @@ async fn a_file_without_checksums_gets_them() {
     let written = store.write(put("a", Expect::Absent, "1")).await.unwrap();
     drop(store);
     let db = rusqlite::Connection::open(&path).unwrap();
-    let older = "ALTER TABLE objects DROP COLUMN sum; ALTER TABLE log DROP COLUMN sum; PRAGMA user_version = 1;";
+    let older = "ALTER TABLE objects DROP COLUMN sum; ALTER TABLE log DROP COLUMN sum; \
+                 DELETE FROM meta WHERE name = 'digest'; PRAGMA user_version = 1;";
     db.execute_batch(older).unwrap();
     drop(db);
+    fs::remove_file(disk::head_path(&path)).unwrap();
     for _ in 0..2 {
         let store = Store::open(&path).unwrap();
         assert!(store.damaged().is_empty());
@@ -339,6 +343,50 @@ fn a_full_disk_fails_the_write_and_nothing_else() {
 }
 
 #[test]
+fn a_row_of_yesterday_is_refused() {
+    let (_dir, path) = state_file();
+    let (disk, loaded) = Disk::open(&path).unwrap();
+    let mut committer = Committer::new(Arc::new(Shared::load(loaded)), Some(disk));
+    let first = committer.commit(vec![put("a", Expect::Absent, "1")]);
+    let row = "SELECT rv, json, sum FROM objects";
+    type Row = (i64, Vec<u8>, i64);
+    let read = |db: &rusqlite::Connection| -> Row {
+        db.query_row(row, [], |r| Ok((r.get(0)?, r.get(1)?, r.get(2)?)))
+            .unwrap()
+    };
+    let old = read(committer.disk().database());
+    let rv = first[0].as_ref().unwrap().rv;
+    assert!(committer.commit(vec![put("a", Expect::Version(rv), "2")])[0].is_ok());
+    drop(committer);
+    // As a page that never reached the disk would leave it: whole in itself, and not the last one.
+    let db = rusqlite::Connection::open(&path).unwrap();
+    db.execute("UPDATE objects SET rv = ?1, json = ?2, sum = ?3", old)
+        .unwrap();
+    drop(db);
+    let Err(error) = Disk::open(&path) else {
+        panic!("an older row was believed");
+    };
+    assert!(matches!(error, StoreError::Corrupt { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn a_mended_object_outlives_the_recent_changes() {
+    let (_dir, path) = state_file();
+    let store = Store::open(&path).unwrap();
+    let written = store.write(put("a", Expect::Absent, "on")).await.unwrap();
+    drop(store);
+    let sql = |statement: &str| {
+        let db = rusqlite::Connection::open(&path).unwrap();
+        db.execute_batch(statement).unwrap();
+    };
+    sql("UPDATE objects SET json = x'7b'");
+    drop(Store::open(&path).unwrap());
+    sql("DELETE FROM log");
+    let store = Store::open(&path).unwrap();
+    assert_eq!(store.get(&key("a")), Some(written));
+}
+
+#[test]
 fn a_state_file_cut_in_the_write_ahead_log_keeps_what_is_whole() {
     let (_dir, path) = state_file();
     let (disk, loaded) = Disk::open(&path).unwrap();
@@ -362,6 +410,16 @@ fn a_state_file_cut_in_the_write_ahead_log_keeps_what_is_whole() {
     torn.seek(SeekFrom::End(-100)).unwrap();
     torn.write_all(&[0xFF; 100]).unwrap();
     drop(torn);
+    // The head follows a commit, so it does not know the one that was torn.
+    let one = super::head::Head {
+        rv: 1,
+        digest: super::disk::checksum(
+            "/configmaps/default/a",
+            1,
+            &shared.get(&key("a")).unwrap().json,
+        ),
+    };
+    drop(super::head::HeadFile::begin(&disk::head_path(&copied), one).unwrap());
     let (_, loaded) = Disk::open(&copied).unwrap();
     let names: Vec<_> = loaded.records.iter().map(|r| r.key.name()).collect();
     assert_eq!(names, ["a"]);

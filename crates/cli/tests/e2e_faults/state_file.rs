@@ -128,6 +128,8 @@ async fn a_flipped_bit_in_an_object_is_never_believed() {
     stop_control_plane(&platform).await;
     let path = state_db(&platform);
     let whole = std::fs::read(&path).unwrap();
+    let head_file = platform.home().join("state.db-head");
+    let head = std::fs::read(&head_file).unwrap();
     let places = places(&whole, "is-it-10-or-11");
     let mut cases: Vec<_> = places.iter().map(|place| vec![*place]).collect();
     cases.push(places);
@@ -137,6 +139,7 @@ async fn a_flipped_bit_in_an_object_is_never_believed() {
             bytes[place + 7] ^= 1;
         }
         std::fs::write(&path, bytes).unwrap();
+        std::fs::write(&head_file, &head).unwrap();
         if !up_or_refused(&platform, &format!("a bit flipped at {flipped:?}")).await {
             continue;
         }
@@ -185,4 +188,44 @@ async fn what_was_acknowledged_is_there_after_a_kill() {
         platform.up(&[]).await;
         platform.serin(&["get", "configmap", &name]).await;
     }
+}
+
+#[tokio::test]
+async fn a_killed_control_plane_never_forgets_in_silence() {
+    let platform = apps::started(&apps::deployment(pods("v1", &[]))).await;
+    for n in 0..5 {
+        let name = format!("kept-{n}");
+        platform
+            .apply(&format!(
+                "apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: {name}}}\n"
+            ))
+            .await;
+    }
+    kill_control_plane(&platform).await;
+    let log = platform.home().join("state.db-wal");
+    let head = platform.home().join("state.db-head");
+    let (whole_log, whole_head) = (std::fs::read(&log).unwrap(), std::fs::read(&head).unwrap());
+    let len = whole_log.len();
+    // In the header, in the first frame, in the middle and in the last page: SQLite takes each for the end of the log.
+    for place in [9, 40, len / 2, len - 7] {
+        let mut flipped = whole_log.clone();
+        flipped[place] ^= 1;
+        std::fs::write(&log, flipped).unwrap();
+        let told = refused(&platform, &format!("a bit flipped at {place} of {len}")).await;
+        assert!(told.contains("has lost acknowledged writes"), "{told}");
+    }
+    for cut in [0, len / 2, len - 1] {
+        std::fs::write(&log, &whole_log[..cut]).unwrap();
+        refused(&platform, &format!("cut to {cut} of {len}")).await;
+    }
+    std::fs::write(&log, &whole_log).unwrap();
+    // Damage to the head alone is mended: the state file is whole.
+    std::fs::write(&head, &whole_head[..5]).unwrap();
+    platform.up(&[]).await;
+    for n in 0..5 {
+        platform
+            .serin(&["get", "configmap", &format!("kept-{n}")])
+            .await;
+    }
+    apps::healthy(&platform).await;
 }
