@@ -36,6 +36,14 @@ pub fn apply(kind: &Kind, object: &mut Value) {
     }
 }
 
+/// Fills in the defaults of a pod template, as a ReplicaSet that is stored carries them.
+pub fn pod_template(template: &mut Value) {
+    let mut owner = Map::new();
+    owner.insert("template".to_owned(), template.take());
+    pod::template(&mut owner);
+    *template = owner.remove("template").unwrap_or_default();
+}
+
 fn deployment(root: &mut Map<String, Value>) {
     let Some(spec) = object(root, "spec") else {
         return;

@@ -30,6 +30,12 @@ pub mod annotation {
     pub const ROLLOUT_DESIRED_REPLICAS: &str = "rollout.argoproj.io/desired-replicas";
     /// On a ReplicaSet of a Rollout: the RFC 3339 time after which it may be scaled to 0.
     pub const SCALE_DOWN_DEADLINE: &str = "scale-down-deadline";
+    /// On a ReplicaSet of a Rollout: the labels and annotations that its pods have only for a time, as JSON.
+    pub const EPHEMERAL_METADATA: &str = "rollout.argoproj.io/ephemeral-metadata";
+    /// On a ReplicaSet of a Rollout: the digest of the template that it was made from.
+    pub const TEMPLATE_DIGEST: &str = "serin.dev/template-digest";
+    /// On an HTTPRoute: the rules that a Rollout has put before the others, as JSON: name and digest of each.
+    pub const MANAGED_ROUTES: &str = "serin.dev/managed-routes";
     /// On Services and routes that a Rollout changes: the name of that Rollout.
     pub const MANAGED_BY_ROLLOUTS: &str = "argo-rollouts.argoproj.io/managed-by-rollouts";
     /// On an EndpointSlice: the `metadata.generation` of the Service whose selector it follows.

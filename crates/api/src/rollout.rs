@@ -10,6 +10,7 @@ mod spec;
 mod status;
 
 pub use desired::*;
+pub(crate) use lower::template_is_not_referenced_and_written;
 pub use lower::{Lowered, lower, lower_analysis};
 pub use routing::*;
 pub use spec::*;

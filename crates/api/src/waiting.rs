@@ -45,6 +45,11 @@ pub enum WaitingOn {
         /// The AnalysisRun.
         name: String,
     },
+    /// An experiment is under way.
+    Experiment {
+        /// The Experiment.
+        name: String,
+    },
     /// A pause of known length.
     Pause {
         /// Its end, RFC 3339.
@@ -110,6 +115,7 @@ impl fmt::Display for WaitingOn {
             } => write!(f, "{have} instances of {revision} to become {want}"),
             Self::Acknowledgement { kind, name } => write!(f, "the gateway to serve {kind} {name}"),
             Self::Analysis { name } => write!(f, "analysis {name}"),
+            Self::Experiment { name } => write!(f, "experiment {name}"),
             Self::Pause { until } => write!(f, "the end of a pause at {until:.0}"),
             Self::Bake { until } => write!(f, "the end of the bake at {until:.0}"),
             Self::Decision { why } => write!(f, "a decision: {why}"),

@@ -146,6 +146,7 @@ fn rules() -> Value {
         rule("apps", &["deployments"], &["get", "list", "watch", "patch"]),
         rule("", &["pods"], &["get", "list", "watch", "patch", "delete"]),
         rule("", &["pods/eviction"], &["create"]),
+        rule("", &["podtemplates"], &["get"]),
         rule(
             "",
             &["services"],

@@ -17,8 +17,12 @@ use crate::events::tell;
 use crate::shell::{self, Cache, Error, ErrorKind, Hub, Next, Reconcile};
 use crate::workload::{adoption, concerned, names, owner, pods_of, release};
 
-pub(crate) fn start(hub: &mut Hub, replica_sets: &Cache<ReplicaSet>, pods: &Cache<Pod>) {
-    let deployments = hub.watch::<Deployment>();
+pub(crate) fn start(
+    hub: &mut Hub,
+    deployments: &Cache<Deployment>,
+    replica_sets: &Cache<ReplicaSet>,
+    pods: &Cache<Pod>,
+) {
     let controller = Controller {
         client: hub.client.clone(),
         clock: hub.clock.clone(),
@@ -27,7 +31,7 @@ pub(crate) fn start(hub: &mut Hub, replica_sets: &Cache<ReplicaSet>, pods: &Cach
         pods: pods.clone(),
     };
     let (main, replica_sets, pods) = (deployments.clone(), replica_sets.clone(), pods.clone());
-    hub.run(controller, &deployments, move || {
+    hub.run(controller, deployments, move || {
         let (candidates, sets) = (main.clone(), replica_sets.clone());
         vec![
             replica_sets.triggers(&main, move |rs| {

@@ -21,7 +21,7 @@ mod workload;
 
 use std::path::PathBuf;
 
-use k8s_openapi::api::apps::v1::ReplicaSet;
+use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 use k8s_openapi::api::core::v1::{Pod, Service};
 use kube::Client;
 use serin_api::keys::label;
@@ -66,6 +66,7 @@ struct Shared {
     pods: shell::Cache<Pod>,
     replica_sets: shell::Cache<ReplicaSet>,
     services: shell::Cache<Service>,
+    deployments: shell::Cache<Deployment>,
 }
 
 /// Runs all controllers until `shutdown`. One that fails is started again; it never ends the others.
@@ -83,10 +84,16 @@ pub async fn run(client: Client, config: Config, shutdown: CancellationToken) {
         pods: hub.watch_labelled(label),
         replica_sets: hub.watch_labelled(label),
         services: hub.watch(),
+        deployments: hub.watch(),
     };
     if config.built_in_kinds {
         replica_set::start(&mut hub, &shared.replica_sets, &shared.pods);
-        deployment::start(&mut hub, &shared.replica_sets, &shared.pods);
+        deployment::start(
+            &mut hub,
+            &shared.deployments,
+            &shared.replica_sets,
+            &shared.pods,
+        );
         endpoints::start(&mut hub, &shared.services, &shared.pods);
         disruption::start(&mut hub, &shared.replica_sets, &shared.pods);
         let jobs = hub.watch();
@@ -108,8 +115,11 @@ fn start_rollouts(hub: &mut shell::Hub, config: &Config, shared: Shared) {
         replica_sets: shared.replica_sets,
         pods: shared.pods,
         services: shared.services,
+        deployments: shared.deployments,
         routes: hub.watch(),
+        ingresses: hub.watch(),
         runs: hub.watch(),
+        experiments: hub.watch(),
         templates: hub.watch(),
         policies: hub.watch(),
     };
@@ -119,8 +129,15 @@ fn start_rollouts(hub: &mut shell::Hub, config: &Config, shared: Shared) {
         runs: rollouts.runs.clone(),
         gateway_socket: config.gateway_socket.clone(),
     };
+    let abandoned = rollout::Abandoned {
+        client: hub.client.clone(),
+        services: rollouts.services.clone(),
+        rollouts: rollouts.rollouts.clone(),
+    };
     let (main, triggers) = (rollouts.rollouts.clone(), rollouts.clone());
     hub.run(rollouts, &main, move || triggers.triggers());
+    let (services, triggers) = (abandoned.services.clone(), abandoned.clone());
+    hub.run(abandoned, &services, move || triggers.triggers());
     let runs = analyses.runs.clone();
     hub.run(analyses, &runs, Vec::new);
 }

@@ -2,17 +2,24 @@
 //!
 //! Absent on purpose: any decision. A plan that breaks an invariant is refused here and told to the person, never applied.
 
+mod abandoned;
+mod affinity;
 mod apply;
+mod metadata;
 mod observe;
+mod routers;
+mod workload_ref;
 
 use std::sync::Arc;
 
 use jiff::SignedDuration;
-use k8s_openapi::api::apps::v1::ReplicaSet;
+use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 use k8s_openapi::api::core::v1::{Pod, Service};
+use k8s_openapi::api::networking::v1::Ingress;
 use kube::runtime::reflector::ObjectRef;
 use kube::{Client, Resource, ResourceExt};
 use serin_api::analysis::{AnalysisRun, AnalysisTemplate};
+use serin_api::experiment::Experiment;
 use serin_api::gateway_api::HTTPRoute;
 use serin_api::release::ReleasePolicy;
 use serin_api::rollout::Rollout;
@@ -22,6 +29,8 @@ use serin_engine::{invariants, workload};
 use crate::clock::Clock;
 use crate::events;
 use crate::shell::{Cache, Error, Next, Reconcile, Triggers, write_status};
+
+pub(crate) use abandoned::Abandoned;
 
 /// After a refused plan, the next look comes this soon: the view may have been behind.
 const AFTER_REFUSAL: SignedDuration = SignedDuration::from_secs(5);
@@ -37,8 +46,12 @@ pub(crate) struct Rollouts {
     pub(crate) replica_sets: Cache<ReplicaSet>,
     pub(crate) pods: Cache<Pod>,
     pub(crate) services: Cache<Service>,
+    /// For templates that are referenced.
+    pub(crate) deployments: Cache<Deployment>,
     pub(crate) routes: Cache<HTTPRoute>,
+    pub(crate) ingresses: Cache<Ingress>,
     pub(crate) runs: Cache<AnalysisRun>,
+    pub(crate) experiments: Cache<Experiment>,
     pub(crate) templates: Cache<AnalysisTemplate>,
     pub(crate) policies: Cache<ReleasePolicy>,
 }
@@ -56,7 +69,8 @@ impl Reconcile for Rollouts {
             return Ok(Next::OwnWrites);
         }
         let now = self.clock.now();
-        let observed = self.observe(&rollout).await?;
+        let (rollout, workload) = self.resolve(rollout).await?;
+        let observed = self.observe(&rollout, workload).await?;
         let plan = plan(&rollout.spec, &observed, now);
         let broken = invariants::check(&rollout.spec, &observed, &plan);
         if !broken.is_empty() {
@@ -77,8 +91,11 @@ impl Rollouts {
         self.rollouts.is_current(uid)
             && self.replica_sets.is_current(uid)
             && self.services.is_current(uid)
+            && self.deployments.is_current(uid)
             && self.routes.is_current(uid)
+            && self.ingresses.is_current(uid)
             && self.runs.is_current(uid)
+            && self.experiments.is_current(uid)
     }
 
     async fn finish(&self, rollout: &Rollout, plan: &Plan) -> Result<(), Error> {
@@ -127,9 +144,13 @@ impl Rollouts {
         let mut triggers = vec![
             self.replica_sets.triggers(&self.rollouts, owner),
             self.runs.triggers(&self.rollouts, owner),
+            self.experiments.triggers(&self.rollouts, owner),
+            self.ingresses.triggers(&self.rollouts, owner),
         ];
         triggers.push(self.naming(&self.services));
+        triggers.push(self.naming(&self.deployments));
         triggers.push(self.naming(&self.routes));
+        triggers.push(self.naming(&self.ingresses));
         triggers.push(self.naming(&self.templates));
         triggers.push(self.governing());
         triggers
@@ -146,7 +167,7 @@ impl Rollouts {
             })
     }
 
-    /// Changes of objects that a Rollout names. A name that stands anywhere in the strategy is enough: a look too many costs
+    /// Changes of objects that a Rollout names. A name that stands anywhere in what it names is enough: a look too many costs
     /// little, a look too few stops a release.
     fn naming<K: crate::shell::Kind>(&self, cache: &Cache<K>) -> Triggers<Rollout> {
         let rollouts = self.rollouts.clone();
@@ -155,13 +176,23 @@ impl Rollouts {
             let namespace = meta.namespace.as_deref().unwrap_or_default();
             let name = format!("{:?}", meta.name.as_deref().unwrap_or_default());
             let named = rollouts.list(namespace).into_iter().filter(|rollout| {
-                serde_json::to_string(&rollout.spec.strategy).is_ok_and(|text| text.contains(&name))
+                let spec = &rollout.spec;
+                let names = serde_json::to_string(&(&spec.strategy, &spec.workload_ref));
+                names.is_ok_and(|text| text.contains(&name))
             });
             named
                 .map(|rollout| ObjectRef::from_obj(&*rollout))
                 .collect()
         })
     }
+}
+
+fn uid(rollout: &Rollout) -> String {
+    rollout.uid().unwrap_or_default()
+}
+
+fn is_owned<K: Resource>(object: &K, uid: &str) -> bool {
+    workload::controller_of(object.meta()).is_some_and(|owner| owner.uid == uid)
 }
 
 /// The Rollout that an object belongs to.

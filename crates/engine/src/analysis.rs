@@ -8,5 +8,6 @@ mod instantiate;
 mod run;
 
 pub use condition::{Judgement, MetricValue, judge};
+pub(crate) use instantiate::arguments;
 pub use instantiate::{Origin, TemplateSource, instantiate, resolve};
 pub use run::{Measured, Order, RunPlan, plan, record};

@@ -27,9 +27,26 @@ pub fn template_hash(template: &PodTemplateSpec, collision: u32) -> RevisionHash
     RevisionHash::new(digits.bytes().map(letter).collect::<String>())
 }
 
-/// Whether two templates make the same pods; the labels that carry the hash itself do not count.
+/// Whether two templates make the same pods. The labels that carry the hash itself do not count, nor whether a default is
+/// written out, as an API does when it stores one.
 pub fn templates_equal(a: &PodTemplateSpec, b: &PodTemplateSpec) -> bool {
-    content(a) == content(b)
+    let (mut a, mut b) = (content(a), content(b));
+    if a == b {
+        return true;
+    }
+    serin_api::defaults::pod_template(&mut a);
+    serin_api::defaults::pod_template(&mut b);
+    a == b
+}
+
+/// Tells templates apart where [`template_hash`] may not: 64 bits, for an annotation. Templates as they are written: a
+/// default that is written out makes another.
+pub fn template_digest(template: &PodTemplateSpec) -> String {
+    let mut text = String::new();
+    write_canonical(&content(template), &mut text);
+    let one = fnv1a(OFFSET_BASIS, text.as_bytes());
+    let other = fnv1a(fnv1a(OFFSET_BASIS, b"digest"), text.as_bytes());
+    format!("{one:08x}{other:08x}")
 }
 
 /// Five letters that follow from `parts`, for derived names: `["ab", "c"]` and `["a", "bc"]` give different ones.

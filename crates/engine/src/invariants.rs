@@ -3,11 +3,11 @@
 
 use std::fmt;
 
-use serin_api::rollout::{Desired, RolloutSpec, Step, Strategy, lower};
+use serin_api::rollout::{Canary, Desired, RolloutSpec, Step, Strategy};
 use serin_api::units::{RevisionHash, Rounding, Weight};
 use serin_api::waiting::WaitingOn;
 
-use crate::rollout::{Action, Event, Observed, Plan};
+use crate::rollout::{Action, Event, Observed, Plan, desired};
 
 /// A plan that must not be carried out, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -111,7 +111,7 @@ impl fmt::Display for Violation {
 /// Every invariant that a plan would break; empty for a sound plan.
 #[must_use]
 pub fn check(spec: &RolloutSpec, observed: &Observed, plan: &Plan) -> Vec<Violation> {
-    let Some(desired) = lower(spec).desired else {
+    let Ok(desired) = desired(spec, &observed.status) else {
         return Vec::new();
     };
     let view = View {
@@ -125,6 +125,7 @@ pub fn check(spec: &RolloutSpec, observed: &Observed, plan: &Plan) -> Vec<Violat
         broken.extend(view.share_has_its_instances(action));
         broken.extend(view.leaves_after_its_traffic(action));
         broken.extend(view.stable_keeps_its_size(action));
+        broken.extend(view.stable_bears_its_share(action));
         broken.extend(view.keeps_what_is_in_use(action));
         broken.extend(view.holds_what_was_rejected(action));
     }
@@ -145,8 +146,15 @@ impl View<'_> {
             return None;
         }
         match (action, &self.desired.strategy) {
-            (Action::Split { canary: weight, .. }, Strategy::Canary(canary)) => {
-                let on_canary = (*weight > Weight::ZERO)
+            (
+                Action::Split {
+                    canary: weight,
+                    managed,
+                    ..
+                },
+                Strategy::Canary(canary),
+            ) => {
+                let on_canary = (*weight > Weight::ZERO || !managed.is_empty())
                     .then(|| self.nobody_behind(canary.canary_service.as_ref()))
                     .flatten();
                 // On the way back a stable revision without instances is only chosen when the planner has seen none better.
@@ -176,16 +184,17 @@ impl View<'_> {
             Action::Split {
                 route,
                 canary: share,
+                ..
             },
             Strategy::Canary(canary),
         ) = (action, &self.desired.strategy)
         else {
             return None;
         };
-        let apart = canary
-            .steps
-            .iter()
-            .any(|step| matches!(step, Step::SetCanaryScale(_)));
+        let parts = canary.steps.iter().flat_map(Step::parts);
+        let apart = parts
+            .into_iter()
+            .any(|part| matches!(part, Step::SetCanaryScale(_)));
         let grows = self
             .observed
             .routes
@@ -199,7 +208,8 @@ impl View<'_> {
             .revision
             .as_ref()?;
         let available = self.observed.available(revision);
-        let short = grows && !apart && available < share.of_replicas(self.desired.replicas);
+        let needed = canary.enough_of(share.of_replicas(self.desired.replicas));
+        let short = grows && !apart && available < needed;
         short.then_some(Violation::TooFewForShare {
             share: *share,
             available,
@@ -259,18 +269,52 @@ impl View<'_> {
         let Action::Scale { revision, to } = action else {
             return None;
         };
-        if matches!(&self.desired.strategy, Strategy::Canary(canary) if canary.routes.is_empty()) {
-            return None;
-        }
-        let floor = self.desired.replicas;
-        let is_stable = self.plan.status.stable_rs.as_deref() == Some(revision.as_str());
-        let users = match &self.desired.strategy {
-            Strategy::Canary(canary) => canary.stable_service.as_ref(),
-            Strategy::BlueGreen(blue_green) => Some(&blue_green.active_service),
+        let (users, floor) = match &self.desired.strategy {
+            Strategy::Canary(canary) if canary.routes.is_empty() => return None,
+            Strategy::Canary(canary) => (canary.stable_service.as_ref(), self.stable_floor(canary)),
+            Strategy::BlueGreen(sides) => (Some(&sides.active_service), self.desired.replicas),
         };
+        let is_stable = self.plan.status.stable_rs.as_deref() == Some(revision.as_str());
         let has_users = users.and_then(|s| self.behind(s)).as_ref() == Some(revision);
         ((is_stable || has_users) && *to < floor)
             .then_some(Violation::StableShrinks { to: *to, floor })
+    }
+
+    /// What the stable revision must have: all instances, or with a dynamic scale those for its largest share on any route.
+    fn stable_floor(&self, canary: &Canary) -> u32 {
+        if !canary.dynamic_stable_scale {
+            return self.desired.replicas;
+        }
+        let routes = canary.routes.iter();
+        let shares = routes.filter_map(|r| self.observed.routes.get(r)?.canary);
+        let share = shares.min().unwrap_or_default().complement();
+        share.of_replicas(self.desired.replicas)
+    }
+
+    /// With a dynamic scale the stable share only grows over available instances, while the canary has some to answer.
+    fn stable_bears_its_share(&self, action: &Action) -> Option<Violation> {
+        let (
+            Action::Split {
+                route,
+                canary: share,
+                ..
+            },
+            Strategy::Canary(canary),
+        ) = (action, &self.desired.strategy)
+        else {
+            return None;
+        };
+        let now = self.observed.routes.get(route).and_then(|r| r.canary)?;
+        let stable = self.behind(canary.stable_service.as_ref()?)?;
+        let trial = self.behind(canary.canary_service.as_ref()?)?;
+        let available = self.observed.available(&stable);
+        let grows = *share < now && stable != trial && self.observed.available(&trial) > 0;
+        let needed = share.complement().of_replicas(self.desired.replicas);
+        let short = canary.dynamic_stable_scale && grows && available < needed;
+        short.then_some(Violation::TooFewForShare {
+            share: share.complement(),
+            available,
+        })
     }
 
     fn keeps_what_is_in_use(&self, action: &Action) -> Option<Violation> {
@@ -310,7 +354,7 @@ impl View<'_> {
             matches!(action, Action::Remember { event: e, .. } if *e == event)
         });
         let more = match (action, &self.desired.strategy) {
-            (Action::Split { route, canary }, _) => {
+            (Action::Split { route, canary, .. }, _) => {
                 let now = self.observed.routes.get(route).and_then(|r| r.canary);
                 now.is_some_and(|now| now < *canary)
             }
@@ -344,7 +388,8 @@ impl View<'_> {
         if surge == 0 && unavailable == 0 {
             unavailable = 1;
         }
-        let (mut before, mut after, mut available_before, mut available_after) = (0, 0, 0, 0);
+        let (mut before, mut after) = (0_u32, 0_u32);
+        let (mut available_before, mut available_after) = (0_u32, 0_u32);
         for revision in &self.observed.revisions {
             let to = self.plan.actions.iter().find_map(|action| match action {
                 Action::Scale {
@@ -354,12 +399,14 @@ impl View<'_> {
                 _ => None,
             });
             let to = to.unwrap_or(revision.desired);
-            before += revision.desired;
-            after += to;
-            available_before += revision.available.min(revision.desired);
-            available_after += revision.available.min(to);
+            before = before.saturating_add(revision.desired);
+            after = after.saturating_add(to);
+            available_before =
+                available_before.saturating_add(revision.available.min(revision.desired));
+            available_after = available_after.saturating_add(revision.available.min(to));
         }
-        let (ceiling, floor) = (replicas + surge, replicas.saturating_sub(unavailable));
+        let ceiling = replicas.saturating_add(surge);
+        let floor = replicas.saturating_sub(unavailable);
         let mut broken = Vec::new();
         if after > ceiling.max(before) {
             broken.push(Violation::TooMany {
@@ -382,6 +429,7 @@ impl View<'_> {
             WaitingOn::Pause { .. }
                 | WaitingOn::Analysis { .. }
                 | WaitingOn::Bake { .. }
+                | WaitingOn::Experiment { .. }
                 | WaitingOn::Decision { .. }
                 | WaitingOn::Paused
         );

@@ -11,26 +11,37 @@ mod blue_green;
 mod by_replicas;
 mod by_traffic;
 mod cleanup;
+mod experiments;
 mod governed;
 mod history;
 mod observed;
 mod pauses;
 mod planner;
 mod report;
+mod routes;
+mod settings;
+mod steps;
 mod validate;
 mod warm;
+mod workload_ref;
 
 use std::fmt;
 
 use jiff::Timestamp;
 use serin_api::analysis::AnalysisRunSpec;
-use serin_api::rollout::{Desired, Lowered, RolloutSpec, RolloutStatus, Route, Strategy, lower};
+use serin_api::experiment::ExperimentSpec;
+use serin_api::rollout::{
+    Desired, Lowered, ManagedRule, PodMetadata, RolloutSpec, RolloutStatus, Route, Strategy, lower,
+};
 use serin_api::units::{RevisionHash, Weight};
 use serin_api::waiting::WaitingOn;
 
 pub use governed::{Governed, govern};
 pub use history::{Event, History, TakenBack};
-pub use observed::{Observed, PodAge, Revision, Role, RouteView, RunView, ServiceView};
+pub use observed::{
+    ExperimentView, Observed, PodAge, Revision, Role, RouteView, RunView, ServiceView,
+    WorkloadView, digest,
+};
 
 use planner::Planner;
 
@@ -59,6 +70,8 @@ pub enum Action {
         revision: RevisionHash,
         /// Its number.
         number: u64,
+        /// The revision from whose machines its instances keep away, when the strategy asks for it.
+        apart_from: Option<RevisionHash>,
     },
     /// Give an old ReplicaSet, which is wanted again, a new number.
     Renumber {
@@ -66,6 +79,25 @@ pub enum Action {
         revision: RevisionHash,
         /// Its number from now on.
         number: u64,
+    },
+    /// Set the labels and annotations that the pods of a revision have for a time, on its template and on its pods.
+    SetMetadata {
+        /// Which.
+        revision: RevisionHash,
+        /// All of them: others that were set before go.
+        metadata: PodMetadata,
+    },
+    /// Set for how long an instance of a revision must be ready to be available.
+    SetMinReady {
+        /// Which.
+        revision: RevisionHash,
+        /// So long.
+        seconds: u32,
+    },
+    /// Set the instances of the workload whose template is used.
+    ScaleWorkload {
+        /// So many.
+        to: u32,
     },
     /// Set the instances of a revision.
     Scale {
@@ -88,12 +120,14 @@ pub enum Action {
         /// The revision.
         revision: RevisionHash,
     },
-    /// Set the share of the canary Service on a route.
+    /// Set where the requests of a route go.
     Split {
         /// The route.
         route: Route,
-        /// The share; the stable Service gets the rest.
+        /// The share of the canary Service; the stable Service gets the rest.
         canary: Weight,
+        /// The managed rules before the others, the first first; those that are not named go.
+        managed: Vec<ManagedRule>,
     },
     /// Begin an analysis.
     StartRun {
@@ -108,6 +142,20 @@ pub enum Action {
     },
     /// End an analysis that nobody waits for any more.
     StopRun {
+        /// Its name.
+        name: String,
+    },
+    /// Begin an experiment.
+    StartExperiment {
+        /// Its name.
+        name: String,
+        /// The revision on trial.
+        revision: RevisionHash,
+        /// What runs side by side.
+        spec: Box<ExperimentSpec>,
+    },
+    /// End an experiment that nobody waits for any more.
+    StopExperiment {
         /// Its name.
         name: String,
     },
@@ -135,12 +183,19 @@ pub enum Action {
         /// Its name.
         name: String,
     },
+    /// Forget an old experiment.
+    DeleteExperiment {
+        /// Its name.
+        name: String,
+    },
 }
 
 impl fmt::Display for Action {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Create { revision, number } => write!(f, "make {revision} as revision {number}"),
+            Self::Create {
+                revision, number, ..
+            } => write!(f, "make {revision} as revision {number}"),
             Self::Renumber { revision, number } => write!(f, "make {revision} revision {number}"),
             Self::Scale { revision, to } => write!(f, "scale {revision} to {to}"),
             Self::KeepUntil {
@@ -152,9 +207,24 @@ impl fmt::Display for Action {
                 until: None,
             } => write!(f, "keep {revision}"),
             Self::Select { service, revision } => write!(f, "point {service} at {revision}"),
-            Self::Split { route, canary } => {
-                write!(f, "send {canary} of {} to the canary", route.name())
+            Self::Split {
+                route,
+                canary,
+                managed,
+            } => {
+                write!(f, "send {canary} of {} to the canary", route.name())?;
+                managed
+                    .iter()
+                    .try_for_each(|rule| write!(f, ", with {}", rule.name))
             }
+            Self::SetMetadata { revision, .. } => write!(f, "label the pods of {revision}"),
+            Self::SetMinReady { revision, seconds } => {
+                write!(f, "instances of {revision} are available after {seconds} s")
+            }
+            Self::ScaleWorkload { to } => write!(f, "scale the referenced workload to {to}"),
+            Self::StartExperiment { name, .. } => write!(f, "start experiment {name}"),
+            Self::StopExperiment { name } => write!(f, "stop experiment {name}"),
+            Self::DeleteExperiment { name } => write!(f, "forget experiment {name}"),
             Self::StartRun { name, .. } => write!(f, "start analysis {name}"),
             Self::StopRun { name } => write!(f, "stop analysis {name}"),
             Self::Restart { pod, .. } => write!(f, "restart {pod}"),
@@ -178,7 +248,7 @@ pub struct Note {
 
 /// Decides what is done next for a Rollout.
 pub fn plan(spec: &RolloutSpec, observed: &Observed, now: Timestamp) -> Plan {
-    let desired = match checked(spec) {
+    let desired = match desired(spec, &observed.status) {
         Ok(desired) => desired,
         Err(problems) => return report::invalid(observed, &problems, now),
     };
@@ -190,6 +260,8 @@ pub fn plan(spec: &RolloutSpec, observed: &Observed, now: Timestamp) -> Plan {
     planner.problems = problems;
     planner.take_in_changes();
     if planner.make_revision() {
+        planner.carry_settings();
+        planner.scale_workload();
         match &desired.strategy {
             Strategy::Canary(canary) if canary.routes.is_empty() => planner.by_replicas(canary),
             Strategy::Canary(canary) => planner.by_traffic(canary),
@@ -202,13 +274,23 @@ pub fn plan(spec: &RolloutSpec, observed: &Observed, now: Timestamp) -> Plan {
     planner.finish()
 }
 
-/// The checked spec, or one sentence for each problem.
-fn checked(spec: &RolloutSpec) -> Result<Desired, Vec<String>> {
+/// What a spec wants, its Services on the sides that the status gives them; or one sentence for each problem.
+///
+/// # Errors
+/// Every problem that stops the spec.
+pub fn desired(spec: &RolloutSpec, status: &RolloutStatus) -> Result<Desired, Vec<String>> {
     let Lowered { desired, problems } = lower(spec);
-    desired.ok_or_else(|| {
-        let stopping = problems
-            .iter()
-            .filter(|p| p.severity != serin_api::Severity::Warning);
-        stopping.map(ToString::to_string).collect()
-    })
+    if let Some(mut desired) = desired {
+        desired.take_turns(status.canary.stable_ping_pong.as_deref());
+        return Ok(desired);
+    }
+    if let Some(reference) = spec.workload_ref.as_ref().filter(|_| problems.is_empty()) {
+        let kind = reference.kind.as_deref().unwrap_or_default();
+        let name = reference.name.as_deref().unwrap_or_default();
+        return Err(vec![format!("spec.workloadRef: {kind} {name:?} not found")]);
+    }
+    let stopping = problems
+        .iter()
+        .filter(|p| p.severity != serin_api::Severity::Warning);
+    Err(stopping.map(ToString::to_string).collect())
 }

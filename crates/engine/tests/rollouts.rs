@@ -8,7 +8,7 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use serin_api::analysis::AnalysisPhase;
-use serin_api::rollout::{RolloutPhase, RolloutSpec, Route};
+use serin_api::rollout::{PodMetadata, RolloutPhase, RolloutSpec, Route};
 use serin_api::units::{RevisionHash, Weight};
 use serin_api::waiting::WaitingOn;
 use serin_engine::hash::template_hash;
@@ -46,6 +46,10 @@ fn revision(spec: &RolloutSpec, number: u64, desired: u32, available: u32) -> Re
         ready: available,
         available,
         template: Arc::new(spec.template.clone().unwrap()),
+        source: None,
+        created: now() + SignedDuration::from_secs(i64::try_from(number).unwrap()),
+        min_ready_seconds: 0,
+        metadata: Some(PodMetadata::default()),
         keep_until: None,
         history: History::default(),
     }
@@ -85,6 +89,7 @@ fn view(
     let route = RouteView {
         canary: Weight::new(weight),
         exact: true,
+        managed: Vec::new(),
         acknowledged: true,
     };
     observed

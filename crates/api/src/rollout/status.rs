@@ -204,6 +204,9 @@ pub struct CanaryStatus {
     /// The split as it is served.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub weights: Option<TrafficWeights>,
+    /// The step at which it paused, from 0. A field of Serin: a client that skips a step leaves its pause behind.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub paused_step: Option<i32>,
     /// Which of the two Services is stable.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stable_ping_pong: Option<String>,

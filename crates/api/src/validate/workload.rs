@@ -70,7 +70,9 @@ fn lowered(spec: &Field<'_>) -> Option<Vec<Problem>> {
         schema::without_nulls(shape, &mut value);
     }
     let spec: RolloutSpec = serde_json::from_value(value).ok()?;
-    Some(rollout::lower(&spec).problems)
+    let twice = rollout::template_is_not_referenced_and_written(&spec);
+    let problems = rollout::lower(&spec).problems;
+    Some(twice.into_iter().chain(problems).collect())
 }
 
 /// What Deployments and ReplicaSets have in common.

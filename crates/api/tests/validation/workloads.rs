@@ -224,7 +224,7 @@ fn rollouts() {
         expect![[r#"
             spec.strategy.canary.steps[1].setWeigth: unknown field, did you mean "setWeight"?
             spec.strategy.canary.steps[0].setWeight: Invalid value: 101: must be between 0 and 100
-            spec.strategy.canary.steps[1]: Required value: give one of setWeight, pause, setCanaryScale and analysis
+            spec.strategy.canary.steps[1]: Required value: give one of setWeight, pause, setCanaryScale, analysis, experiment, setHeaderRoute and setMirrorRoute
             spec.strategy.canary.steps[2].pause.duration: Invalid value: "soon": must be seconds (30) or a duration such as "30s", "5m", "1h30m"
             spec.strategy.canary.maxSurge: Invalid value: "x": must be a number from 0, or a percentage such as "25%""#]],
     );

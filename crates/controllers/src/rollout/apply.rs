@@ -4,18 +4,19 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::apps::v1::{ReplicaSet, ReplicaSetSpec};
 use k8s_openapi::api::core::v1::{Pod, Service};
-use kube::api::{ObjectMeta, Patch, PatchParams};
+use kube::api::{DeleteParams, EvictParams, ObjectMeta, Preconditions};
 use kube::{Resource, ResourceExt};
 use serde_json::{Value, json};
 use serin_api::analysis::{AnalysisRun, AnalysisRunSpec};
-use serin_api::gateway_api::HTTPRoute;
-use serin_api::keys::{FIELD_MANAGER, annotation, label};
-use serin_api::rollout::{Rollout, Route, Strategy, lower};
-use serin_api::units::{RevisionHash, Weight};
+use serin_api::experiment::{Experiment, ExperimentSpec};
+use serin_api::keys::{annotation, label};
+use serin_api::rollout::Rollout;
+use serin_api::units::RevisionHash;
+use serin_engine::hash::template_digest;
 use serin_engine::rollout::{Action, Event, Observed, Role};
 
-use super::Rollouts;
 use super::observe::{ROLE, STEP_INDEX};
+use super::{Rollouts, affinity, uid};
 use crate::shell::{Error, create, delete, merge};
 
 impl Rollouts {
@@ -25,64 +26,127 @@ impl Rollouts {
         observed: &Observed,
         action: &Action,
     ) -> Result<(), Error> {
+        if let Some((revision, patch)) = set_patch(action) {
+            return self.change_set(rollout, revision, &patch).await;
+        }
         match action {
-            Action::Create { revision, number } => {
-                self.create_set(rollout, revision, *number).await
+            Action::Create {
+                revision,
+                number,
+                apart_from,
+            } => {
+                let set = replica_set(rollout, revision, *number, apart_from.as_ref());
+                self.create_set(rollout, &set).await
             }
-            Action::Renumber { revision, number } => {
-                let patch = json!({"metadata": {"annotations": {annotation::ROLLOUT_REVISION: number.to_string()}}});
-                self.change_set(rollout, revision, &patch).await
+            Action::SetMetadata { revision, metadata } => {
+                self.set_metadata(rollout, revision, metadata).await
             }
-            Action::Scale { revision, to } => {
-                self.change_set(rollout, revision, &json!({"spec": {"replicas": to}}))
-                    .await
-            }
-            Action::KeepUntil { revision, until } => {
-                let until = until.map(|at| at.to_string());
-                let patch =
-                    json!({"metadata": {"annotations": {annotation::SCALE_DOWN_DEADLINE: until}}});
-                self.change_set(rollout, revision, &patch).await
-            }
+            Action::ScaleWorkload { to } => self.scale_workload(rollout, *to).await,
             Action::Select { service, revision } => self.select(rollout, service, revision).await,
-            Action::Split { route, canary } => self.split(rollout, route, *canary).await,
+            Action::Split {
+                route,
+                canary,
+                managed,
+            } => self.split(rollout, observed, route, *canary, managed).await,
             Action::StartRun {
                 name,
                 role,
                 revision,
                 spec,
             } => self.start_run(rollout, name, *role, revision, spec).await,
-            Action::StopRun { name } => {
-                let stopped = merge(
-                    &self.api::<AnalysisRun>(rollout),
-                    name,
-                    &json!({"spec": {"terminate": true}}),
-                )
-                .await?;
-                self.runs.wrote(&uid(rollout), &stopped);
-                Ok(())
-            }
-            Action::Restart { pod, uid } => {
-                delete(&self.api::<Pod>(rollout), pod, uid).await.map(drop)
-            }
-            Action::Remember { revision, event } => {
-                self.change_set(rollout, revision, &memory(event)).await
-            }
+            Action::StopRun { name } => self.stop_run(rollout, name).await,
+            Action::StartExperiment {
+                name,
+                revision,
+                spec,
+            } => self.start_experiment(rollout, name, revision, spec).await,
+            Action::StopExperiment { name } => self.stop_experiment(rollout, name).await,
+            Action::Restart { pod, uid } => self.evict(rollout, pod, uid).await,
             Action::DeleteRevision { revision } => {
                 self.delete_set(rollout, observed, revision).await
             }
             Action::DeleteRun { name } => self.delete_run(rollout, name).await,
+            Action::DeleteExperiment { name } => self.delete_experiment(rollout, name).await,
+            Action::Renumber { .. }
+            | Action::Scale { .. }
+            | Action::SetMinReady { .. }
+            | Action::KeepUntil { .. }
+            | Action::Remember { .. } => Ok(()),
         }
     }
 
-    async fn create_set(
+    async fn create_set(&self, rollout: &Rollout, set: &ReplicaSet) -> Result<(), Error> {
+        if let Some(created) = create(&self.api(rollout), set).await? {
+            self.replica_sets.wrote(&uid(rollout), &created);
+        }
+        Ok(())
+    }
+
+    async fn stop_run(&self, rollout: &Rollout, name: &str) -> Result<(), Error> {
+        let api = self.api::<AnalysisRun>(rollout);
+        let stopped = merge(&api, name, &json!({"spec": {"terminate": true}})).await?;
+        self.runs.wrote(&uid(rollout), &stopped);
+        Ok(())
+    }
+
+    async fn stop_experiment(&self, rollout: &Rollout, name: &str) -> Result<(), Error> {
+        let api = self.api::<Experiment>(rollout);
+        let stopped = merge(&api, name, &json!({"spec": {"terminate": true}})).await?;
+        self.experiments.wrote(&uid(rollout), &stopped);
+        Ok(())
+    }
+
+    async fn delete_experiment(&self, rollout: &Rollout, name: &str) -> Result<(), Error> {
+        let namespace = rollout.namespace().unwrap_or_default();
+        let Some(experiment) = self.experiments.get(&namespace, name) else {
+            return Ok(());
+        };
+        let api = self.api::<Experiment>(rollout);
+        delete(&api, name, &experiment.uid().unwrap_or_default())
+            .await
+            .map(drop)
+    }
+
+    /// Asks for the end of a pod. A disruption budget may say no: it is asked again later.
+    async fn evict(&self, rollout: &Rollout, pod: &str, uid: &str) -> Result<(), Error> {
+        let api = self.api::<Pod>(rollout);
+        let params = EvictParams {
+            delete_options: Some(DeleteParams::default().preconditions(Preconditions {
+                uid: Some(uid.to_owned()),
+                resource_version: None,
+            })),
+            ..EvictParams::default()
+        };
+        match api.evict(pod, &params).await {
+            Ok(_) => Ok(()),
+            Err(kube::Error::Api(status)) if status.code == 429 => Ok(()),
+            // Either the pod is gone or the API knows no evictions; the uid keeps a younger pod from harm.
+            Err(kube::Error::Api(status)) if [404, 405].contains(&status.code) => {
+                delete(&api, pod, uid).await.map(drop)
+            }
+            Err(kube::Error::Api(status)) if status.code == 409 => Ok(()),
+            Err(error) => Err(Error::api(format!("evict pod {pod}"), error)),
+        }
+    }
+
+    async fn start_experiment(
         &self,
         rollout: &Rollout,
+        name: &str,
         revision: &RevisionHash,
-        number: u64,
+        spec: &ExperimentSpec,
     ) -> Result<(), Error> {
-        let set = replica_set(rollout, revision, number);
-        if let Some(created) = create(&self.api(rollout), &set).await? {
-            self.replica_sets.wrote(&uid(rollout), &created);
+        let hash = label::ROLLOUT_POD_TEMPLATE_HASH.to_owned();
+        let mut experiment = Experiment::new(name, spec.clone());
+        experiment.metadata = ObjectMeta {
+            name: Some(name.to_owned()),
+            namespace: rollout.namespace(),
+            labels: Some(BTreeMap::from([(hash, revision.as_str().to_owned())])),
+            owner_references: rollout.controller_owner_ref(&()).map(|owner| vec![owner]),
+            ..ObjectMeta::default()
+        };
+        if let Some(created) = create(&self.api(rollout), &experiment).await? {
+            self.experiments.wrote(&uid(rollout), &created);
         }
         Ok(())
     }
@@ -135,7 +199,7 @@ impl Rollouts {
     }
 
     /// The ReplicaSet of a revision: found by its label, as a set that was taken over has a name of its own.
-    fn set_of(
+    pub(super) fn set_of(
         &self,
         rollout: &Rollout,
         revision: &RevisionHash,
@@ -168,37 +232,6 @@ impl Rollouts {
         });
         let changed = merge(&self.api::<Service>(rollout), service, &patch).await?;
         self.services.wrote(&uid(rollout), &changed);
-        Ok(())
-    }
-
-    async fn split(&self, rollout: &Rollout, route: &Route, weight: Weight) -> Result<(), Error> {
-        let Route::HttpRoute(name) = route;
-        let namespace = rollout.namespace().unwrap_or_default();
-        let Some(object) = self.routes.get(&namespace, name) else {
-            return Ok(());
-        };
-        let Some(Strategy::Canary(canary)) = lower(&rollout.spec).desired.map(|d| d.strategy)
-        else {
-            return Ok(());
-        };
-        let services = (
-            canary.stable_service.as_deref().unwrap_or_default(),
-            canary.canary_service.as_deref().unwrap_or_default(),
-        );
-        let patch = weight_patch(&object, services, weight);
-        let doing = || format!("set the weights of HTTPRoute {namespace}/{name}");
-        let patch: json_patch::Patch = serde_json::from_value(patch)
-            .map_err(|e| Error::api(doing(), kube::Error::SerdeError(e)))?;
-        let params = PatchParams {
-            field_manager: Some(FIELD_MANAGER.into()),
-            ..PatchParams::default()
-        };
-        let api = self.api::<HTTPRoute>(rollout);
-        let changed = api
-            .patch(name, &params, &Patch::<()>::Json(patch))
-            .await
-            .map_err(|e| Error::api(doing(), e))?;
-        self.routes.wrote(&uid(rollout), &changed);
         Ok(())
     }
 
@@ -261,17 +294,41 @@ fn memory(event: &Event) -> Value {
     json!({"metadata": {"annotations": annotations}})
 }
 
-fn uid(rollout: &Rollout) -> String {
-    rollout.uid().unwrap_or_default()
+/// What of the ReplicaSet of a revision an action changes; `None` for one that does anything else.
+fn set_patch(action: &Action) -> Option<(&RevisionHash, Value)> {
+    let annotate =
+        |key: &str, value: Option<String>| json!({"metadata": {"annotations": {key: value}}});
+    Some(match action {
+        Action::Renumber { revision, number } => {
+            let number = Some(number.to_string());
+            (revision, annotate(annotation::ROLLOUT_REVISION, number))
+        }
+        Action::Scale { revision, to } => (revision, json!({"spec": {"replicas": to}})),
+        Action::SetMinReady { revision, seconds } => {
+            (revision, json!({"spec": {"minReadySeconds": seconds}}))
+        }
+        Action::KeepUntil { revision, until } => {
+            let until = until.map(|at| at.to_string());
+            (revision, annotate(annotation::SCALE_DOWN_DEADLINE, until))
+        }
+        Action::Remember { revision, event } => (revision, memory(event)),
+        _ => return None,
+    })
 }
 
 /// The ReplicaSet of a revision, with no instances yet.
-fn replica_set(rollout: &Rollout, revision: &RevisionHash, number: u64) -> ReplicaSet {
+fn replica_set(
+    rollout: &Rollout,
+    revision: &RevisionHash,
+    number: u64,
+    apart_from: Option<&RevisionHash>,
+) -> ReplicaSet {
     let hash = (
         label::ROLLOUT_POD_TEMPLATE_HASH.to_owned(),
         revision.as_str().to_owned(),
     );
     let mut template = rollout.spec.template.clone().unwrap_or_default();
+    let digest = template_digest(&template);
     let labels = template
         .metadata
         .get_or_insert_default()
@@ -279,6 +336,19 @@ fn replica_set(rollout: &Rollout, revision: &RevisionHash, number: u64) -> Repli
         .get_or_insert_default();
     labels.insert(hash.0.clone(), hash.1.clone());
     let labels = labels.clone();
+    let strategy = &rollout.spec.strategy;
+    let wish = strategy.canary.as_ref().map_or_else(
+        || {
+            strategy
+                .blue_green
+                .as_ref()
+                .and_then(|b| b.anti_affinity.as_ref())
+        },
+        |canary| canary.anti_affinity.as_ref(),
+    );
+    if let (Some(stable), Some(wish)) = (apart_from, wish) {
+        affinity::inject(&mut template, wish, stable);
+    }
     let mut selector = rollout.spec.selector.clone();
     selector
         .match_labels
@@ -286,6 +356,7 @@ fn replica_set(rollout: &Rollout, revision: &RevisionHash, number: u64) -> Repli
         .insert(hash.0, hash.1);
     let mut annotations = BTreeMap::from([
         (annotation::ROLLOUT_REVISION.to_owned(), number.to_string()),
+        (annotation::TEMPLATE_DIGEST.to_owned(), digest),
         (
             annotation::ROLLOUT_DESIRED_REPLICAS.to_owned(),
             rollout.spec.replicas.unwrap_or(1).to_string(),
@@ -312,57 +383,9 @@ fn replica_set(rollout: &Rollout, revision: &RevisionHash, number: u64) -> Repli
     }
 }
 
-/// A patch that sets the two weights in every rule that names both Services, and nothing else: fields of a route that we do
-/// not know stay. It is refused when the route has changed meanwhile.
-fn weight_patch(route: &HTTPRoute, (stable, canary): (&str, &str), weight: Weight) -> Value {
-    let version = route.resource_version();
-    let mut patch: Vec<_> = version
-        .into_iter()
-        .map(|v| json!({"op": "test", "path": "/metadata/resourceVersion", "value": v}))
-        .collect();
-    for (r, rule) in route.spec.rules.iter().enumerate() {
-        let both = [stable, canary]
-            .iter()
-            .all(|name| rule.backend_refs.iter().any(|b| b.name == *name));
-        for (b, backend) in rule.backend_refs.iter().enumerate().filter(|_| both) {
-            let share = match backend.name.as_str() {
-                name if name == canary => weight,
-                name if name == stable => weight.complement(),
-                _ => continue,
-            };
-            let path = format!("/spec/rules/{r}/backendRefs/{b}/weight");
-            patch.push(json!({"op": "add", "path": path, "value": share.percent()}));
-        }
-    }
-    Value::Array(patch)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use expect_test::expect;
-
-    #[test]
-    fn only_the_weights_of_rules_with_both_services_are_set() {
-        let spec = json!({"rules": [
-            {"backendRefs": [{"name": "stable"}]},
-            {"backendRefs": [{"name": "stable", "weight": 95}, {"name": "canary", "weight": 5}, {"name": "other"}]},
-        ]});
-        let mut route = HTTPRoute::new("web", serde_json::from_value(spec).unwrap());
-        route.metadata.resource_version = Some("7".into());
-        let patch = weight_patch(&route, ("stable", "canary"), Weight::new(20).unwrap());
-        let lines: Vec<_> = patch
-            .as_array()
-            .unwrap()
-            .iter()
-            .map(ToString::to_string)
-            .collect();
-        expect![[r#"
-            {"op":"test","path":"/metadata/resourceVersion","value":"7"}
-            {"op":"add","path":"/spec/rules/1/backendRefs/0/weight","value":80}
-            {"op":"add","path":"/spec/rules/1/backendRefs/1/weight","value":20}"#]]
-        .assert_eq(&lines.join("\n"));
-    }
 
     #[test]
     fn a_replica_set_selects_its_own_pods_only() {
@@ -371,7 +394,7 @@ mod tests {
             "template": {"metadata": {"labels": {"app": "web"}}, "spec": {"containers": []}},
         });
         let rollout = Rollout::new("web", serde_json::from_value(spec).unwrap());
-        let set = replica_set(&rollout, &RevisionHash::new("abc"), 3);
+        let set = replica_set(&rollout, &RevisionHash::new("abc"), 3, None);
         let spec = set.spec.as_ref().unwrap();
         let selected = spec.selector.match_labels.as_ref().unwrap();
         assert_eq!(

@@ -6,29 +6,35 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::ReplicaSet;
 use k8s_openapi::api::core::v1::{Pod, Service};
-use kube::{Api, Resource, ResourceExt};
+use kube::{Api, ResourceExt};
+use serin_api::FieldPath;
 use serin_api::analysis::{AnalysisRun, ClusterAnalysisTemplate};
 use serin_api::conditions;
-use serin_api::gateway_api::HTTPRoute;
+use serin_api::experiment::Experiment;
 use serin_api::keys::{annotation, condition, label};
 use serin_api::release::Policy;
-use serin_api::rollout::{Desired, Rollout, Route, Step, Strategy, lower};
-use serin_api::units::{RevisionHash, Weight};
+use serin_api::rollout::{Desired, PodMetadata, Rollout, Step, Strategy};
+use serin_api::units::RevisionHash;
 use serin_engine::analysis::TemplateSource;
 use serin_engine::rollout::{
-    Governed, History, Observed, PodAge, Revision, Role, RouteView, RunView, ServiceView,
-    TakenBack, govern,
+    ExperimentView, Governed, History, Observed, PodAge, Revision, Role, RunView, ServiceView,
+    TakenBack, WorkloadView, desired, govern,
 };
-use serin_engine::workload::{self, PodView, ReplicaSetView};
+use serin_engine::workload::{self, PodView, ReplicaSetView, Selector};
 
-use super::Rollouts;
+use super::{Rollouts, affinity, is_owned, metadata};
 use crate::shell::Error;
 
 impl Rollouts {
-    pub(super) async fn observe(&self, rollout: &Rollout) -> Result<Observed, Error> {
+    pub(super) async fn observe(
+        &self,
+        rollout: &Rollout,
+        workload: Option<WorkloadView>,
+    ) -> Result<Observed, Error> {
         let namespace = rollout.namespace().unwrap_or_default();
         let uid = rollout.uid().unwrap_or_default();
-        let desired = lower(&rollout.spec).desired;
+        let status = rollout.status.clone().unwrap_or_default();
+        let desired = desired(&rollout.spec, &status).ok();
         let sets = self.replica_sets.list(&namespace);
         let runs = self.runs.list(&namespace);
         let governed = self.governed(rollout, &namespace);
@@ -36,11 +42,11 @@ impl Rollouts {
             name: rollout.name_any(),
             generation: rollout.metadata.generation.unwrap_or(0),
             object: object_fields(rollout),
-            status: rollout.status.clone().unwrap_or_default(),
+            status,
             revisions: sets
                 .iter()
                 .filter(|set| is_owned(&***set, &uid))
-                .map(|set| revision(set))
+                .map(|set| revision(set, self.metadata_of(set)))
                 .collect(),
             services: desired
                 .as_ref()
@@ -48,17 +54,26 @@ impl Rollouts {
                 .unwrap_or_default(),
             routes: desired
                 .as_ref()
-                .map(|d| self.routes_of(d, &namespace))
+                .map(|d| self.routes_of(d, rollout))
                 .unwrap_or_default(),
             runs: runs
                 .iter()
                 .filter(|run| is_owned(&***run, &uid))
                 .filter_map(|run| run_view(run))
                 .collect(),
+            experiments: self
+                .experiments
+                .list(&namespace)
+                .iter()
+                .filter(|experiment| is_owned(&***experiment, &uid))
+                .map(|experiment| experiment_view(experiment))
+                .collect(),
             templates: self
                 .templates_of(desired.as_ref(), &governed.policy, &namespace)
                 .await?,
             governed,
+            workload,
+            overlaps: desired.as_ref().and_then(|d| self.overlaps(d, rollout)),
             pods: self.pods_of(&sets, &uid, &namespace, desired.as_ref()),
         })
     }
@@ -116,28 +131,25 @@ impl Rollouts {
         }
     }
 
-    fn routes_of(&self, desired: &Desired, namespace: &str) -> BTreeMap<Route, RouteView> {
-        let Strategy::Canary(canary) = &desired.strategy else {
-            return BTreeMap::new();
+    /// An older Rollout whose selector takes the pods of this one.
+    fn overlaps(&self, desired: &Desired, rollout: &Rollout) -> Option<String> {
+        let metadata = desired.template.metadata.as_ref();
+        let labels = metadata.and_then(|m| m.labels.clone()).unwrap_or_default();
+        let age = |rollout: &Rollout| {
+            let created = rollout.creation_timestamp().map(|t| t.0);
+            (created, rollout.uid().unwrap_or_default())
         };
-        let services = (
-            canary.stable_service.as_deref().unwrap_or_default(),
-            canary.canary_service.as_deref().unwrap_or_default(),
-        );
-        let found = canary.routes.iter().filter_map(|route| {
-            let Route::HttpRoute(name) = route;
-            let object = self.routes.get(namespace, name)?;
-            let acknowledged = !self.acknowledged
-                || object.acknowledged_generation() >= object.metadata.generation;
-            let share = canary_share(&object, services);
-            let view = RouteView {
-                canary: share.map(|(share, _)| share),
-                exact: share.is_some_and(|(_, exact)| exact),
-                acknowledged,
-            };
-            Some((route.clone(), view))
+        let ours = age(rollout);
+        let all = self.rollouts.list(&rollout.namespace().unwrap_or_default());
+        let older = all
+            .iter()
+            .filter(|other| age(other) < ours && other.metadata.deletion_timestamp.is_none());
+        let path = FieldPath::new("spec.selector");
+        let taking = older.filter(|other| {
+            let selector = Selector::parse(&other.spec.selector, &path);
+            selector.is_ok_and(|s| !s.is_empty() && s.matches(&labels))
         });
-        found.collect()
+        taking.map(|other| other.name_any()).next()
     }
 
     async fn templates_of(
@@ -203,7 +215,8 @@ fn object_fields(rollout: &Rollout) -> serde_json::Value {
 fn cluster_templates(desired: &Desired, policy: &Policy) -> Vec<String> {
     let analyses: Vec<_> = match &desired.strategy {
         Strategy::Canary(c) => {
-            let steps = c.steps.iter().filter_map(|step| match step {
+            let parts = c.steps.iter().flat_map(Step::parts);
+            let steps = parts.filter_map(|part| match part {
                 Step::Analysis(analysis) => Some(analysis),
                 _ => None,
             });
@@ -224,12 +237,11 @@ fn cluster_templates(desired: &Desired, policy: &Policy) -> Vec<String> {
         .collect()
 }
 
-fn is_owned<K: Resource>(object: &K, uid: &str) -> bool {
-    workload::controller_of(object.meta()).is_some_and(|owner| owner.uid == uid)
-}
-
-fn revision(set: &ReplicaSet) -> Revision {
+fn revision(set: &ReplicaSet, metadata: Option<PodMetadata>) -> Revision {
     let view = ReplicaSetView::from_replica_set(set);
+    let mut template = view.template.clone();
+    affinity::strip(&mut template);
+    metadata::strip(&mut template, set);
     let annotations = set.annotations();
     let number = annotations
         .get(annotation::ROLLOUT_REVISION)
@@ -250,7 +262,11 @@ fn revision(set: &ReplicaSet) -> Revision {
         ready: view.ready,
         // Those that a deletion which is under way does not take.
         available: view.lasting(),
-        template: Arc::new(view.template),
+        template: Arc::new(template),
+        source: annotations.get(annotation::TEMPLATE_DIGEST).cloned(),
+        created: view.created,
+        min_ready_seconds: workload::count(view.min_ready_seconds),
+        metadata,
         keep_until,
         history: history(annotations),
     }
@@ -293,6 +309,23 @@ fn run_view(run: &AnalysisRun) -> Option<RunView> {
     })
 }
 
+fn experiment_view(experiment: &Experiment) -> ExperimentView {
+    let status = experiment.status.clone().unwrap_or_default();
+    let phase = status.phase.map(serde_json::Value::String);
+    let phase = phase.and_then(|phase| serde_json::from_value(phase).ok());
+    let hash = experiment.labels().get(label::ROLLOUT_POD_TEMPLATE_HASH);
+    ExperimentView {
+        name: experiment.name_any(),
+        revision: RevisionHash::new(hash.cloned().unwrap_or_default()),
+        phase: phase.unwrap_or_default(),
+        message: status.message,
+        created: experiment
+            .creation_timestamp()
+            .map_or(Timestamp::UNIX_EPOCH, |t| t.0),
+        terminating: experiment.spec.terminate == Some(true),
+    }
+}
+
 fn pod_age(pod: &Pod) -> PodAge {
     PodAge {
         name: pod.name_any(),
@@ -309,60 +342,3 @@ fn pod_age(pod: &Pod) -> PodAge {
 pub(super) const ROLE: &str = "rollout-type";
 /// The step of an AnalysisRun of a step, from 0.
 pub(super) const STEP_INDEX: &str = "step-index";
-
-/// The share of the canary Service on a route, in whole percent, the largest where rules differ, and whether every rule that
-/// names both Services has exactly this share.
-fn canary_share(route: &HTTPRoute, (stable, canary): (&str, &str)) -> Option<(Weight, bool)> {
-    let shares = route.spec.rules.iter().filter_map(|rule| {
-        let weight = |name: &str| {
-            let reference = rule.backend_refs.iter().find(|b| b.name == name)?;
-            Some(i64::from(reference.weight.unwrap_or(1).max(0)))
-        };
-        let (stable, canary) = (weight(stable)?, weight(canary)?);
-        let all = stable + canary;
-        // With no weight at all nobody is served: that is no share, and has to be set.
-        let percent = if all == 0 {
-            0
-        } else {
-            (canary * 100 + all - 1) / all
-        };
-        let exact = all > 0 && canary * 100 % all == 0;
-        Some((i32::try_from(percent).ok().and_then(Weight::new)?, exact))
-    });
-    let shares: Vec<_> = shares.collect();
-    let most = shares.iter().map(|(share, _)| *share).max()?;
-    Some((most, shares.iter().all(|rule| *rule == (most, true))))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use serde_json::json;
-
-    #[test]
-    fn the_share_of_a_route() {
-        let share = |rules: &[serde_json::Value]| {
-            let rules: Vec<_> = rules
-                .iter()
-                .map(|refs| json!({"backendRefs": refs}))
-                .collect();
-            let spec = serde_json::from_value(json!({ "rules": rules })).unwrap();
-            let found = canary_share(&HTTPRoute::new("web", spec), ("stable", "canary"));
-            found.map(|(share, exact)| (share.percent(), exact))
-        };
-        let refs = |stable: i32, canary: i32| json!([{"name": "stable", "weight": stable}, {"name": "canary", "weight": canary}]);
-        assert_eq!(
-            share(&[json!([{"name": "other"}]), refs(95, 5)]),
-            Some((5, true))
-        );
-        assert_eq!(
-            share(&[json!([{"name": "stable"}, {"name": "canary"}])]),
-            Some((50, true))
-        );
-        assert_eq!(share(&[json!([{"name": "stable"}])]), None);
-        // Nobody is served, a share below one percent, two rules that differ: all have to be set.
-        assert_eq!(share(&[refs(0, 0)]), Some((0, false)));
-        assert_eq!(share(&[refs(999, 1)]), Some((1, false)));
-        assert_eq!(share(&[refs(100, 0), refs(50, 50)]), Some((50, false)));
-    }
-}

@@ -74,6 +74,20 @@ pub fn instantiate(
     }
 }
 
+/// The values of arguments that are handed on: to an experiment, which has no templates of its own.
+pub(crate) fn arguments(
+    given: &[Argument],
+    origin: &Origin,
+    problems: &mut Vec<String>,
+) -> Vec<Argument> {
+    let resolved = given.iter().map(|argument| Argument {
+        name: argument.name.clone(),
+        value: value_of(argument, origin, problems),
+        value_from: None,
+    });
+    resolved.collect()
+}
+
 fn collect(
     refs: &[TemplateRef],
     source: &TemplateSource,

@@ -35,6 +35,7 @@ impl Planner<'_> {
             AnalysisPhase::Inconclusive => {
                 if self.pause(PauseReason::InconclusiveAnalysisRun, None) {
                     // A person went on: measure again.
+                    self.end_pause();
                     *self.reference(role) = None;
                     self.wake(self.now);
                     self.wait(WaitingOn::Analysis { name: run.name });
@@ -67,6 +68,7 @@ impl Planner<'_> {
             }
             AnalysisPhase::Inconclusive => {
                 if self.pause(PauseReason::InconclusiveAnalysisRun, None) {
+                    self.end_pause();
                     *self.reference(Role::Background) = None;
                     return true;
                 }

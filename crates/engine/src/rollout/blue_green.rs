@@ -111,6 +111,7 @@ impl Planner<'_> {
         if paused {
             return false;
         }
+        self.end_pause();
         // From here on the gates are behind us, though the switch may take several passes.
         self.next.blue_green.scale_up_preview_check_point = true;
         true
@@ -186,7 +187,7 @@ impl Planner<'_> {
                     .iter()
                     .any(|s| s.revision.as_ref() == Some(&revision.hash))
             {
-                self.reclaim(revision);
+                self.reclaim(revision, strategy.delay_revision_limit);
             }
         }
     }

@@ -1,12 +1,11 @@
 //! Canary without routes: the numbers of instances behind one Service make the split.
 
-use serin_api::rollout::{Canary, PauseReason, Step};
+use serin_api::rollout::Canary;
 use serin_api::units::{RevisionHash, Rounding, Weight};
 use serin_api::waiting::WaitingOn;
 
 use super::Action;
-use super::analyses::Outcome;
-use super::observed::{Revision, Role};
+use super::observed::Revision;
 use super::planner::Planner;
 
 /// The instances that each side is to have.
@@ -58,22 +57,13 @@ impl Planner<'_> {
         if self.held() {
             return;
         }
-        let over = match canary.steps.get(index) {
-            Some(Step::SetWeight(_) | Step::SetCanaryScale(_)) => settled,
-            Some(Step::Pause(duration)) => self.pause(PauseReason::CanaryPauseStep, *duration),
-            Some(Step::Analysis(analysis)) => {
-                self.analyse(Role::Step(index), analysis) == Outcome::Passed
+        if index >= canary.steps.len() {
+            if settled && self.baked() {
+                self.promote(jiff::SignedDuration::ZERO);
             }
-            None => {
-                if settled && self.baked() {
-                    self.promote(jiff::SignedDuration::ZERO);
-                }
-                return;
-            }
-        };
-        if over {
-            self.advance(index);
+            return;
         }
+        self.carry_out_step(canary, index, settled);
     }
 
     fn abort_by_replicas(&mut self, canary: &Canary) {
@@ -94,9 +84,8 @@ impl Planner<'_> {
 
     fn sides_at(&self, canary: &Canary, index: usize) -> Sides {
         let replicas = self.desired.replicas;
-        let (weight, _) = self.targets_at(index);
         nearest(
-            weight,
+            self.targets_at(canary, index).weight,
             replicas,
             canary.max_surge.resolve(replicas, Rounding::Up),
         )
@@ -153,9 +142,14 @@ impl Planner<'_> {
             unavailable = 1;
         }
         let goals = self.goals(canary, sides);
-        let wanted: u32 = goals.iter().map(|(r, _)| r.desired.max(r.replicas)).sum();
-        let mut room = (replicas + surge).saturating_sub(wanted);
-        let available: u32 = goals.iter().map(|(r, _)| r.available.min(r.desired)).sum();
+        let sum = |of: fn(&Revision) -> u32| {
+            goals
+                .iter()
+                .fold(0_u32, |sum, (r, _)| sum.saturating_add(of(r)))
+        };
+        let wanted = sum(|r| r.desired.max(r.replicas));
+        let mut room = replicas.saturating_add(surge).saturating_sub(wanted);
+        let available = sum(|r| r.available.min(r.desired));
         let mut spare = available.saturating_sub(replicas.saturating_sub(unavailable));
         for (revision, goal) in &goals {
             if revision.desired < *goal {
@@ -165,7 +159,7 @@ impl Planner<'_> {
             } else if revision.desired > *goal {
                 // Instances that are not available are missed by nobody.
                 let idle = revision.desired.saturating_sub(revision.available);
-                let drop = (revision.desired - goal).min(spare + idle);
+                let drop = (revision.desired - goal).min(spare.saturating_add(idle));
                 spare -= drop.saturating_sub(idle).min(spare);
                 if drop > 0 {
                     self.actions.push(Action::Scale {
@@ -175,11 +169,11 @@ impl Planner<'_> {
                 }
             }
         }
-        let final_numbers: u32 = goals.iter().map(|(_, goal)| goal).sum();
+        let final_numbers: u64 = goals.iter().map(|(_, goal)| u64::from(*goal)).sum();
         let there = goals
             .iter()
             .all(|(revision, goal)| self.is_at(revision, *goal));
-        there && final_numbers == sides.canary + sides.stable
+        there && final_numbers == u64::from(sides.canary) + u64::from(sides.stable)
     }
 
     fn is_at(&mut self, revision: &Revision, goal: u32) -> bool {
@@ -248,15 +242,16 @@ fn nearest(weight: Weight, replicas: u32, surge: u32) -> Sides {
             stable: 0,
         };
     }
-    let totals = if surge > 0 {
-        replicas..=replicas + 1
-    } else {
-        replicas..=replicas
-    };
-    let candidates = totals.filter(|total| *total > 0).flat_map(|total| {
+    let totals = [
+        Some(replicas),
+        replicas.checked_add(1).filter(|_| surge > 0),
+    ];
+    // Of each total only the two splits around the exact one can be nearest.
+    let candidates = totals.into_iter().flatten().flat_map(|total| {
         let lowest = u32::from(total > 1);
         let highest = if total > 1 { total - 1 } else { total };
-        (lowest..=highest).map(move |canary| (canary, total))
+        let above = weight.of_replicas(total);
+        [above.saturating_sub(1), above].map(|canary| (canary.clamp(lowest, highest), total))
     });
     // |canary/total - weight/100|, compared without fractions; fewer instances win a tie, then the larger canary.
     let distance = |canary: u32, total: u32| {
@@ -298,5 +293,7 @@ mod tests {
         assert_eq!(split(5, 0, 1), (0, 5));
         assert_eq!(split(5, 100, 1), (5, 0));
         assert_eq!(split(0, 50, 1), (0, 0));
+        // Large numbers take no longer than small ones.
+        assert_eq!(split(i32::MAX as u32, 50, 1), (1 << 30, (1 << 30) - 1));
     }
 }

@@ -4,23 +4,11 @@
 //! new revision while the canary Service still carries every request, and only when that is served do the routes go back to
 //! the stable Service: at no moment does a request depend on two changes being seen in the same order.
 
-use serin_api::rollout::{Canary, PauseReason, Step, TrafficWeights, WeightDestination};
+use serin_api::rollout::{Canary, PING, PONG};
 use serin_api::units::{RevisionHash, Weight};
-use serin_api::waiting::WaitingOn;
 
-use super::Action;
-use super::analyses::Outcome;
-use super::observed::Role;
 use super::planner::Planner;
-
-/// The split as it is seen over all routes.
-#[derive(Clone, Copy)]
-struct Split {
-    /// The largest share of the canary on any route.
-    most: Weight,
-    /// Whether every route is served as it is.
-    served: bool,
-}
+use super::steps::Targets;
 
 impl Planner<'_> {
     pub(super) fn by_traffic(&mut self, canary: &Canary) {
@@ -67,7 +55,8 @@ impl Planner<'_> {
             return;
         }
         let stable_served = self.select_opt(&canary.stable_service, &current);
-        let all_back = self.set_weight(canary, Weight::ZERO) && stable_served;
+        let share = self.share_on_the_way_back(canary, &current);
+        let all_back = self.set_weight(canary, share) && stable_served && share == Weight::ZERO;
         if all_back {
             self.select_opt(&canary.canary_service, &current);
             self.reclaim_others(canary, &[&current]);
@@ -78,9 +67,12 @@ impl Planner<'_> {
     fn update_by_traffic(&mut self, canary: &Canary, stable: &RevisionHash) {
         let current = self.current.clone();
         let index = self.step_index();
-        let (weight, instances) = self.targets_at(index);
-        self.scale(stable, self.desired.replicas);
-        self.scale_canary(canary, instances);
+        let targets = self.targets_at(canary, index);
+        let there = self.is_selected(canary.canary_service.as_ref(), &current);
+        // Before the canary Service is on the new revision, its share is still somebody else's and goes back first.
+        let wanted = if there { targets.weight } else { Weight::ZERO };
+        self.scale(stable, self.stable_size(canary, stable, wanted));
+        self.scale_canary(canary, targets.instances);
         self.reclaim_others(canary, &[&current, stable]);
         if self.desired.replicas == 0 {
             self.finish_with_nobody(canary, &current);
@@ -101,10 +93,12 @@ impl Planner<'_> {
             return;
         }
         if finishing {
-            self.finish_by_traffic(canary, &current);
+            self.finish_by_traffic(canary, stable);
         } else {
-            let settled = self.follow_weight(canary, &current, weight, instances);
-            self.step_by_traffic(canary, index, settled);
+            let settled = self.follow_weight(canary, stable, &targets);
+            if !self.held() {
+                self.carry_out_step(canary, index, settled);
+            }
         }
     }
 
@@ -117,73 +111,69 @@ impl Planner<'_> {
         }
     }
 
-    /// Moves the share once the canary has all instances for it; until then the share stays. `true` when all is as it should be.
-    fn follow_weight(
-        &mut self,
-        canary: &Canary,
-        current: &RevisionHash,
-        weight: Weight,
-        instances: u32,
-    ) -> bool {
-        let have = self.available(current);
-        if have == 0 && weight > Weight::ZERO {
-            self.set_weight(canary, Weight::ZERO);
-            self.await_available(current, instances.max(1));
+    /// Moves the share once the canary has the instances for it; until then the share stays. `true` when all is as it should
+    /// be.
+    fn follow_weight(&mut self, canary: &Canary, stable: &RevisionHash, targets: &Targets) -> bool {
+        let current = self.current.clone();
+        let have = self.available(&current);
+        let asked_for = targets.weight > Weight::ZERO || !targets.managed.is_empty();
+        if have == 0 && asked_for {
+            self.set_weight(canary, self.share_on_the_way_back(canary, stable));
+            self.await_available(&current, targets.instances.max(1));
             return false;
         }
-        let ready = self.await_available(current, instances);
+        let ready = self.await_available(&current, canary.enough_of(targets.instances));
         if !ready || self.desired.paused {
             return false;
         }
-        self.retarget_canary(canary, current, have) && self.set_weight(canary, weight)
+        self.retarget_canary(canary, stable, have)
+            && self.set_routes(canary, targets.weight, &targets.managed)
     }
 
     /// Points the canary Service at the revision, once that has an instance to answer; first nobody may be sent there. `true`
     /// when it is served, or when nobody is to be sent there.
-    fn retarget_canary(&mut self, canary: &Canary, current: &RevisionHash, have: u32) -> bool {
-        let there = self.is_selected(canary.canary_service.as_ref(), current);
-        if !there && !self.set_weight(canary, Weight::ZERO) {
-            return false;
-        }
-        (!there && have == 0) || self.select_opt(&canary.canary_service, current)
-    }
-
-    fn step_by_traffic(&mut self, canary: &Canary, index: usize, settled: bool) {
-        if self.held() {
-            return;
-        }
-        let over = match canary.steps.get(index) {
-            Some(Step::SetWeight(_) | Step::SetCanaryScale(_)) => settled,
-            Some(Step::Pause(duration)) => self.pause(PauseReason::CanaryPauseStep, *duration),
-            Some(Step::Analysis(analysis)) => {
-                self.analyse(Role::Step(index), analysis) == Outcome::Passed
+    fn retarget_canary(&mut self, canary: &Canary, stable: &RevisionHash, have: u32) -> bool {
+        let current = self.current.clone();
+        let there = self.is_selected(canary.canary_service.as_ref(), &current);
+        if !there {
+            let share = self.share_on_the_way_back(canary, stable);
+            if !self.set_weight(canary, share) {
+                return false;
             }
-            None => return,
-        };
-        if over {
-            self.advance(index);
+            if share > Weight::ZERO {
+                self.await_available(stable, self.desired.replicas);
+                return false;
+            }
         }
+        (!there && have == 0) || self.select_opt(&canary.canary_service, &current)
     }
 
     /// After the last step: all requests to the canary, the stable Service behind them, the routes back to it.
-    fn finish_by_traffic(&mut self, canary: &Canary, current: &RevisionHash) {
+    fn finish_by_traffic(&mut self, canary: &Canary, stable: &RevisionHash) {
         if self.held() {
             return;
         }
+        let current = self.current.clone();
+        let replicas = self.desired.replicas;
         if self.returns() {
-            self.return_by_traffic(canary, current);
-        } else if self.is_selected(canary.stable_service.as_ref(), current) {
-            if self.select_opt(&canary.stable_service, current)
+            self.return_by_traffic(canary, &current);
+        } else if self.is_selected(canary.stable_service.as_ref(), &current) {
+            if self.select_opt(&canary.stable_service, &current)
                 && self.set_weight(canary, Weight::ZERO)
                 && self.baked()
             {
                 self.promote(canary.scale_down_delay);
             }
-        } else if self.await_available(current, self.desired.replicas)
-            && self.retarget_canary(canary, current, self.desired.replicas)
+        } else if self.await_available(&current, replicas)
+            && self.retarget_canary(canary, stable, replicas)
             && self.set_weight(canary, Weight::FULL)
         {
-            self.select_opt(&canary.stable_service, current);
+            if canary.ping_pong.is_none() {
+                self.select_opt(&canary.stable_service, &current);
+            } else if self.baked() {
+                self.swap_sides();
+                self.promote(canary.scale_down_delay);
+            }
         }
     }
 
@@ -198,6 +188,13 @@ impl Planner<'_> {
         }
     }
 
+    /// The canary Service, which has all requests, is the stable one from now on: no request changes its way.
+    fn swap_sides(&mut self) {
+        let stable = self.next.canary.stable_ping_pong.as_deref();
+        let other = if stable == Some(PONG) { PING } else { PONG };
+        self.next.canary.stable_ping_pong = Some(other.to_owned());
+    }
+
     fn abort_by_traffic(&mut self, canary: &Canary, stable: &RevisionHash) {
         self.scale(stable, self.desired.replicas);
         if self.available(stable) == 0 && self.desired.replicas > 0 {
@@ -207,9 +204,10 @@ impl Planner<'_> {
         }
         // The stable Service is elsewhere only at the very end of a release. Else the route is the shortest way back.
         let back = self.select_opt(&canary.stable_service, stable);
-        let weight = self.set_weight(canary, Weight::ZERO);
-        let canary_back = self.select_opt(&canary.canary_service, stable);
-        if back && weight && canary_back {
+        let share = self.share_on_the_way_back(canary, stable);
+        let weight = self.set_weight(canary, share);
+        let all_back = share == Weight::ZERO && self.select_opt(&canary.canary_service, stable);
+        if back && weight && all_back {
             self.retire_aborted(canary.abort_scale_down_delay);
             self.reclaim_others(canary, &[&self.current.clone(), stable]);
         }
@@ -228,7 +226,8 @@ impl Planner<'_> {
         } else if !on_canary {
             0
         } else if split.served {
-            split.most.of_replicas(self.desired.replicas)
+            let for_share = split.most.of_replicas(self.desired.replicas);
+            for_share.max(u32::from(split.managed))
         } else {
             has
         };
@@ -251,7 +250,7 @@ impl Planner<'_> {
                 .into_iter()
                 .any(|service| self.is_selected(service.as_ref(), &revision.hash));
             if !reachable {
-                self.reclaim(revision);
+                self.reclaim(revision, canary.delay_revision_limit);
             }
         }
     }
@@ -270,70 +269,5 @@ impl Planner<'_> {
         service
             .as_ref()
             .is_none_or(|name| self.select(name, revision))
-    }
-
-    fn split(&self, canary: &Canary) -> Split {
-        let seen = canary
-            .routes
-            .iter()
-            .filter_map(|r| self.observed.routes.get(r));
-        let most = seen
-            .clone()
-            .filter_map(|r| r.canary)
-            .max()
-            .unwrap_or_default();
-        Split {
-            most,
-            served: seen.clone().all(|r| r.acknowledged && r.exact),
-        }
-    }
-
-    /// Sets the share on every route and waits until it is served. `true` when it is.
-    fn set_weight(&mut self, canary: &Canary, weight: Weight) -> bool {
-        let mut served = true;
-        for route in &canary.routes {
-            let Some(seen) = self.observed.routes.get(route) else {
-                continue;
-            };
-            // A route that names only one of the Services has nothing to set.
-            let Some(share) = seen.canary else { continue };
-            if share != weight || !seen.exact {
-                self.actions.push(Action::Split {
-                    route: route.clone(),
-                    canary: weight,
-                });
-            } else if seen.acknowledged {
-                continue;
-            }
-            served = false;
-            self.wait(WaitingOn::Acknowledgement {
-                kind: route.kind().into(),
-                name: route.name().into(),
-            });
-        }
-        served
-    }
-
-    fn tell_weights(&mut self, canary: &Canary) {
-        let set = self.actions.iter().rev().find_map(|action| match action {
-            Action::Split { canary, .. } => Some(*canary),
-            _ => None,
-        });
-        let split = self.split(canary);
-        let weight = set.unwrap_or(split.most);
-        let destination =
-            |weight: Weight, service: &Option<String>, revision: Option<RevisionHash>| {
-                WeightDestination {
-                    weight: i32::from(weight.percent()),
-                    service_name: service.clone(),
-                    pod_template_hash: revision.map(|r| r.as_str().to_owned()),
-                }
-            };
-        self.next.canary.weights = Some(TrafficWeights {
-            canary: destination(weight, &canary.canary_service, Some(self.current.clone())),
-            stable: destination(weight.complement(), &canary.stable_service, self.stable()),
-            additional: Vec::new(),
-            verified: Some(set.is_none() && split.served),
-        });
     }
 }

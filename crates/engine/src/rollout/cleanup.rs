@@ -53,9 +53,10 @@ impl Planner<'_> {
         let replicas = self.desired.replicas;
         let may_miss = match &self.desired.strategy {
             Strategy::Canary(canary) => canary.max_unavailable.resolve(replicas, Rounding::Down),
-            Strategy::BlueGreen(_) => 0,
+            Strategy::BlueGreen(sides) => sides.max_unavailable.resolve(replicas, Rounding::Down),
         };
-        let wanted: u32 = self.observed.revisions.iter().map(|r| r.desired).sum();
+        let wanted = self.observed.revisions.iter();
+        let wanted = wanted.fold(0_u32, |sum, r| sum.saturating_add(r.desired));
         let serving = self
             .observed
             .pods
@@ -73,6 +74,7 @@ impl Planner<'_> {
     /// Forgets old revisions without instances and old finished analyses, beyond what is to be kept.
     pub(super) fn clean_up(&mut self) {
         self.stop_idle_runs();
+        self.clean_up_experiments();
         let stable = self.stable();
         let mut old: Vec<_> = self
             .observed

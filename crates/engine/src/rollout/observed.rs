@@ -7,11 +7,12 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::PodTemplateSpec;
 use serde_json::Value;
 use serin_api::analysis::AnalysisPhase;
-use serin_api::rollout::{RolloutStatus, Route};
+use serin_api::rollout::{ManagedRule, PodMetadata, RolloutStatus, Route};
 use serin_api::units::{RevisionHash, Weight};
 
 use super::{Governed, History};
 use crate::analysis::TemplateSource;
+use crate::hash::short;
 
 /// What is seen. It may be behind the truth; a decision on an old view is corrected by the next.
 #[derive(Clone, Debug, Default)]
@@ -32,10 +33,16 @@ pub struct Observed {
     pub routes: BTreeMap<Route, RouteView>,
     /// Its AnalysisRuns.
     pub runs: Vec<RunView>,
+    /// Its Experiments.
+    pub experiments: Vec<ExperimentView>,
     /// The AnalysisTemplates that exist.
     pub templates: TemplateSource,
     /// What governs its releases beyond its spec.
     pub governed: Governed,
+    /// The workload that `workloadRef` names; `None` when there is none, or it is not there.
+    pub workload: Option<WorkloadView>,
+    /// An older Rollout whose selector takes the same pods.
+    pub overlaps: Option<String>,
     /// Its pods; only needed when a restart is asked for.
     pub pods: Vec<PodAge>,
 }
@@ -55,12 +62,46 @@ pub struct Revision {
     pub ready: u32,
     /// Instances that have been ready long enough.
     pub available: u32,
-    /// Its pod template.
+    /// Its pod template as it was written: without what is only set for a time.
     pub template: Arc<PodTemplateSpec>,
+    /// The digest of the template that it was made from ([`crate::hash::template_digest`]); `None` when somebody else made it.
+    pub source: Option<String>,
+    /// When it was made.
+    pub created: Timestamp,
+    /// Seconds for which an instance must be ready to be available.
+    pub min_ready_seconds: u32,
+    /// What is set for a time on its template and on all of its pods; `None` when they differ.
+    pub metadata: Option<PodMetadata>,
     /// Until when its instances are kept though nothing needs them.
     pub keep_until: Option<Timestamp>,
     /// What became of it so far.
     pub history: History,
+}
+
+/// One Experiment of the Rollout.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ExperimentView {
+    /// Its name.
+    pub name: String,
+    /// The revision on trial when it was made.
+    pub revision: RevisionHash,
+    /// Where it stands.
+    pub phase: AnalysisPhase,
+    /// Why.
+    pub message: Option<String>,
+    /// When it was made.
+    pub created: Timestamp,
+    /// Whether it has been told to end.
+    pub terminating: bool,
+}
+
+/// A workload whose template is used.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct WorkloadView {
+    /// The generation of its spec.
+    pub generation: i64,
+    /// The instances it is to have; `None` when it has none of its own.
+    pub replicas: Option<u32>,
 }
 
 /// A Service.
@@ -81,8 +122,15 @@ pub struct RouteView {
     pub canary: Option<Weight>,
     /// Whether every rule that names both Services has exactly this share.
     pub exact: bool,
+    /// The managed rules before the others, in their order, each with the digest of what it does ([`digest`]).
+    pub managed: Vec<(String, String)>,
     /// Whether the data plane serves the route as it is, or nobody is there to say so.
     pub acknowledged: bool,
+}
+
+/// Tells apart what managed rules of one name do.
+pub fn digest(rule: &ManagedRule) -> String {
+    short(&[&serde_json::to_string(rule).unwrap_or_default()])
 }
 
 /// What an analysis is for.

@@ -8,14 +8,14 @@ use serin_api::waiting::WaitingOn;
 use super::planner::Planner;
 
 impl Planner<'_> {
-    /// Pauses for a reason, for a time or (`None`) until a person goes on. `true` when the pause is over.
+    /// Pauses for a reason, for a time or (`None`) until a person goes on. `true` when the pause is over; it stays over until
+    /// [`Self::end_pause`].
     ///
     /// The two fields of the contract: a pause of ours that has no condition left was ended by a person.
     pub(super) fn pause(&mut self, reason: PauseReason, duration: Option<SignedDuration>) -> bool {
         let conditions = self.next.pause_conditions.clone().unwrap_or_default();
         let Some(condition) = conditions.iter().find(|c| c.reason == reason) else {
             if self.next.controller_pause && conditions.is_empty() {
-                self.end_pause();
                 return true;
             }
             self.next.pause_conditions = Some(vec![PauseCondition {
@@ -23,13 +23,13 @@ impl Planner<'_> {
                 start_time: micro_time(self.now),
             }]);
             self.next.controller_pause = true;
+            self.next.canary.paused_step = self.next.current_step_index;
             self.note(false, "RolloutPaused", format!("paused: {}", why(reason)));
             self.wait_in_pause(reason, duration.map(|d| self.now + d));
             return false;
         };
         let until = duration.map(|d| condition.start_time.0 + d);
         if until.is_some_and(|until| until <= self.now) {
-            self.end_pause();
             return true;
         }
         self.wait_in_pause(reason, until);
@@ -51,6 +51,7 @@ impl Planner<'_> {
     pub(super) fn end_pause(&mut self) {
         self.next.pause_conditions = None;
         self.next.controller_pause = false;
+        self.next.canary.paused_step = None;
         self.note(false, "RolloutResumed", "the pause is over".to_owned());
     }
 

@@ -2,13 +2,13 @@
 
 use jiff::{SignedDuration, Timestamp};
 use serin_api::conditions::time;
-use serin_api::rollout::{Canary, Desired, RolloutStatus, Step, Strategy};
-use serin_api::units::{RevisionHash, Weight};
+use serin_api::rollout::{Desired, RolloutStatus, Strategy};
+use serin_api::units::RevisionHash;
 use serin_api::waiting::WaitingOn;
 
 use super::observed::{Observed, Revision};
 use super::{Action, Note};
-use crate::hash::{short, template_hash, templates_equal};
+use crate::hash::{short, template_digest, template_hash, templates_equal};
 
 pub(super) struct Planner<'a> {
     pub(super) desired: &'a Desired,
@@ -32,13 +32,17 @@ pub(super) struct Planner<'a> {
 
 impl<'a> Planner<'a> {
     pub(super) fn new(desired: &'a Desired, observed: &'a Observed, now: Timestamp) -> Self {
-        let current = wanted_revision(desired, observed);
+        let (current, collisions) = wanted_revision(desired, observed);
+        let mut next = observed.status.clone();
+        next.collision_count = (collisions > 0)
+            .then(|| i32::try_from(collisions).ok())
+            .flatten();
         Self {
             desired,
             observed,
             now,
             current,
-            next: observed.status.clone(),
+            next,
             actions: Vec::new(),
             memories: Vec::new(),
             notes: Vec::new(),
@@ -67,8 +71,8 @@ impl<'a> Planner<'a> {
             let left = self.next.current_pod_hash.take().map(RevisionHash::new);
             self.next.current_pod_hash = Some(self.current.as_str().to_owned());
             self.begin_again();
-            self.next.promote_full =
-                !same_template && (self.is_kept_warm() || self.may_return_at_once());
+            self.next.promote_full = !same_template
+                && (self.is_kept_warm() || self.is_within_window() || self.may_return_at_once());
             if !same_template {
                 self.leave(left);
             }
@@ -102,6 +106,12 @@ impl<'a> Planner<'a> {
         if settled || self.next.promote_full {
             index = last;
         }
+        let paused_step = self.next.canary.paused_step;
+        if self.next.controller_pause && paused_step.is_some_and(|step| step != index) {
+            // A client has gone on to another step: what paused at the one before says nothing of this one.
+            self.next.pause_conditions = None;
+            self.next.controller_pause = false;
+        }
         if self.next.promote_full {
             // All further steps are skipped, and what paused at one of them goes on.
             self.next.pause_conditions = None;
@@ -120,6 +130,7 @@ impl<'a> Planner<'a> {
         self.next.controller_pause = false;
         self.next.canary.current_step_analysis_run_status = None;
         self.next.canary.current_background_analysis_run_status = None;
+        self.next.canary.current_experiment = None;
         self.next.blue_green.pre_promotion_analysis_run_status = None;
         self.next.blue_green.post_promotion_analysis_run_status = None;
         self.next.blue_green.scale_up_preview_check_point = false;
@@ -135,6 +146,18 @@ impl<'a> Planner<'a> {
                 && r.available >= self.desired.replicas
         };
         blue_green && self.revision().is_some_and(warm)
+    }
+
+    /// Whether the revision that is wanted is older than the stable one, with fewer revisions between them than
+    /// `rollbackWindow` says: going back to it skips the steps.
+    fn is_within_window(&self) -> bool {
+        let stable = self.stable().and_then(|s| self.observed.revision(&s));
+        let (Some(wanted), Some(stable)) = (self.revision(), stable) else {
+            return false;
+        };
+        let between = |r: &&Revision| wanted.created < r.created && r.created < stable.created;
+        let passed = self.observed.revisions.iter().filter(between).count();
+        wanted.created < stable.created && passed < self.desired.rollback_window
     }
 
     /// Makes the ReplicaSet of the revision that is wanted. `false` while there is none yet.
@@ -157,6 +180,7 @@ impl<'a> Planner<'a> {
                 self.actions.push(Action::Create {
                     revision: revision.clone(),
                     number: highest + 1,
+                    apart_from: self.apart_from(),
                 });
                 self.wait(WaitingOn::Ready {
                     revision,
@@ -174,59 +198,6 @@ impl<'a> Planner<'a> {
             }
             Some(_) => true,
         }
-    }
-
-    pub(super) fn steps(&self) -> &'a [Step] {
-        match &self.desired.strategy {
-            Strategy::Canary(Canary { steps, .. }) => steps,
-            Strategy::BlueGreen(_) => &[],
-        }
-    }
-
-    /// The step that is carried out; as many as there are steps when all are done or skipped.
-    pub(super) fn step_index(&self) -> usize {
-        usize::try_from(self.next.current_step_index.unwrap_or(0)).unwrap_or(0)
-    }
-
-    /// The share that the canary is to have at a step, and the instances for it.
-    pub(super) fn targets_at(&self, index: usize) -> (Weight, u32) {
-        use serin_api::rollout::CanaryScale;
-        let steps = self.steps();
-        let replicas = self.desired.replicas;
-        if index >= steps.len() {
-            return (Weight::FULL, replicas);
-        }
-        let mut weight = Weight::ZERO;
-        let mut scale = CanaryScale::MatchTraffic;
-        for step in steps.iter().take(index + 1) {
-            match step {
-                Step::SetWeight(to) => weight = *to,
-                Step::SetCanaryScale(to) => scale = *to,
-                Step::Pause(_) | Step::Analysis(_) => {}
-            }
-        }
-        let instances = match scale {
-            CanaryScale::Replicas(count) => count,
-            CanaryScale::Weight(share) => share.of_replicas(replicas),
-            CanaryScale::MatchTraffic => weight.of_replicas(replicas),
-        };
-        (weight, instances)
-    }
-
-    /// Goes on to the next step.
-    pub(super) fn advance(&mut self, index: usize) {
-        let steps = self.steps();
-        self.next.current_step_index = i32::try_from(index + 1).ok();
-        self.next.canary.current_step_analysis_run_status = None;
-        self.next.pause_conditions = None;
-        self.next.controller_pause = false;
-        let what = steps.get(index).map(step_name).unwrap_or_default();
-        self.note(
-            false,
-            "RolloutStepCompleted",
-            format!("step {}/{} ({what}) is done", index + 1, steps.len()),
-        );
-        self.wake(self.now);
     }
 
     /// The ReplicaSet of the revision that is wanted.
@@ -329,9 +300,17 @@ impl<'a> Planner<'a> {
         self.wake(self.now);
     }
 
-    /// Scales a revision that nothing uses to 0, once its time is over.
-    pub(super) fn reclaim(&mut self, revision: &Revision) {
-        match revision.keep_until.filter(|until| *until > self.now) {
+    /// Scales a revision that nothing uses to 0, once its time is over, or when newer ones take all places for old ones.
+    pub(super) fn reclaim(&mut self, revision: &Revision, limit: Option<usize>) {
+        let kept = |r: &&Revision| {
+            r.desired > 0
+                && r.number > revision.number
+                && r.keep_until.is_some_and(|until| until > self.now)
+        };
+        let newer = self.observed.revisions.iter().filter(kept).count();
+        let has_place = limit.is_none_or(|limit| newer < limit);
+        let keep_until = revision.keep_until.filter(|until| *until > self.now);
+        match keep_until.filter(|_| has_place) {
             Some(until) if revision.desired > 0 => {
                 self.wake(until);
                 self.resize_warm(revision);
@@ -390,32 +369,31 @@ impl<'a> Planner<'a> {
     }
 }
 
-/// The revision that is wanted. A template that has been here before keeps its revision, whatever hashed it: a takeover of
-/// live ReplicaSets restarts nothing.
-fn wanted_revision(desired: &Desired, observed: &Observed) -> RevisionHash {
-    let collisions = u32::try_from(observed.status.collision_count.unwrap_or(0)).unwrap_or(0);
-    let hash = template_hash(&desired.template, collisions);
-    let same = |r: &&Revision| templates_equal(&r.template, &desired.template);
-    // Nearly always the hash says it, and one comparison is enough.
-    if observed.revision(&hash).as_ref().is_some_and(same) {
-        return hash;
+/// The revision that is wanted, and how often its name was taken by another template. A template that has been here before
+/// keeps its revision, whatever hashed it: a takeover of live ReplicaSets restarts nothing.
+fn wanted_revision(desired: &Desired, observed: &Observed) -> (RevisionHash, u32) {
+    let known = u32::try_from(observed.status.collision_count.unwrap_or(0)).unwrap_or(0);
+    let hash = template_hash(&desired.template, known);
+    let digest = template_digest(&desired.template);
+    let is_it = |r: &Revision| match &r.source {
+        Some(source) => *source == digest,
+        None => templates_equal(&r.template, &desired.template),
+    };
+    // Nearly always the hash says it. Without a digest it is believed: an API may have written out more defaults than we know.
+    if observed
+        .revision(&hash)
+        .is_some_and(|r| r.source.is_none() || is_it(r))
+    {
+        return (hash, known);
     }
-    let known = observed
-        .revisions
-        .iter()
-        .filter(same)
-        .max_by_key(|r| r.number);
-    known.map_or(hash, |r| r.hash.clone())
-}
-
-fn step_name(step: &Step) -> String {
-    match step {
-        Step::SetWeight(weight) => format!("set weight {weight}"),
-        Step::Pause(None) => "pause".to_owned(),
-        Step::Pause(Some(duration)) => {
-            format!("pause {}", serin_api::units::human_duration(*duration))
-        }
-        Step::SetCanaryScale(_) => "set canary scale".to_owned(),
-        Step::Analysis(_) => "analysis".to_owned(),
+    let same = observed.revisions.iter().filter(|r| is_it(r));
+    if let Some(known_by) = same.max_by_key(|r| r.number) {
+        return (known_by.hash.clone(), known);
     }
+    // Of one name more than there are revisions, one is free.
+    let tries = u32::try_from(observed.revisions.len()).unwrap_or(u32::MAX);
+    let free = (known..=known.saturating_add(tries))
+        .map(|collisions| (template_hash(&desired.template, collisions), collisions))
+        .find(|(hash, _)| observed.revision(hash).is_none());
+    free.unwrap_or((hash, known))
 }

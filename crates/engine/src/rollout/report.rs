@@ -3,7 +3,8 @@
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use serin_api::conditions::{self, time, word};
-use serin_api::rollout::{RolloutCondition, RolloutPhase, RolloutStatus};
+use serin_api::keys::label;
+use serin_api::rollout::{RolloutCondition, RolloutPhase, RolloutStatus, Strategy};
 use serin_api::waiting::WaitingOn;
 
 use super::observed::Observed;
@@ -102,14 +103,34 @@ impl Planner<'_> {
 
     fn count(&mut self) {
         let all = &self.observed.revisions;
-        let sum =
-            |of: fn(&super::Revision) -> u32| i32::try_from(all.iter().map(of).sum::<u32>()).ok();
+        let sum = |of: fn(&super::Revision) -> u32| {
+            let sum: u64 = all.iter().map(of).map(u64::from).sum();
+            i32::try_from(sum).ok()
+        };
         self.next.replicas = sum(|r| r.replicas);
         self.next.ready_replicas = sum(|r| r.ready);
         self.next.available_replicas = sum(|r| r.available);
         self.next.updated_replicas = i32::try_from(self.revision().map_or(0, |r| r.replicas)).ok();
+        self.tell_autoscaler();
+    }
+
+    /// What an autoscaler counts: all instances of a canary, of a blue-green release those that the users reach.
+    fn tell_autoscaler(&mut self) {
         self.next.hpa_replicas = self.next.replicas;
-        self.next.selector = Some(selector_text(&self.desired.selector));
+        let mut selector = selector_text(&self.desired.selector);
+        if let Strategy::BlueGreen(sides) = &self.desired.strategy {
+            let active = self.observed.services.get(&sides.active_service);
+            let active = active.and_then(|s| s.revision.as_ref());
+            if let Some(active) = active.and_then(|hash| self.observed.revision(hash)) {
+                self.next.hpa_replicas = i32::try_from(active.replicas).ok();
+                selector = format!(
+                    "{selector},{}={}",
+                    label::ROLLOUT_POD_TEMPLATE_HASH,
+                    active.hash
+                );
+            }
+        }
+        self.next.selector = Some(selector);
     }
 
     /// Keeps the `Progressing` condition: its `lastUpdateTime` is when something last got on. The clock of the deadline runs
@@ -210,7 +231,8 @@ impl Planner<'_> {
     }
 
     fn tell_conditions(&mut self, complete: bool, paused: bool, phase: RolloutPhase) {
-        let available: u32 = self.observed.revisions.iter().map(|r| r.available).sum();
+        let available = self.observed.revisions.iter();
+        let available = available.fold(0_u32, |sum, r| sum.saturating_add(r.available));
         let enough = available >= self.desired.replicas;
         let healthy = phase == RolloutPhase::Healthy;
         let told = [

@@ -1,7 +1,7 @@
 //! The objects that a spec names: whether they exist and can do what is asked of them.
 
 use serin_api::analysis::AnalysisRunSpec;
-use serin_api::rollout::{AnalysisRef, Desired, Step, Strategy};
+use serin_api::rollout::{AnalysisRef, Desired, Route, Step, Strategy};
 
 use super::observed::Observed;
 use crate::analysis::{Origin, instantiate};
@@ -9,6 +9,11 @@ use crate::analysis::{Origin, instantiate};
 /// One sentence for each object that is missing or unfit, with the path of the field that names it.
 pub(super) fn references(desired: &Desired, observed: &Observed) -> Vec<String> {
     let mut problems = observed.governed.problems.clone();
+    if let Some(other) = &observed.overlaps {
+        problems.push(format!(
+            "spec.selector: Invalid value: Rollout {other:?}, which is older, selects the same pods; give each Rollout labels of its own"
+        ));
+    }
     for (path, service) in services(&desired.strategy) {
         let why = match observed.services.get(service) {
             None => format!("service {service:?} not found"),
@@ -24,16 +29,19 @@ pub(super) fn references(desired: &Desired, observed: &Observed) -> Vec<String> 
     if let Strategy::Canary(canary) = &desired.strategy {
         for route in &canary.routes {
             let (kind, name) = (route.kind(), route.name());
-            let path =
-                "spec.strategy.canary.trafficRouting.plugins[argoproj-labs/gatewayAPI].httpRoute";
+            let path = path_of(route);
             match observed.routes.get(route) {
                 None => problems.push(format!(
                     "{path}: Invalid value: {name:?}: {kind} {name:?} not found"
                 )),
                 Some(view) if view.canary.is_none() => {
-                    let why = format!(
-                        "{kind} {name:?} has no rule whose backendRefs name both stableService and canaryService"
-                    );
+                    let why = match route {
+                        Route::HttpRoute(_) => {
+                            "has no rule whose backendRefs name both stableService and canaryService"
+                        }
+                        Route::Ingress(_) => "has no rule whose backend names stableService",
+                    };
+                    let why = format!("{kind} {name:?} {why}");
                     problems.push(format!("{path}: Invalid value: {name:?}: {why}"));
                 }
                 Some(_) => {}
@@ -55,6 +63,16 @@ pub(super) fn references(desired: &Desired, observed: &Observed) -> Vec<String> 
         }
     }
     problems
+}
+
+/// The field that names a route.
+fn path_of(route: &Route) -> &'static str {
+    match route {
+        Route::HttpRoute(_) => {
+            "spec.strategy.canary.trafficRouting.plugins[argoproj-labs/gatewayAPI].httpRoute"
+        }
+        Route::Ingress(_) => "spec.strategy.canary.trafficRouting.nginx.stableIngress",
+    }
 }
 
 /// A release that waits for a metric without end would never go on.
@@ -102,7 +120,8 @@ fn analyses(strategy: &Strategy) -> Vec<(String, &AnalysisRef, bool)> {
                 .steps
                 .iter()
                 .enumerate()
-                .filter_map(|(i, step)| match step {
+                .flat_map(|(i, step)| step.parts().iter().map(move |part| (i, part)))
+                .filter_map(|(i, part)| match part {
                     Step::Analysis(analysis) => Some((
                         format!("spec.strategy.canary.steps[{i}].analysis"),
                         analysis,

@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::PodTemplateSpec;
 use serde_json::Value;
 use serin_api::analysis::AnalysisPhase;
 use serin_api::release::Policy;
-use serin_api::rollout::{RolloutSpec, RolloutStatus, Route};
+use serin_api::rollout::{PodMetadata, RolloutSpec, RolloutStatus, Route};
 use serin_api::units::{RevisionHash, Weight};
 
 mod objects;
@@ -18,6 +18,7 @@ use objects::{policy, spec, templates, version};
 
 use super::dice::Dice;
 use crate::analysis::TemplateSource;
+use crate::hash::template_digest;
 use crate::invariants;
 use crate::rollout::{
     Action, Event, Governed, History, Observed, Revision, Role, RouteView, RunView, ServiceView,
@@ -135,6 +136,7 @@ struct Pod {
 struct Set {
     number: u64,
     version: u64,
+    created: Timestamp,
     template: Arc<PodTemplateSpec>,
     desired: u32,
     pods: Vec<Pod>,
@@ -380,6 +382,10 @@ impl World {
             ready: set.ready(self.now),
             available: set.ready(self.now),
             template: set.template.clone(),
+            source: Some(template_digest(&set.template)),
+            created: set.created,
+            min_ready_seconds: 0,
+            metadata: Some(PodMetadata::default()),
             keep_until: set.keep_until,
             history: set.history.clone(),
         });
@@ -394,6 +400,7 @@ impl World {
         let route = RouteView {
             canary: Some(self.weight.set),
             exact: true,
+            managed: Vec::new(),
             acknowledged: self.weight.acknowledged(),
         };
         Observed {
@@ -407,7 +414,7 @@ impl World {
             runs: self.runs.iter().map(|r| r.view.clone()).collect(),
             templates: self.templates.clone(),
             governed: self.governed.clone(),
-            pods: Vec::new(),
+            ..Observed::default()
         }
     }
 
@@ -478,12 +485,15 @@ impl World {
 
     fn apply(&mut self, action: &Action) {
         match action {
-            Action::Create { revision, number } => {
+            Action::Create {
+                revision, number, ..
+            } => {
                 let version = version(&self.spec);
                 let template = Arc::new(self.spec.template.clone().unwrap_or_default());
                 let set = Set {
                     number: *number,
                     version,
+                    created: self.now,
                     template,
                     desired: 0,
                     pods: Vec::new(),
@@ -512,8 +522,14 @@ impl World {
                 .iter_mut()
                 .filter(|r| r.view.name == *name)
                 .for_each(|r| r.view.terminating = true),
-            Action::Restart { .. } => {}
             Action::Remember { revision, event } => self.remember(revision, event),
+            Action::Restart { .. }
+            | Action::SetMetadata { .. }
+            | Action::SetMinReady { .. }
+            | Action::ScaleWorkload { .. }
+            | Action::StartExperiment { .. }
+            | Action::StopExperiment { .. }
+            | Action::DeleteExperiment { .. } => {}
             Action::DeleteRevision { revision } => drop(self.sets.remove(revision)),
             Action::DeleteRun { name } => self.runs.retain(|r| r.view.name != *name),
         }

@@ -1,0 +1,113 @@
+//! Labels and annotations that pods have only while their revision plays a part. An annotation of the ReplicaSet tells them,
+//! so that they never count as a change of the template.
+
+use k8s_openapi::api::apps::v1::ReplicaSet;
+use k8s_openapi::api::core::v1::{Pod, PodTemplateSpec};
+use kube::{Resource, ResourceExt};
+use serde_json::{Map, Value, json};
+use serin_api::keys::annotation;
+use serin_api::rollout::{PodMetadata, Rollout};
+use serin_api::units::RevisionHash;
+
+use super::{Rollouts, is_owned, uid};
+use crate::shell::{Error, ErrorKind, merge};
+
+impl Rollouts {
+    /// What is set for a time on the template and on all pods of a ReplicaSet; `None` when they differ.
+    pub(super) fn metadata_of(&self, set: &ReplicaSet) -> Option<PodMetadata> {
+        let told = told(set);
+        if told == PodMetadata::default() {
+            return Some(told);
+        }
+        let pods = self.pods_of_set(set);
+        let all = pods.iter().all(|pod| carries(&**pod, &told));
+        all.then_some(told)
+    }
+
+    fn pods_of_set(&self, set: &ReplicaSet) -> Vec<std::sync::Arc<Pod>> {
+        let uid = set.uid().unwrap_or_default();
+        let mut pods = self.pods.list(&set.namespace().unwrap_or_default());
+        pods.retain(|pod| is_owned(&**pod, &uid) && pod.metadata.deletion_timestamp.is_none());
+        pods
+    }
+
+    /// Sets them on the template first, so that no new pod comes without, then on the pods that are there.
+    pub(super) async fn set_metadata(
+        &self,
+        rollout: &Rollout,
+        revision: &RevisionHash,
+        metadata: &PodMetadata,
+    ) -> Result<(), Error> {
+        let Some(set) = self.set_of(rollout, revision) else {
+            return Ok(());
+        };
+        let before = told(&set);
+        let change = change(&before, metadata);
+        let text = (*metadata != PodMetadata::default())
+            .then(|| serde_json::to_string(metadata).unwrap_or_default());
+        let patch = json!({
+            "metadata": {"annotations": {annotation::EPHEMERAL_METADATA: text}},
+            "spec": {"template": {"metadata": change}},
+        });
+        let api = self.api::<ReplicaSet>(rollout);
+        let changed = merge(&api, &set.name_any(), &patch).await?;
+        self.replica_sets.wrote(&uid(rollout), &changed);
+        for pod in self.pods_of_set(&set) {
+            let patch = json!({"metadata": change});
+            match merge(&self.api::<Pod>(rollout), &pod.name_any(), &patch).await {
+                Ok(_) => {}
+                Err(error) if error.kind() == ErrorKind::Missing => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The template as it was written: without what is only set for a time.
+pub(super) fn strip(template: &mut PodTemplateSpec, set: &ReplicaSet) {
+    let told = told(set);
+    let Some(metadata) = &mut template.metadata else {
+        return;
+    };
+    for (own, theirs) in [
+        (&mut metadata.labels, &told.labels),
+        (&mut metadata.annotations, &told.annotations),
+    ] {
+        if let Some(own) = own {
+            own.retain(|key, _| !theirs.contains_key(key));
+        }
+    }
+}
+
+fn told(set: &ReplicaSet) -> PodMetadata {
+    let text = set.annotations().get(annotation::EPHEMERAL_METADATA);
+    let told = text.and_then(|text| serde_json::from_str(text).ok());
+    told.unwrap_or_default()
+}
+
+fn carries<K: Resource>(object: &K, metadata: &PodMetadata) -> bool {
+    let labels = metadata.labels.iter();
+    let annotations = metadata.annotations.iter();
+    labels
+        .into_iter()
+        .all(|(key, value)| object.labels().get(key) == Some(value))
+        && annotations
+            .into_iter()
+            .all(|(key, value)| object.annotations().get(key) == Some(value))
+}
+
+/// A merge patch from one set of labels and annotations to another.
+fn change(before: &PodMetadata, after: &PodMetadata) -> Value {
+    let one = |before: &std::collections::BTreeMap<String, String>,
+               after: &std::collections::BTreeMap<String, String>| {
+        let gone = before.keys().filter(|key| !after.contains_key(*key));
+        let gone = gone.map(|key| (key.clone(), Value::Null));
+        let set = after.iter().map(|(key, value)| (key.clone(), json!(value)));
+        gone.chain(set).collect::<Map<_, _>>()
+    };
+    json!({
+        "labels": one(&before.labels, &after.labels),
+        "annotations": one(&before.annotations, &after.annotations),
+    })
+}
