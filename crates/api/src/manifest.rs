@@ -47,7 +47,7 @@ pub struct Manifest {
 pub struct Document {
     /// The object as it is written.
     pub object: Value,
-    /// Its kind; `None` when it is not served.
+    /// Its kind; `None` when it is not built in.
     pub kind: Option<&'static Kind>,
     /// The line on which it begins, from 1.
     pub line: u32,
@@ -221,7 +221,8 @@ impl Reading<'_> {
     fn object(&mut self, number: usize, node: &Arc<Node>) {
         let object = node.to_value();
         let (kind, problems) = match kind::of(&object) {
-            Ok(kind) => (Some(kind), validate::check(kind, &object)),
+            Ok(Some(kind)) => (Some(kind), validate::check(kind, &object)),
+            Ok(None) => (None, Vec::new()),
             Err(problems) => (None, problems),
         };
         let document = Document {

@@ -96,11 +96,30 @@ fn resource(definition: &Value, version: &Value, revision: u64) -> Resource {
         namespaced: text("/spec/scope") == "Namespaced",
         has_status: version.at("/subresources/status").is_object(),
         scale: scale_paths(version.at("/subresources/scale")),
+        deprecation: deprecation(definition, version),
         selectable: selectable(version),
         stored_version: stored.map(name_of).unwrap_or_default(),
         definition: Definition::Custom(custom.into()),
         kind,
     }
+}
+
+fn deprecation(definition: &Value, version: &Value) -> Option<String> {
+    if version.at("/deprecated") != true {
+        return None;
+    }
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let told = text(version.at("/deprecationWarning"));
+    let group = text(definition.at("/spec/group"));
+    let (name, kind) = (
+        text(version.at("/name")),
+        text(definition.at("/spec/names/kind")),
+    );
+    Some(if told.is_empty() {
+        format!("{group}/{name} {kind} is deprecated")
+    } else {
+        told
+    })
 }
 
 /// The fields by which a version lets its objects be selected: `spec.color` of `.spec.color`.

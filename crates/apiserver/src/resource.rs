@@ -31,6 +31,8 @@ pub(crate) struct Resource {
     /// Whether `status` is written apart from the rest.
     pub(crate) has_status: bool,
     pub(crate) scale: Option<ScalePaths>,
+    /// What is told of the version in every answer, when it is going away.
+    pub(crate) deprecation: Option<String>,
     /// Paths of fields by which objects can be selected, beyond those that the server knows.
     pub(crate) selectable: Vec<String>,
     /// The version in which objects are stored.
@@ -76,6 +78,7 @@ impl Resource {
                 status_replicas: paths.status_replicas.to_owned(),
                 selector: Some(paths.selector.to_owned()),
             }),
+            deprecation: None,
             selectable: Vec::new(),
             stored_version: kind.version.to_owned(),
             definition: Definition::BuiltIn(kind),

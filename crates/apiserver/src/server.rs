@@ -14,7 +14,7 @@ use serde_json::json;
 use crate::logs::PodLogs;
 use crate::options::Parameters;
 use crate::registry::Registry;
-use crate::status::Refusal;
+use crate::status::{Refusal, add_warnings};
 use crate::store::Store;
 use crate::target::Target;
 use crate::{body, collect, discovery, guard, openapi, review, verbs};
@@ -163,7 +163,10 @@ async fn answer(server: ApiServer, request: Request<Body>) -> Result<Response, R
         headers: parts.headers,
         body,
     };
-    verbs::answer(&server, call).await
+    let deprecation = call.target.kind.deprecation.clone();
+    let mut response = verbs::answer(&server, call).await?;
+    add_warnings(&mut response, deprecation.as_slice());
+    Ok(response)
 }
 
 /// Group, version and the rest of `/api/VERSION/…` or `/apis/GROUP/VERSION/…`; absent parts are empty.

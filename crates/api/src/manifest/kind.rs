@@ -7,16 +7,20 @@ use crate::problem::ProblemKind;
 use crate::schema::nearest;
 use crate::{FieldPath, Problem, Severity};
 
-/// The kind of an object, or why there is none.
-pub(super) fn of(object: &Value) -> Result<&'static Kind, Vec<Problem>> {
+/// The kind of an object, or why there is none. `Ok(None)` is a kind that only a server can know, because a definition may
+/// have installed it there.
+pub(super) fn of(object: &Value) -> Result<Option<&'static Kind>, Vec<Problem>> {
     let text = |name: &str| {
         let text = object.get(name).and_then(Value::as_str);
         text.filter(|text| !text.is_empty())
     };
     match (text("apiVersion"), text("kind")) {
-        (Some(api_version), Some(kind)) => {
-            kinds::of(object).ok_or_else(|| vec![unknown(api_version, kind)])
-        }
+        (Some(api_version), Some(kind)) => match kinds::of(object) {
+            None if is_foreign(api_version) => Ok(None),
+            known => known
+                .map(Some)
+                .ok_or_else(|| vec![unknown(api_version, kind)]),
+        },
         (api_version, kind) => {
             let mut problems = Vec::new();
             if api_version.is_none() {
@@ -37,6 +41,16 @@ pub(super) fn of(object: &Value) -> Result<&'static Kind, Vec<Problem>> {
             Err(problems)
         }
     }
+}
+
+/// Whether a group is neither one of Kubernetes, nor one in which kinds are built in, nor one that is known by its mistakes.
+fn is_foreign(api_version: &str) -> bool {
+    let (group, _) = kinds::split_api_version(api_version);
+    let known = ["k8s.io", "istio.io"]
+        .iter()
+        .any(|domain| group == *domain || group.ends_with(&format!(".{domain}")));
+    let built_in = kinds::all().iter().any(|kind| kind.group == group);
+    group.contains('.') && !known && !built_in
 }
 
 fn missing(object: &Value, name: &str, hint: &str) -> Problem {

@@ -7,6 +7,7 @@ use serde_json::Value;
 use serin_api::{FieldPath, Problem};
 
 use super::fields;
+use super::rules::why_unreadable;
 use crate::tree::Tree;
 
 /// Schemas nested deeper than this are refused, for they are walked by recursion.
@@ -312,6 +313,7 @@ impl Compiler<'_> {
             let why = "must be true or undefined";
             self.out.push(Problem::invalid(at, false, why));
         }
+        self.rules(source, path);
         let default = source.at("/default");
         Node {
             int_or_string: source["x-kubernetes-int-or-string"] == true,
@@ -328,6 +330,21 @@ impl Compiler<'_> {
                 .get("not")
                 .map(|not| Box::new(self.condition(not, &path.field("not")))),
             ..Node::default()
+        }
+    }
+
+    /// What is said of rules here is that they can be read at all.
+    fn rules(&mut self, source: &Value, path: &FieldPath) {
+        let rules = source["x-kubernetes-validations"].as_array();
+        for (index, rule) in rules.into_iter().flatten().enumerate() {
+            let at = path.field("x-kubernetes-validations").index(index);
+            for name in ["rule", "messageExpression"] {
+                let text = rule[name].as_str().unwrap_or_default();
+                if let Some(why) = why_unreadable(text) {
+                    let at = at.field(name);
+                    self.out.push(Problem::invalid(at, "(not shown)", &why));
+                }
+            }
         }
     }
 

@@ -9,28 +9,50 @@ use super::fields;
 
 /// What all rules of a schema may cost on one object, in steps of expressions; the limit of a cluster has the same size.
 const MOST: u64 = 10_000_000;
+/// A longer rule is refused, in bytes.
+const MOST_BYTES: usize = 4096;
+/// A rule with more brackets inside one another is refused before it is read.
+const MOST_BRACKETS: usize = 64;
+/// For reading rules, in bytes: the reader goes down some levels for each part of a rule. Only what is used takes memory.
+const STACK: usize = 64 << 20;
+/// A rule whose parts are nested deeper is refused, for it is walked by recursion.
+const MOST_DEPTH: usize = 250;
 /// Functions that make a list out of a text, which can be as long as that.
 const SPLITTING: [&str; 2] = ["split", "findAll"];
 
 /// The rules of one schema.
 #[derive(Debug)]
-pub(super) struct Rules {
-    /// `None`: there are no rules.
-    compiled: Option<CompiledSchema>,
+pub(super) enum Rules {
+    /// There are none.
+    Absent,
+    /// They cannot be read, so nothing can be said to hold.
+    Unreadable,
+    /// They were read; single ones may be broken.
+    Compiled(Box<CompiledSchema>),
 }
 
 impl Rules {
     /// Reads the rules of a schema. Those that cannot be read are told by [`Rules::problems`].
     pub(super) fn compile(schema: &Value) -> Self {
-        Self {
-            compiled: has_rules(schema).then(|| kube_cel::compile_schema(schema)),
+        let rules = texts(schema);
+        if rules.is_empty() {
+            return Self::Absent;
         }
+        if rules.into_iter().any(|rule| why_unreadable(rule).is_some()) {
+            return Self::Unreadable;
+        }
+        let read = std::thread::scope(|scope| {
+            let thread = std::thread::Builder::new().stack_size(STACK);
+            let thread = thread.spawn_scoped(scope, || kube_cel::compile_schema(schema));
+            thread.ok()?.join().ok()
+        });
+        read.map_or(Self::Unreadable, |schema| Self::Compiled(Box::new(schema)))
     }
 
     /// The rules that cannot be read, under the path of their schema.
     pub(super) fn problems(&self, path: &FieldPath) -> Vec<Problem> {
         let mut out = Vec::new();
-        if let Some(schema) = &self.compiled {
+        if let Self::Compiled(schema) = self {
             unreadable(schema, path, &mut out);
         }
         out
@@ -38,8 +60,13 @@ impl Rules {
 
     /// The rules that an object breaks. Rules about a change are asked when there is an old one.
     pub(super) fn check(&self, object: &Value, old: Option<&Value>) -> Vec<Problem> {
-        let Some(schema) = &self.compiled else {
-            return Vec::new();
+        let schema = match self {
+            Self::Absent => return Vec::new(),
+            Self::Unreadable => {
+                let why = "the rules of its definition cannot be read";
+                return vec![Problem::forbidden(FieldPath::root(), why)];
+            }
+            Self::Compiled(schema) => schema,
         };
         let cost = cost_of(schema, object);
         if cost > MOST {
@@ -57,14 +84,38 @@ impl Rules {
     }
 }
 
-fn has_rules(schema: &Value) -> bool {
-    match schema {
-        Value::Object(map) => {
-            map.contains_key("x-kubernetes-validations") || map.values().any(has_rules)
-        }
-        Value::Array(list) => list.iter().any(has_rules),
-        _ => false,
+/// Why a rule is not even read; `None` when it is.
+pub(super) fn why_unreadable(rule: &str) -> Option<String> {
+    if rule.len() > MOST_BYTES {
+        return Some(format!("Too long: may not be more than {MOST_BYTES} bytes"));
     }
+    let (mut open, mut most) = (0usize, 0usize);
+    for byte in rule.bytes() {
+        match byte {
+            b'(' | b'[' | b'{' => open += 1,
+            b')' | b']' | b'}' => open = open.saturating_sub(1),
+            _ => {}
+        }
+        most = most.max(open);
+    }
+    (most > MOST_BRACKETS).then(|| format!("may have {MOST_BRACKETS} brackets inside one another"))
+}
+
+/// The texts of all rules of a schema, and of those that make their messages.
+fn texts(schema: &Value) -> Vec<&str> {
+    let own = schema
+        .get("x-kubernetes-validations")
+        .and_then(Value::as_array);
+    let own = own.into_iter().flatten().flat_map(|rule| {
+        let names = ["rule", "messageExpression"].into_iter();
+        names.filter_map(|name| rule.get(name)?.as_str())
+    });
+    let below: Vec<&str> = match schema {
+        Value::Object(map) => map.values().flat_map(texts).collect(),
+        Value::Array(list) => list.iter().flat_map(texts).collect(),
+        _ => Vec::new(),
+    };
+    own.chain(below).collect()
 }
 
 fn problem(error: &ValidationError) -> Problem {
@@ -87,7 +138,15 @@ fn problem(error: &ValidationError) -> Problem {
 fn unreadable(schema: &CompiledSchema, path: &FieldPath, out: &mut Vec<Problem>) {
     for (index, rule) in schema.validations.iter().enumerate() {
         let at = path.field("x-kubernetes-validations").index(index);
-        let Err(error) = rule else { continue };
+        let error = match rule {
+            Ok(rule) if depth(rule.program.expression()) > MOST_DEPTH => {
+                let why = format!("may be nested {MOST_DEPTH} deep");
+                out.push(Problem::forbidden(at.field("rule"), &why));
+                continue;
+            }
+            Ok(_) => continue,
+            Err(error) => error,
+        };
         let (name, source) = match error {
             CompilationError::Parse { rule, .. } => ("rule", rule.clone()),
             CompilationError::MessageExpressionParse {
@@ -113,6 +172,21 @@ fn unreadable(schema: &CompiledSchema, path: &FieldPath, out: &mut Vec<Problem>)
     if let Some(additional) = &schema.additional_properties {
         unreadable(additional, &path.field("additionalProperties"), out);
     }
+}
+
+/// How deep the parts of an expression are nested; found without recursion.
+fn depth(expression: &IdedExpr) -> usize {
+    let mut left = vec![(expression, 1)];
+    let mut deepest = 0;
+    while let Some((expression, depth)) = left.pop() {
+        deepest = deepest.max(depth);
+        left.extend(
+            children(&expression.expr)
+                .into_iter()
+                .map(|c| (c, depth + 1)),
+        );
+    }
+    deepest
 }
 
 /// An upper bound of the steps that the rules of a schema take on a value.
@@ -237,6 +311,26 @@ mod tests {
         assert_eq!(broken(&cubic, &list(20), None), [""; 0]);
         let told = broken(&cubic, &list(5000), None);
         assert!(told[0].contains("10000000 are allowed"), "{told:?}");
+    }
+
+    #[test]
+    fn rules_that_are_too_deep_are_not_walked() {
+        for rule in [
+            format!("self{}", ".a".repeat(2000)),
+            format!("1{} > 0", "+1".repeat(2000)),
+        ] {
+            let told = rules(&rule).problems(&FieldPath::new("schema"));
+            assert_eq!(told.len(), 1, "{}", &rule[..20]);
+        }
+        for rule in [
+            format!("{}1{} == 1", "(".repeat(2000), ")".repeat(2000)),
+            format!("1{} > 0", "+1".repeat(1_000_000)),
+        ] {
+            assert!(why_unreadable(&rule).is_some());
+            let rules = rules(&rule);
+            assert!(matches!(rules, Rules::Unreadable));
+            assert_eq!(rules.check(&json!({}), None).len(), 1, "nothing holds");
+        }
     }
 
     #[test]

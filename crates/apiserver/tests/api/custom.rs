@@ -27,7 +27,7 @@ fn definition() -> Value {
                 "free": {"type": "object", "x-kubernetes-preserve-unknown-fields": true}}},
         "status": {"type": "object", "properties": {"size": {"type": "integer"}, "selector": {"type": "string"}}}}}});
     let version = |name: &str, storage: bool| {
-        json!({"name": name, "served": true, "storage": storage, "schema": schema,
+        json!({"name": name, "served": true, "storage": storage, "schema": schema, "deprecated": !storage,
             "subresources": {"status": {}, "scale": {"specReplicasPath": ".spec.size", "statusReplicasPath": ".status.size",
                 "labelSelectorPath": ".status.selector"}},
             "selectableFields": [{"jsonPath": ".spec.color"}],
@@ -96,8 +96,12 @@ async fn an_installed_kind_behaves_as_a_built_in_one() {
         .get(&format!("{WIDGETS}?fieldSelector=spec.size%3D2"))
         .await;
     assert_eq!(unknown.status, StatusCode::BAD_REQUEST);
-    let beta = server.get(&format!("{BETA}/a")).await.json();
-    assert_eq!(beta["apiVersion"], "example.com/v1beta1");
+    let beta = server.get(&format!("{BETA}/a")).await;
+    assert_eq!(
+        beta.warnings(),
+        ["299 - \"example.com/v1beta1 Widget is deprecated\""]
+    );
+    assert_eq!(beta.json()["apiVersion"], "example.com/v1beta1");
     // The status and the rest are written apart.
     let status =
         json!({"status": {"size": 1, "selector": "app=a", "junk": 1}, "spec": {"size": 9}});

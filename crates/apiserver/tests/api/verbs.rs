@@ -37,7 +37,7 @@ async fn create_get_replace_delete() {
         .await
         .unwrap();
     assert_ne!(replaced.resource_version(), made.resource_version());
-    assert_eq!(replaced.metadata.generation, Some(2));
+    assert_eq!(replaced.metadata.generation, None);
     let (code, reason, message) = refused(maps.replace("a", &PostParams::default(), &made).await);
     assert_eq!((code, reason.as_str()), (409, "Conflict"));
     assert!(
