@@ -45,4 +45,4 @@ mod verbs;
 pub use listen::{serve, serve_over};
 pub use logs::{LogError, LogRequest, LogStream, PodLogs};
 pub use server::{ApiServer, router};
-pub use store::{DamagedRow, Store, StoreError};
+pub use store::{Copied, DamagedRow, Store, StoreError, check_copy, copy_of, restore};

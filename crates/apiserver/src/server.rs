@@ -7,9 +7,10 @@ use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use http::{HeaderMap, Method};
+use http::{HeaderMap, HeaderValue, Method, header};
 use jiff::Timestamp;
 use serde_json::json;
+use tokio_util::io::ReaderStream;
 
 use crate::logs::PodLogs;
 use crate::options::Parameters;
@@ -73,6 +74,7 @@ impl ApiServer {
             .route("/livez", get(health))
             .route("/readyz", get(health))
             .route("/version", get(version))
+            .route("/backup", get(backup))
             .route("/api", get(discovery::core))
             .route("/apis", get(discovery::groups))
             .route("/openapi/v2", get(openapi::v2::document))
@@ -115,6 +117,18 @@ impl ApiServer {
 /// As [`ApiServer::router`].
 pub fn router(server: &ApiServer) -> Router {
     server.router()
+}
+
+/// The state file as of now.
+async fn backup(State(server): State<ApiServer>) -> Response {
+    match server.store.copy().await {
+        Ok(file) => {
+            let kind = HeaderValue::from_static("application/vnd.sqlite3");
+            let bytes = ReaderStream::new(tokio::fs::File::from_std(file));
+            ([(header::CONTENT_TYPE, kind)], Body::from_stream(bytes)).into_response()
+        }
+        Err(error) => Refusal::unwritten(&error).into_response(),
+    }
 }
 
 async fn version() -> Response {

@@ -259,12 +259,22 @@ impl Refusal {
             WriteError::Conflict => Self::stale(subject),
             WriteError::Exists => Self::exists(subject),
             WriteError::Missing => Self::not_found(subject),
+            WriteError::Full | WriteError::Failed(_) | WriteError::Stopped => {
+                Self::unwritten(error)
+            }
+        }
+    }
+
+    /// The disk did not do what it was asked.
+    pub(crate) fn unwritten(error: &WriteError) -> Self {
+        let message = error.to_string();
+        match error {
             WriteError::Full => Self::new(
                 StatusCode::INSUFFICIENT_STORAGE,
                 "InsufficientStorage",
-                error.to_string(),
+                message,
             ),
-            WriteError::Failed(_) | WriteError::Stopped => Self::internal(error.to_string()),
+            _ => Self::internal(message),
         }
     }
 

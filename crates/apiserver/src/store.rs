@@ -9,11 +9,13 @@ mod bootstrap;
 mod commit;
 mod disk;
 mod error;
+mod fail;
 mod head;
 mod record;
 mod state;
 mod writer;
 
+use std::fs::File;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
@@ -21,6 +23,7 @@ use tokio::sync::watch;
 
 use self::commit::Committer;
 use self::disk::Disk;
+pub use self::disk::{Copied, check_copy, copy_of, restore};
 pub use self::error::{DamagedRow, StoreError};
 pub(crate) use self::error::{Expired, WriteError};
 pub(crate) use self::record::{Change, ChangeKind, Draft, Expect, Key, Op, Record, Write, prefix};
@@ -99,6 +102,17 @@ impl Store {
                 results.pop().unwrap_or(Err(WriteError::Stopped))
             }
             Sink::Thread(writer) => writer.write(write).await,
+        }
+    }
+
+    /// A copy of the state as of now, as [`check_copy`] and [`restore`] read it: consistent, made between two commits.
+    pub(crate) async fn copy(&self) -> Result<File, WriteError> {
+        match &*self.sink {
+            Sink::Inline(committer) => {
+                let committer = committer.lock().unwrap_or_else(PoisonError::into_inner);
+                committer.copy()
+            }
+            Sink::Thread(writer) => writer.copy().await,
         }
     }
 

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::apply::ApplyArgs;
+use crate::backup::{BackupArgs, RestoreArgs};
 use crate::controller::ControllerArgs;
 use crate::delete::DeleteArgs;
 use crate::demo::DemoArgs;
@@ -122,6 +123,18 @@ pub(crate) enum Command {
     /// Do something with the gateway
     #[command(subcommand)]
     Gateway(GatewayCommand),
+    /// Write a copy of all objects into a file, also while the platform runs
+    #[command(
+        after_help = "Examples:\n  serin backup objects.serin\n  serin backup --force /var/backups/objects.serin\n\n\
+        The file has the Secrets too. Keys, certificates, images and logs are not in it."
+    )]
+    Backup(BackupArgs),
+    /// Put the objects of a backup in the place of those of the state directory
+    #[command(
+        after_help = "Example:\n  serin down\n  serin restore objects.serin\n  serin up\n\n\
+        The control plane must not run. The objects that were there before are kept as state.db-replaced, until the next restore."
+    )]
+    Restore(RestoreArgs),
     /// Make the objects of manifests so
     #[command(
         after_help = "Examples:\n  serin apply -f app.yaml\n  serin apply -f manifests/ -n prod --dry-run\n  \

@@ -151,6 +151,8 @@ pub(crate) fn delete_data(home: &Home) -> Result<Vec<String>, CliError> {
             "state.db-head",
             "state.db-wal",
             "state.db-shm",
+            "state.db-replaced",
+            "state.db-replaced-wal",
             "kubeconfig",
             "kubeconfig.new",
             "images.json",

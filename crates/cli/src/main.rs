@@ -5,6 +5,7 @@
 
 mod apply;
 mod args;
+mod backup;
 mod client;
 mod columns;
 mod context;
@@ -100,6 +101,8 @@ fn run(cli: Cli, printer: Printer) -> Result<(), CliError> {
         Command::Gateway(command) => {
             client_runtime()?.block_on(gateway_command::run(&context, command))
         }
+        Command::Backup(args) => client_runtime()?.block_on(backup::run(&context, args)),
+        Command::Restore(args) => backup::restore(&context, &args),
         Command::Demo(args) => client_runtime()?.block_on(demo::run(&context, args)),
         Command::Load(args) => client_runtime()?.block_on(load_command::run(&context, args)),
     }

@@ -91,11 +91,18 @@ fn help_is_a_result_and_has_the_exit_codes() {
         Commands:
           up           Start the platform of the state directory
           down         Stop everything of the state directory: control plane, gateway, instances
+          gateway      Do something with the gateway
+          backup       Write a copy of all objects into a file, also while the platform runs
+          restore      Put the objects of a backup in the place of those of the state directory
           apply        Make the objects of manifests so
           get          Show objects of any kind
           delete       Delete objects
           logs         Show what instances have written
           rollout      Look at a release, wait for it, and steer it [alias: ro]
+          controller   Look after the Rollouts of any cluster
+          crds         Print the CustomResourceDefinitions of our kinds
+          install      Print what a cluster needs to run the controllers: definitions, rights and a
+                       Deployment
           demo         Show the whole job on one screen: releases under load, one of them bad, and every
                        request accounted for
           load         Send requests at a constant rate and account for every one

@@ -1,10 +1,12 @@
 //! The one place where writes are decided: checks expected versions, numbers the writes, makes them durable, then visible.
 
 use std::collections::HashMap;
+use std::fs::File;
 use std::sync::Arc;
 
 use super::disk::Disk;
 use super::error::WriteError;
+use super::fail;
 use super::record::{Change, ChangeKind, Expect, Key, Op, Record, Write};
 use super::state::Shared;
 
@@ -47,7 +49,20 @@ impl Committer {
             return outcomes;
         }
         self.shared.publish(changes);
+        fail::point("before the answer");
         outcomes
+    }
+}
+
+impl Committer {
+    /// A copy of all that is committed.
+    pub(super) fn copy(&self) -> Result<File, WriteError> {
+        match &self.disk {
+            Some(disk) => disk.copy(),
+            None => Err(WriteError::Failed(
+                "the objects of this server are in no file".into(),
+            )),
+        }
     }
 }
 

@@ -6,6 +6,8 @@
 //! from there instead. The digest, the sum of the checksums, notices a row that is gone or of yesterday, and the head file
 //! beside ([`super::head`]) a file that ends too early.
 
+mod copy;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, OpenOptions};
 use std::io::{self, Read};
@@ -17,9 +19,12 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, params};
 
 use super::error::{DamagedRow, StoreError};
+use super::fail;
 use super::head::{self, Found, Head, HeadFile};
 use super::record::{Change, ChangeKind, Key, Record};
 use super::state::RING_CHANGES;
+
+pub use self::copy::{Copied, check_copy, copy_of, restore};
 
 /// Marks the file as ours: `SERN`.
 const APPLICATION_ID: i64 = 0x5345_524e;
@@ -56,6 +61,7 @@ pub(super) struct Loaded {
 
 /// The open file.
 pub(super) struct Disk {
+    path: PathBuf,
     db: Connection,
     head: HeadFile,
     digest: i64,
@@ -65,6 +71,20 @@ pub(super) struct Disk {
 
 impl Disk {
     pub(super) fn open(path: &Path) -> Result<(Self, Loaded), StoreError> {
+        let log = beside(path, "-wal");
+        let had_log = log.try_exists().map_err(|e| StoreError::io(path, e))?;
+        let opened = Self::open_file(path);
+        // The log of a refused file is kept, and an empty one that SQLite has made by looking at the file is not.
+        if let Err(StoreError::Corrupt { .. } | StoreError::Behind { .. }) = &opened
+            && !had_log
+            && fs::metadata(&log).is_ok_and(|log| log.len() == 0)
+        {
+            remove_if_there(&log).map_err(|e| StoreError::io(path, e))?;
+        }
+        opened
+    }
+
+    fn open_file(path: &Path) -> Result<(Self, Loaded), StoreError> {
         let io = |e| StoreError::io(path, e);
         let head_path = head_path(path);
         let head = head::read(&head_path).map_err(io)?;
@@ -104,6 +124,7 @@ impl Disk {
             );
         }
         let disk = Self {
+            path: path.to_owned(),
             db,
             head,
             digest: loaded.digest,
@@ -119,6 +140,7 @@ impl Disk {
         };
         let keep_from = rv.saturating_sub(RING_CHANGES as u64);
         let mut digest = self.digest;
+        fail::point("before the transaction");
         let transaction = self.db.transaction()?;
         for change in changes {
             digest = digest.wrapping_add(write_change(&transaction, change)?);
@@ -134,7 +156,9 @@ impl Disk {
                 .prepare_cached("DELETE FROM log WHERE rv <= ?1")?
                 .execute([number(keep_from)])?;
         }
+        fail::point("before the commit");
         transaction.commit()?;
+        fail::point("after the commit");
         if cut {
             self.cut = keep_from;
         }
@@ -143,6 +167,7 @@ impl Disk {
             // The write itself is on disk; only the proof of it is missing.
             tracing::error!(%error, "the head file of the state file cannot be written");
         }
+        fail::point("after the head");
         Ok(())
     }
 
@@ -231,16 +256,20 @@ fn add_digest(db: &Connection, digest: i64) -> Result<(), rusqlite::Error> {
     transaction.commit()
 }
 
-/// Whether what was read is all that was ever acknowledged.
-fn check_head(path: &Path, loaded: &Loaded, head: Found) -> Result<(), StoreError> {
+/// Whether the objects are the ones that were last written.
+fn check_whole(path: &Path, loaded: &Loaded) -> Result<(), StoreError> {
     // A row that cannot be read is told by its name, and the others are served.
     let unread = !loaded.damaged.is_empty() || !loaded.mended.is_empty();
     if !unread && loaded.said.is_some_and(|said| said != loaded.digest) {
-        return Err(StoreError::corrupt(
-            path,
-            "its objects are not the last ones that were written",
-        ));
+        let why = "its objects are not the last ones that were written";
+        return Err(StoreError::corrupt(path, why));
     }
+    Ok(())
+}
+
+/// Whether what was read is all that was ever acknowledged.
+fn check_head(path: &Path, loaded: &Loaded, head: Found) -> Result<(), StoreError> {
+    check_whole(path, loaded)?;
     match head {
         Found::At(head) if head.rv > loaded.rv => Err(StoreError::behind(path, loaded.rv, head.rv)),
         Found::At(head) if head.rv == loaded.rv && Some(head.digest) != loaded.said => {

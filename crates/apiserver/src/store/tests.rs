@@ -5,6 +5,8 @@ use serde_json::{Value, json};
 
 use super::*;
 
+mod copies;
+pub(super) mod crash;
 mod killed;
 
 fn key(name: &str) -> Key {
@@ -180,6 +182,8 @@ async fn broken_files_are_refused_with_their_name_and_a_remedy() {
             content,
             "a refused file is left as it is"
         );
+        let log = path.with_file_name("state.db-wal");
+        assert!(!log.exists(), "nothing is left beside it");
         error
     };
     assert!(matches!(refused(b""), StoreError::Corrupt { .. }));

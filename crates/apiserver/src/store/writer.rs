@@ -1,5 +1,6 @@
 //! The writer thread: takes what has queued up, commits it as one transaction, answers.
 
+use std::fs::File;
 use std::io;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -16,7 +17,11 @@ const QUEUE: usize = 256;
 const BATCH: usize = 256;
 
 type Answer = oneshot::Sender<Result<Arc<Record>, WriteError>>;
-type Job = (Write, Answer);
+
+enum Job {
+    Write(Write, Answer),
+    Copy(oneshot::Sender<Result<File, WriteError>>),
+}
 
 /// A handle on the thread; dropping it ends the thread after the writes that were queued, and closes the file.
 pub(super) struct Writer {
@@ -37,9 +42,20 @@ impl Writer {
     }
 
     pub(super) async fn write(&self, write: Write) -> Result<Arc<Record>, WriteError> {
+        self.ask(|answer| Job::Write(write, answer)).await
+    }
+
+    pub(super) async fn copy(&self) -> Result<File, WriteError> {
+        self.ask(Job::Copy).await
+    }
+
+    async fn ask<T>(
+        &self,
+        job: impl FnOnce(oneshot::Sender<Result<T, WriteError>>) -> Job,
+    ) -> Result<T, WriteError> {
         let jobs = self.jobs.as_ref().ok_or(WriteError::Stopped)?;
         let (answer, answered) = oneshot::channel();
-        jobs.send((write, answer))
+        jobs.send(job(answer))
             .await
             .map_err(|_| WriteError::Stopped)?;
         answered.await.unwrap_or(Err(WriteError::Stopped))
@@ -60,16 +76,25 @@ impl Drop for Writer {
 
 fn run(mut committer: Committer, mut queue: mpsc::Receiver<Job>) {
     while let Some(first) = queue.blocking_recv() {
-        let mut jobs = vec![first];
-        while jobs.len() < BATCH
-            && let Ok(job) = queue.try_recv()
-        {
-            jobs.push(job);
+        let (mut writes, mut answers, mut copies) = (Vec::new(), Vec::new(), Vec::new());
+        let mut next = Some(first);
+        while let Some(job) = next {
+            match job {
+                Job::Write(write, answer) => {
+                    writes.push(write);
+                    answers.push(answer);
+                }
+                Job::Copy(answer) => copies.push(answer),
+            }
+            let full = writes.len() + copies.len() >= BATCH;
+            next = if full { None } else { queue.try_recv().ok() };
         }
-        let (writes, answers): (Vec<Write>, Vec<Answer>) = jobs.into_iter().unzip();
+        // A caller that has gone away does not undo its write.
         for (outcome, answer) in committer.commit(writes).into_iter().zip(answers) {
-            // A caller that has gone away does not undo its write.
             let _gone = answer.send(outcome);
+        }
+        for answer in copies {
+            let _gone = answer.send(committer.copy());
         }
     }
 }

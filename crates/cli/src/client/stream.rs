@@ -60,7 +60,8 @@ impl Lines {
             .map_err(ClientError::malformed)
     }
 
-    async fn chunk(&mut self) -> Result<Option<Bytes>, ClientError> {
+    /// The next bytes as they come; `None` at the end.
+    pub(crate) async fn chunk(&mut self) -> Result<Option<Bytes>, ClientError> {
         while let Some(frame) = self.body.frame().await {
             let frame = frame.map_err(|error| ClientError::Unreachable {
                 server: self.server.clone(),

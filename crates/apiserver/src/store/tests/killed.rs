@@ -46,8 +46,7 @@ impl Killed {
             Some(content) => fs::write(copy.path().join(name), content).unwrap(),
             None => fs::remove_file(copy.path().join(name)).unwrap(),
         }
-        // SQLite makes an empty log where there is none.
-        let read = || KILLED_FILES.map(|name| fs::read(copy.path().join(name)).unwrap_or_default());
+        let read = || KILLED_FILES.map(|name| fs::read(copy.path().join(name)).ok());
         let before = read();
         let (_disk, loaded) = Disk::open(&copy.path().join("state.db")).inspect_err(|_| {
             assert!(read() == before, "a refused file is left as it is");
