@@ -21,7 +21,11 @@ endef
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo build test lint fmt clippy tidy doc deny unit e2e bench bench-gateway tools skipped clean
+# Six scenarios: 20,004 runs in all.
+SEEDS := 3334
+SIMULATE := $(CARGO) test $(LOCKED) --package serin-engine --features sim --test simulator
+
+.PHONY: help demo build test lint fmt clippy tidy doc deny unit e2e soak sim bench bench-gateway tools skipped clean
 
 help: ## List what there is
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -57,13 +61,19 @@ deny:
 	fi
 
 unit:
-	$(call step,tests,$(CARGO) test --workspace $(SIM) $(LOCKED))
+	$(call step,tests,SERIN_SIM_SEEDS=$(SEEDS) $(CARGO) test --workspace $(SIM) $(LOCKED))
 
 e2e: tools ## The tests that drive the real binary
 	$(call step,end-to-end tests,$(CARGO) test --package serin $(LOCKED) --test '*')
 
 bench-gateway: ## The gateway beside nginx and HAProxy: CPU for each request, latency, memory (some minutes)
 	$(call step,the gateway beside nginx and HAProxy,$(CARGO) bench --package serin-gateway $(LOCKED) --bench proxies)
+
+soak: ## A million seeds of the simulator of rollouts
+	$(call step,a million seeds,SERIN_SIM_SEEDS=166667 $(SIMULATE))
+
+sim: ## One seed of the simulator in every scenario: make sim SEED=7
+	$(call step,seed $(SEED),SERIN_SIM_SEED=$(SEED) $(SIMULATE))
 
 bench: ## The benchmarks
 	$(call step,benchmarks,$(CARGO) bench --workspace $(LOCKED))

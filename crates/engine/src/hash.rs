@@ -17,8 +17,18 @@ const SHORT_LENGTH: usize = 5;
 /// The hash that names a version: the same for templates that [`templates_equal`] calls equal. `collision` is the number of
 /// times that another template already had this name, 0 at first.
 pub fn template_hash(template: &PodTemplateSpec, collision: u32) -> RevisionHash {
+    text_hash(&template_text(template), collision)
+}
+
+/// A template as text: the same for templates that are the same.
+pub(crate) fn template_text(template: &PodTemplateSpec) -> String {
     let mut text = String::new();
     write_canonical(&content(template), &mut text);
+    text
+}
+
+/// The same as [`template_hash`] for the text of a template.
+pub(crate) fn text_hash(text: &str, collision: u32) -> RevisionHash {
     let mut hash = fnv1a(OFFSET_BASIS, text.as_bytes());
     if collision > 0 {
         hash = fnv1a(hash, &collision.to_le_bytes());
@@ -42,8 +52,11 @@ pub fn templates_equal(a: &PodTemplateSpec, b: &PodTemplateSpec) -> bool {
 /// Tells templates apart where [`template_hash`] may not: 64 bits, for an annotation. Templates as they are written: a
 /// default that is written out makes another.
 pub fn template_digest(template: &PodTemplateSpec) -> String {
-    let mut text = String::new();
-    write_canonical(&content(template), &mut text);
+    text_digest(&template_text(template))
+}
+
+/// The same as [`template_digest`] for the text of a template.
+pub(crate) fn text_digest(text: &str) -> String {
     let one = fnv1a(OFFSET_BASIS, text.as_bytes());
     let other = fnv1a(fnv1a(OFFSET_BASIS, b"digest"), text.as_bytes());
     format!("{one:08x}{other:08x}")

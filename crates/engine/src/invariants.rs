@@ -111,11 +111,16 @@ impl fmt::Display for Violation {
 /// Every invariant that a plan would break; empty for a sound plan.
 #[must_use]
 pub fn check(spec: &RolloutSpec, observed: &Observed, plan: &Plan) -> Vec<Violation> {
-    let Ok(desired) = desired(spec, &observed.status) else {
-        return Vec::new();
-    };
+    desired(spec, &observed.status)
+        .map(|desired| check_for(&desired, observed, plan))
+        .unwrap_or_default()
+}
+
+/// The same for a spec that was checked before.
+#[must_use]
+pub fn check_for(desired: &Desired, observed: &Observed, plan: &Plan) -> Vec<Violation> {
     let view = View {
-        desired: &desired,
+        desired,
         observed,
         plan,
     };

@@ -43,6 +43,7 @@ pub use observed::{
     WorkloadView, digest,
 };
 
+use crate::hash::template_text;
 use planner::Planner;
 
 /// What is done next, and where the Rollout stands.
@@ -248,12 +249,16 @@ pub struct Note {
 
 /// Decides what is done next for a Rollout.
 pub fn plan(spec: &RolloutSpec, observed: &Observed, now: Timestamp) -> Plan {
-    let desired = match desired(spec, &observed.status) {
-        Ok(desired) => desired,
-        Err(problems) => return report::invalid(observed, &problems, now),
-    };
-    let problems = validate::references(&desired, observed);
-    let mut planner = Planner::new(&desired, observed, now);
+    match desired(spec, &observed.status) {
+        Ok(desired) => plan_for(&desired, observed, now),
+        Err(problems) => report::invalid(observed, &problems, now),
+    }
+}
+
+/// The same for a spec that was checked before ([`desired`]).
+pub fn plan_for(desired: &Desired, observed: &Observed, now: Timestamp) -> Plan {
+    let problems = validate::references(desired, observed);
+    let mut planner = Planner::new(desired, observed, now);
     if !problems.is_empty() && !planner.goes_back() {
         return report::invalid(observed, &problems, now);
     }
@@ -282,6 +287,7 @@ pub fn desired(spec: &RolloutSpec, status: &RolloutStatus) -> Result<Desired, Ve
     let Lowered { desired, problems } = lower(spec);
     if let Some(mut desired) = desired {
         desired.take_turns(status.canary.stable_ping_pong.as_deref());
+        desired.template_text = template_text(&desired.template);
         return Ok(desired);
     }
     if let Some(reference) = spec.workload_ref.as_ref().filter(|_| problems.is_empty()) {

@@ -9,4 +9,6 @@ mod dice;
 mod world;
 
 pub use dice::Dice;
-pub use world::{Act, Failure, Scenario, run, story, story_under};
+pub use world::{
+    Act, Failure, Faults, Scenario, killed_at, run, run_with, shrink, story, story_under,
+};

@@ -548,3 +548,44 @@ fn what_is_found_in_the_bake_is_taken_back() {
     "#]],
     );
 }
+
+#[test]
+fn a_canary_whose_stable_instances_follow_their_share() {
+    check(
+        Scenario::Dynamic,
+        &[
+            (Act::Deploy(1), 30),
+            (Act::Deploy(2), 40),
+            (Act::Abort, 30),
+            (Act::Retry, 40),
+            (Act::Promote, 40),
+        ],
+        expect![[""]],
+    );
+}
+
+#[test]
+fn a_canary_whose_services_take_turns() {
+    check(
+        Scenario::PingPong,
+        &[
+            (Act::Deploy(1), 30),
+            (Act::Deploy(2), 50),
+            (Act::Deploy(3), 50),
+        ],
+        expect![[""]],
+    );
+}
+
+#[test]
+fn a_canary_for_testers_first() {
+    check(
+        Scenario::Managed,
+        &[
+            (Act::Deploy(1), 30),
+            (Act::Deploy(2), 60),
+            (Act::Promote, 40),
+        ],
+        expect![[""]],
+    );
+}

@@ -20,6 +20,8 @@ pub struct Desired {
     pub selector: LabelSelector,
     /// The pods of the version that is wanted.
     pub template: PodTemplateSpec,
+    /// The template as text that is the same for equal ones; empty until the engine has made it.
+    pub template_text: String,
     /// For how long an instance must be ready to be available.
     pub min_ready: SignedDuration,
     /// Old ReplicaSets that are kept.

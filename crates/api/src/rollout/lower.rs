@@ -103,6 +103,7 @@ impl Check {
             replicas,
             selector: spec.selector.clone(),
             template: template?,
+            template_text: String::new(),
             min_ready,
             revision_history_limit: limit as usize,
             paused: spec.paused.unwrap_or(false),

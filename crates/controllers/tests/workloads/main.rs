@@ -1,6 +1,8 @@
 //! Deployments, ReplicaSets, endpoints and Rollouts over the embedded API.
 
 #[cfg(test)]
+mod contract;
+#[cfg(test)]
 mod deployments;
 #[cfg(test)]
 mod election;

@@ -92,7 +92,7 @@ pub(crate) fn counted(counts: &[(&str, usize)]) -> Vec<(String, usize)> {
         .collect()
 }
 
-fn pausing() -> Value {
+pub(crate) fn pausing() -> Value {
     json!({"canary": {"maxSurge": 1, "maxUnavailable": 0, "steps": [{"setWeight": 20}, {"pause": {}}, {"setWeight": 60}, {"pause": {"duration": "30m"}}]}})
 }
 
@@ -243,7 +243,7 @@ pub(crate) async fn route(world: &World) {
     world.create::<HTTPRoute>(object).await;
 }
 
-async fn weights(world: &World) -> Vec<i32> {
+pub(crate) async fn weights(world: &World) -> Vec<i32> {
     let route: HTTPRoute = world.get("web").await;
     route.spec.rules[0]
         .backend_refs

@@ -126,8 +126,16 @@ impl Planner<'_> {
         if !ready || self.desired.paused {
             return false;
         }
-        self.retarget_canary(canary, stable, have)
-            && self.set_routes(canary, targets.weight, &targets.managed)
+        if !self.retarget_canary(canary, stable, have) {
+            return false;
+        }
+        // A smaller share, after a spec was changed, goes back no faster than the stable revision grows.
+        let least = self.share_on_the_way_back(canary, stable);
+        let served = self.set_routes(canary, targets.weight.max(least), &targets.managed);
+        if least > targets.weight {
+            self.await_available(stable, self.desired.replicas);
+        }
+        served && least <= targets.weight
     }
 
     /// Points the canary Service at the revision, once that has an instance to answer; first nobody may be sent there. `true`
@@ -202,6 +210,14 @@ impl Planner<'_> {
             self.await_available(stable, 1);
             return;
         }
+        let behind = self.is_selected(canary.stable_service.as_ref(), stable);
+        if canary.dynamic_stable_scale
+            && !behind
+            && !self.await_available(stable, self.desired.replicas)
+        {
+            // It has shrunk, and would get all requests at once.
+            return;
+        }
         // The stable Service is elsewhere only at the very end of a release. Else the route is the shortest way back.
         let back = self.select_opt(&canary.stable_service, stable);
         let share = self.share_on_the_way_back(canary, stable);
@@ -227,7 +243,8 @@ impl Planner<'_> {
             0
         } else if split.served {
             let for_share = split.most.of_replicas(self.desired.replicas);
-            for_share.max(u32::from(split.managed))
+            // As long as its Service leads to it, somebody is there.
+            for_share.max(1)
         } else {
             has
         };

@@ -8,7 +8,7 @@ use serin_api::waiting::WaitingOn;
 
 use super::observed::{Observed, Revision};
 use super::{Action, Note};
-use crate::hash::{short, template_digest, template_hash, templates_equal};
+use crate::hash::{short, templates_equal, text_digest, text_hash};
 
 pub(super) struct Planner<'a> {
     pub(super) desired: &'a Desired,
@@ -373,8 +373,8 @@ impl<'a> Planner<'a> {
 /// keeps its revision, whatever hashed it: a takeover of live ReplicaSets restarts nothing.
 fn wanted_revision(desired: &Desired, observed: &Observed) -> (RevisionHash, u32) {
     let known = u32::try_from(observed.status.collision_count.unwrap_or(0)).unwrap_or(0);
-    let hash = template_hash(&desired.template, known);
-    let digest = template_digest(&desired.template);
+    let hash = text_hash(&desired.template_text, known);
+    let digest = text_digest(&desired.template_text);
     let is_it = |r: &Revision| match &r.source {
         Some(source) => *source == digest,
         None => templates_equal(&r.template, &desired.template),
@@ -393,7 +393,7 @@ fn wanted_revision(desired: &Desired, observed: &Observed) -> (RevisionHash, u32
     // Of one name more than there are revisions, one is free.
     let tries = u32::try_from(observed.revisions.len()).unwrap_or(u32::MAX);
     let free = (known..=known.saturating_add(tries))
-        .map(|collisions| (template_hash(&desired.template, collisions), collisions))
+        .map(|collisions| (text_hash(&desired.template_text, collisions), collisions))
         .find(|(hash, _)| observed.revision(hash).is_none());
     free.unwrap_or((hash, known))
 }

@@ -15,8 +15,6 @@ pub(super) struct Split {
     pub(super) most: Weight,
     /// The smallest.
     pub(super) least: Weight,
-    /// Whether any route has managed rules, which send to the canary whatever its share.
-    pub(super) managed: bool,
     /// Whether every route is served as it is.
     pub(super) served: bool,
 }
@@ -29,7 +27,6 @@ impl Planner<'_> {
         Split {
             most: shares.clone().max().unwrap_or_default(),
             least: shares.min().unwrap_or_default(),
-            managed: seen.clone().any(|r| !r.managed.is_empty()),
             served: seen.clone().all(|r| r.acknowledged && r.exact),
         }
     }
@@ -104,11 +101,15 @@ impl Planner<'_> {
         if !canary.dynamic_stable_scale || replicas == 0 {
             return replicas;
         }
+        let has = self.observed.revision(stable).map_or(0, |r| r.desired);
+        if self.is_selected(canary.stable_service.as_ref(), &self.current) {
+            // At the end of a release: no share is its own any more.
+            return has;
+        }
         let split = self.split(canary);
         // What is set and not served yet may still send the larger share to the stable revision.
         let share = split.least.min(wanted).complement();
         let size = canary.at_least_min_pods(share.of_replicas(replicas).max(1));
-        let has = self.observed.revision(stable).map_or(0, |r| r.desired);
         if split.served { size } else { size.max(has) }
     }
 

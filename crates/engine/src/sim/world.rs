@@ -8,21 +8,22 @@ use k8s_openapi::api::core::v1::PodTemplateSpec;
 use serde_json::Value;
 use serin_api::analysis::AnalysisPhase;
 use serin_api::release::Policy;
-use serin_api::rollout::{PodMetadata, RolloutSpec, RolloutStatus, Route};
+use serin_api::rollout::{Desired, PodMetadata, RolloutSpec, RolloutStatus, Route};
 use serin_api::units::{RevisionHash, Weight};
 
+mod deeds;
+mod faults;
 mod objects;
 mod rules;
 
-use objects::{policy, spec, templates, version};
+use objects::{policy, spec, templates};
 
 use super::dice::Dice;
 use crate::analysis::TemplateSource;
-use crate::hash::template_digest;
 use crate::invariants;
 use crate::rollout::{
-    Action, Event, Governed, History, Observed, Revision, Role, RouteView, RunView, ServiceView,
-    plan,
+    Action, Governed, History, Observed, Revision, RouteView, RunView, ServiceView, desired,
+    plan_for,
 };
 
 /// How a Rollout of the simulator is released.
@@ -34,6 +35,28 @@ pub enum Scenario {
     Replicas,
     /// Blue-green.
     BlueGreen,
+    /// A canary with a route that steps put rules before, instances apart from the share, and steps of several kinds.
+    Managed,
+    /// A canary with a route whose stable instances shrink with their share.
+    Dynamic,
+    /// A canary with a route whose two Services take turns.
+    PingPong,
+}
+
+impl Scenario {
+    /// All of them.
+    pub const ALL: [Self; 6] = [
+        Self::Traffic,
+        Self::Replicas,
+        Self::BlueGreen,
+        Self::Managed,
+        Self::Dynamic,
+        Self::PingPong,
+    ];
+
+    fn is_routed(self) -> bool {
+        !matches!(self, Self::Replicas | Self::BlueGreen)
+    }
 }
 
 /// A run that broke a rule.
@@ -50,7 +73,6 @@ const BEGINNING: Timestamp = Timestamp::constant(1_800_000_000, 0);
 const REPLICAS: u32 = 4;
 /// Versions 1 to 3 are good, 4 never becomes ready, 5 answers badly, 6 does so only once all users are on it.
 const VERSIONS: u64 = 6;
-const FAULTY_STEPS: usize = 120;
 const HEALING_STEPS: usize = 200;
 
 /// What somebody does in [`story`].
@@ -64,6 +86,31 @@ pub enum Act {
     Abort,
     /// Begin an aborted release again.
     Retry,
+    /// Go on to the next step, whatever this one waits for.
+    Skip,
+    /// Skip all steps.
+    PromoteFull,
+    /// Hold everything (`true`), or go on.
+    Hold(bool),
+    /// Want so many instances.
+    Scale(u32),
+}
+
+/// What may happen in the first phase of a run. A failing seed is told with the fewest of them that make it fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Faults {
+    /// For so many seconds.
+    pub seconds: u32,
+    /// By kind, a bit each: see `interfere`.
+    kinds: u32,
+}
+
+impl Faults {
+    /// Everything, for two minutes.
+    pub const ALL: Self = Self {
+        seconds: 120,
+        kinds: u32::MAX,
+    };
 }
 
 /// Tells what happens in a world without faults: each act, and the seconds after it until the next.
@@ -88,19 +135,7 @@ pub fn story_under(
     world.governed.policy = policy;
     for (act, seconds) in acts {
         world.tell(format!("somebody: {act:?}"));
-        match act {
-            Act::Deploy(version) => {
-                world.spec = world
-                    .specs
-                    .get(*version as usize)
-                    .cloned()
-                    .unwrap_or_default()
-            }
-            Act::Promote => world.status.pause_conditions = None,
-            Act::Abort => world.status.abort = true,
-            Act::Retry => world.status.abort = false,
-        }
-        world.generation += 1;
+        world.act(*act);
         for _ in 0..*seconds {
             world.step().map_err(|what| world.failure(what))?;
         }
@@ -108,15 +143,45 @@ pub fn story_under(
     Ok(world.story)
 }
 
+/// Tells what happens when the controller is killed before its action of this number, or before it writes the status of the
+/// pass when there are fewer actions in it, and starts again. The second value is where it ends: instances, Services, shares.
+///
+/// # Errors
+/// The rule that was broken, with the story.
+pub fn killed_at(
+    scenario: Scenario,
+    acts: &[(Act, u32)],
+    kill: Option<usize>,
+) -> Result<(usize, String), Failure> {
+    let mut world = World::new(scenario, 0);
+    world.faults = false;
+    world.kill_at = kill;
+    for (act, seconds) in acts {
+        world.act(*act);
+        for _ in 0..*seconds {
+            world.step().map_err(|what| world.failure(what))?;
+        }
+    }
+    Ok((world.done, world.end()))
+}
+
 /// Runs one seed and tells its story.
 ///
 /// # Errors
 /// The rule that was broken, with the story.
 pub fn run(scenario: Scenario, seed: u64) -> Result<Vec<String>, Failure> {
+    run_with(scenario, seed, Faults::ALL)
+}
+
+/// The same with some faults only.
+///
+/// # Errors
+/// The rule that was broken, with the story.
+pub fn run_with(scenario: Scenario, seed: u64, faults: Faults) -> Result<Vec<String>, Failure> {
     let mut world = World::new(scenario, seed);
     world.governed.policy = policy(world.dice.below(4));
-    for _ in 0..FAULTY_STEPS {
-        world.interfere();
+    for _ in 0..faults.seconds {
+        world.interfere(faults.kinds);
         world.step().map_err(|what| world.failure(what))?;
     }
     world.heal();
@@ -125,6 +190,30 @@ pub fn run(scenario: Scenario, seed: u64) -> Result<Vec<String>, Failure> {
     }
     world.at_rest().map_err(|what| world.failure(what))?;
     Ok(world.story)
+}
+
+/// The shortest run of a failing seed with the fewest kinds of faults that still fails; `None` when it does not fail.
+pub fn shrink(scenario: Scenario, seed: u64) -> Option<(Faults, Failure)> {
+    let mut least = Faults::ALL;
+    let mut failure = run_with(scenario, seed, least).err()?;
+    let mut keep = |smaller: Faults, least: &mut Faults| {
+        if let Err(found) = run_with(scenario, seed, smaller) {
+            failure = found;
+            *least = smaller;
+            return true;
+        }
+        false
+    };
+    for kind in 0..faults::KINDS {
+        let kinds = least.kinds & !(1 << kind);
+        keep(Faults { kinds, ..least }, &mut least);
+    }
+    for seconds in 1..least.seconds {
+        if keep(Faults { seconds, ..least }, &mut least) {
+            break;
+        }
+    }
+    Some((least, failure))
 }
 
 #[derive(Clone, Debug)]
@@ -137,6 +226,7 @@ struct Set {
     number: u64,
     version: u64,
     created: Timestamp,
+    source: String,
     template: Arc<PodTemplateSpec>,
     desired: u32,
     pods: Vec<Pod>,
@@ -157,6 +247,14 @@ impl<T: Clone + PartialEq> Served<T> {
     }
 }
 
+/// Where the requests of the route go.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Split {
+    canary: Weight,
+    /// The managed rules by name and digest.
+    managed: Vec<(String, String)>,
+}
+
 #[derive(Clone, Debug)]
 struct Run {
     view: RunView,
@@ -174,12 +272,25 @@ struct World {
     governed: Governed,
     spec: RolloutSpec,
     generation: i64,
+    /// Counts the changes of the spec.
+    spec_number: u64,
+    /// The spec as it was last checked, with what it was checked for.
+    checked: Option<((u64, Option<String>), Arc<Desired>)>,
     status: RolloutStatus,
     sets: BTreeMap<RevisionHash, Set>,
     services: BTreeMap<String, Served<Option<RevisionHash>>>,
-    weight: Served<Weight>,
+    route: Served<Split>,
     runs: Vec<Run>,
     faults: bool,
+    /// Instances that the machines have room for.
+    capacity: usize,
+    /// The instances that are wanted, and the fewest and the most of them since the revisions last had as many.
+    replicas: u32,
+    fewest: u32,
+    most: u32,
+    /// The action before which the controller is killed once, and the actions done so far.
+    kill_at: Option<usize>,
+    done: usize,
     /// Whether a person ends every pause.
     somebody_goes_on: bool,
     /// What the controller last saw of the things that others change; it may be behind.
@@ -191,6 +302,7 @@ impl World {
     fn new(scenario: Scenario, seed: u64) -> Self {
         let services = match scenario {
             Scenario::BlueGreen => ["active", "preview"],
+            Scenario::PingPong => ["ping", "pong"],
             _ => ["stable", "canary"],
         };
         let services = services
@@ -216,15 +328,23 @@ impl World {
             templates: templates(),
             governed: Governed::default(),
             generation: 1,
+            spec_number: 0,
+            checked: None,
             status: RolloutStatus::default(),
             sets: BTreeMap::new(),
             services,
-            weight: Served {
-                set: Weight::ZERO,
-                served: Weight::ZERO,
+            route: Served {
+                set: Split::default(),
+                served: Split::default(),
             },
             runs: Vec::new(),
             faults: true,
+            capacity: usize::MAX,
+            replicas: REPLICAS,
+            fewest: REPLICAS,
+            most: REPLICAS,
+            kill_at: None,
+            done: 0,
             somebody_goes_on: false,
             seen: None,
             story: Vec::new(),
@@ -247,73 +367,6 @@ impl World {
         self.story.push(format!("{second:03}s {what}"));
     }
 
-    /// People and faults: a new version, an old one, the verbs, an instance that dies.
-    fn interfere(&mut self) {
-        match self.dice.below(60) {
-            0 | 10 | 11 => self.deploy(),
-            1 => self.status.abort = true,
-            2 => self.status.abort = false,
-            3 => self.status.pause_conditions = None,
-            4 => self.status.promote_full = true,
-            5 => self.spec.paused = Some(!self.spec.paused.unwrap_or(false)),
-            6 => self.status.current_step_index = self.status.current_step_index.map(|i| i + 1),
-            7 | 8 => self.kill_one(),
-            9 => self.seen = None,
-            _ => return,
-        }
-        self.generation += 1;
-        let verbs = (
-            self.status.abort,
-            self.status.promote_full,
-            self.spec.paused,
-            self.status.current_step_index,
-        );
-        self.tell(format!(
-            "somebody acts: abort, full, paused, step = {verbs:?}"
-        ));
-    }
-
-    fn deploy(&mut self) {
-        let version = 1 + self.dice.below(VERSIONS);
-        let paused = self.spec.paused;
-        self.spec = self
-            .specs
-            .get(version as usize)
-            .cloned()
-            .unwrap_or_default();
-        self.spec.paused = paused;
-        self.tell(format!("somebody deploys version {version}"));
-    }
-
-    /// One instance dies, but never the last of its revision: with nobody left, no order of steps could serve.
-    fn kill_one(&mut self) {
-        let pick = self.dice.below(8) as usize;
-        let now = self.now;
-        let delay = SignedDuration::from_secs(2 + self.dice.below(5) as i64);
-        let crowd = self
-            .sets
-            .values_mut()
-            .filter(|s| s.ready(now) > 2)
-            .nth(pick);
-        if let Some(set) = crowd
-            && let Some(pod) = set
-                .pods
-                .iter_mut()
-                .find(|p| p.ready_at.is_some_and(|at| at <= now))
-        {
-            pod.ready_at = Some(now + delay);
-            self.tell("an instance dies".to_owned());
-        }
-    }
-
-    fn heal(&mut self) {
-        self.faults = false;
-        self.somebody_goes_on = true;
-        self.spec.paused = None;
-        self.seen = None;
-        self.tell("the world heals".to_owned());
-    }
-
     /// A second passes: the world moves on, the controller looks, decides and acts.
     fn step(&mut self) -> Result<(), String> {
         self.now += SignedDuration::from_secs(1);
@@ -325,6 +378,7 @@ impl World {
         for _ in 0..passes {
             self.control()?;
             self.rules()?;
+            self.follow_scale();
         }
         if self.somebody_goes_on && self.status.controller_pause {
             self.status.pause_conditions = None;
@@ -339,11 +393,29 @@ impl World {
                 .sort_by_key(|p| p.ready_at.is_none_or(|at| at > now));
             set.pods.truncate(set.desired as usize);
             while set.pods.len() < set.desired as usize {
-                // Version 4 never becomes ready; the others take their time.
-                let delay = SignedDuration::from_secs(1 + self.dice.below(4) as i64);
-                set.pods.push(Pod {
-                    ready_at: (set.version != 4).then(|| now + delay),
-                });
+                set.pods.push(Pod { ready_at: None });
+            }
+        }
+        self.start_instances();
+    }
+
+    /// Starts the instances that have room: version 4 never becomes ready; the others take their time.
+    fn start_instances(&mut self) {
+        let (now, slow) = (self.now, if self.faults { 12 } else { 4 });
+        let started = |set: &Set| set.pods.iter().filter(|p| p.ready_at.is_some()).count();
+        let mut room = self
+            .capacity
+            .saturating_sub(self.sets.values().map(started).sum());
+        for set in self.sets.values_mut().filter(|s| s.version != 4) {
+            for pod in set.pods.iter_mut().filter(|p| p.ready_at.is_none()) {
+                if room == 0 {
+                    return;
+                }
+                room -= 1;
+                // Once in a while one starts slowly.
+                let most = if self.dice.one_in(8) { slow } else { 4 };
+                let delay = SignedDuration::from_secs(1 + self.dice.below(most) as i64);
+                pod.ready_at = Some(now + delay);
             }
         }
     }
@@ -355,7 +427,7 @@ impl World {
             }
         }
         if !self.faults || self.dice.one_in(2) {
-            self.weight.served = self.weight.set;
+            self.route.served = self.route.set.clone();
         }
     }
 
@@ -382,7 +454,7 @@ impl World {
             ready: set.ready(self.now),
             available: set.ready(self.now),
             template: set.template.clone(),
-            source: Some(template_digest(&set.template)),
+            source: Some(set.source.clone()),
             created: set.created,
             min_ready_seconds: 0,
             metadata: Some(PodMetadata::default()),
@@ -398,10 +470,10 @@ impl World {
             (name.clone(), view)
         });
         let route = RouteView {
-            canary: Some(self.weight.set),
+            canary: Some(self.route.set.canary),
             exact: true,
-            managed: Vec::new(),
-            acknowledged: self.weight.acknowledged(),
+            managed: self.route.set.managed.clone(),
+            acknowledged: self.route.acknowledged(),
         };
         Observed {
             name: "web".into(),
@@ -429,8 +501,9 @@ impl World {
             },
             None => self.observe(),
         };
-        let plan = plan(&self.spec, &observed, self.now);
-        if let Some(violation) = invariants::check(&self.spec, &observed, &plan).first() {
+        let desired = self.desired()?;
+        let plan = plan_for(&desired, &observed, self.now);
+        if let Some(violation) = invariants::check_for(&desired, &observed, &plan).first() {
             return Err(format!(
                 "the plan breaks an invariant: {violation}\n{plan:#?}"
             ));
@@ -441,7 +514,9 @@ impl World {
             None
         };
         for (i, action) in plan.actions.iter().enumerate() {
-            if killed_after == Some(i) {
+            let killed = self.kill_at.take_if(|at| *at == self.done).is_some();
+            self.done += usize::from(!killed);
+            if killed || killed_after == Some(i) {
                 self.tell(format!("killed before: {action}"));
                 return Ok(());
             }
@@ -474,117 +549,28 @@ impl World {
         Ok(())
     }
 
+    /// What the spec wants. Checked once for each spec: checking takes longer than planning.
+    fn desired(&mut self) -> Result<Arc<Desired>, String> {
+        let sides = self.status.canary.stable_ping_pong.clone();
+        let key = (self.spec_number, sides);
+        if let Some((known, desired)) = &self.checked
+            && *known == key
+        {
+            return Ok(Arc::clone(desired));
+        }
+        let desired = desired(&self.spec, &self.status).map_err(|problems| problems.join("; "))?;
+        let desired = Arc::new(desired);
+        self.checked = Some((key, Arc::clone(&desired)));
+        Ok(desired)
+    }
+
     /// What has been done is not asked for again.
-    fn nothing_twice(&self, done: &[Action]) -> Result<(), String> {
-        let again = plan(&self.spec, &self.observe(), self.now).actions;
+    fn nothing_twice(&mut self, done: &[Action]) -> Result<(), String> {
+        let again = plan_for(&*self.desired()?, &self.observe(), self.now).actions;
         match again.iter().find(|action| done.contains(action)) {
             Some(action) => Err(format!("asked for again after it was done: {action}")),
             None => Ok(()),
         }
-    }
-
-    fn apply(&mut self, action: &Action) {
-        match action {
-            Action::Create {
-                revision, number, ..
-            } => {
-                let version = version(&self.spec);
-                let template = Arc::new(self.spec.template.clone().unwrap_or_default());
-                let set = Set {
-                    number: *number,
-                    version,
-                    created: self.now,
-                    template,
-                    desired: 0,
-                    pods: Vec::new(),
-                    keep_until: None,
-                    history: History::default(),
-                };
-                self.sets.entry(revision.clone()).or_insert(set);
-            }
-            Action::Renumber { revision, number } => self.on(revision, |s| s.number = *number),
-            Action::Scale { revision, to } => self.on(revision, |s| s.desired = *to),
-            Action::KeepUntil { revision, until } => self.on(revision, |s| s.keep_until = *until),
-            Action::Select { service, revision } => {
-                if let Some(service) = self.services.get_mut(service) {
-                    service.set = Some(revision.clone());
-                }
-            }
-            Action::Split { canary, .. } => self.weight.set = *canary,
-            Action::StartRun {
-                name,
-                role,
-                revision,
-                ..
-            } => self.start(name, *role, revision),
-            Action::StopRun { name } => self
-                .runs
-                .iter_mut()
-                .filter(|r| r.view.name == *name)
-                .for_each(|r| r.view.terminating = true),
-            Action::Remember { revision, event } => self.remember(revision, event),
-            Action::Restart { .. }
-            | Action::SetMetadata { .. }
-            | Action::SetMinReady { .. }
-            | Action::ScaleWorkload { .. }
-            | Action::StartExperiment { .. }
-            | Action::StopExperiment { .. }
-            | Action::DeleteExperiment { .. } => {}
-            Action::DeleteRevision { revision } => drop(self.sets.remove(revision)),
-            Action::DeleteRun { name } => self.runs.retain(|r| r.view.name != *name),
-        }
-    }
-
-    fn on(&mut self, revision: &RevisionHash, change: impl FnOnce(&mut Set)) {
-        if let Some(set) = self.sets.get_mut(revision) {
-            change(set);
-        }
-    }
-
-    fn remember(&mut self, revision: &RevisionHash, event: &Event) {
-        self.on(revision, |set| match event {
-            Event::Promoted { at } => {
-                set.history = History {
-                    promoted_at: Some(*at),
-                    taken_back: None,
-                }
-            }
-            Event::TakenBack(taken_back) => set.history.taken_back = Some(taken_back.clone()),
-            Event::Forgiven => set.history.taken_back = None,
-        });
-    }
-
-    fn start(&mut self, name: &str, role: Role, revision: &RevisionHash) {
-        if self.runs.iter().any(|r| r.view.name == name) {
-            return;
-        }
-        // Now and then the measurements cannot tell.
-        let late = matches!(role, Role::Bake | Role::PostPromotion);
-        let bad = self
-            .sets
-            .get(revision)
-            .is_some_and(|s| s.version == 5 || (s.version == 6 && late));
-        let outcome = match self.dice.below(8) {
-            0 if self.faults => AnalysisPhase::Inconclusive,
-            1 if self.faults => AnalysisPhase::Error,
-            _ if bad => AnalysisPhase::Failed,
-            _ => AnalysisPhase::Successful,
-        };
-        let ends_at = self.now + SignedDuration::from_secs(1 + self.dice.below(6) as i64);
-        let view = RunView {
-            name: name.to_owned(),
-            role,
-            revision: revision.clone(),
-            phase: AnalysisPhase::Running,
-            message: None,
-            created: self.now,
-            terminating: false,
-        };
-        self.runs.push(Run {
-            view,
-            ends_at,
-            outcome,
-        });
     }
 }
 

@@ -29,6 +29,33 @@ pub(super) fn spec(scenario: Scenario, version: u64) -> RolloutSpec {
             "trafficRouting": {"plugins": {"argoproj-labs/gatewayAPI": {"httpRoute": "web"}}},
             "steps": [{"setWeight": 25}, {"analysis": analysis}, {"pause": {"duration": 3}}, {"setWeight": 50}, {"pause": {}}, {"setWeight": 75}],
         }}),
+        Scenario::Managed => json!({"canary": {
+            "stableService": "stable", "canaryService": "canary", "scaleDownDelaySeconds": 5, "abortScaleDownDelaySeconds": 3,
+            "scaleDownDelayRevisionLimit": 1, "minPodsPerReplicaSet": 2,
+            "trafficRouting": {
+                "managedRoutes": [{"name": "testers"}, {"name": "copies"}],
+                "plugins": {"argoproj-labs/gatewayAPI": {"httpRoute": "web"}},
+            },
+            "steps": [
+                {"setCanaryScale": {"replicas": 1}},
+                {"setHeaderRoute": {"name": "testers", "match": [{"headerName": "x-tester", "headerValue": {"exact": "1"}}]}, "pause": {"duration": 2}},
+                {"setMirrorRoute": {"name": "copies", "match": [{"path": {"prefix": "/"}}], "percentage": 20}},
+                {"analysis": analysis, "setWeight": 10, "setCanaryScale": {"matchTrafficWeight": true}},
+                {"setHeaderRoute": {"name": "testers"}},
+                {"setWeight": 60}, {"pause": {}},
+            ],
+        }}),
+        Scenario::Dynamic => json!({"canary": {
+            "stableService": "stable", "canaryService": "canary", "abortScaleDownDelaySeconds": 3, "dynamicStableScale": true,
+            "replicaProgressThreshold": {"type": "Percent", "value": 50},
+            "trafficRouting": {"plugins": {"argoproj-labs/gatewayAPI": {"httpRoute": "web"}}},
+            "steps": [{"setWeight": 25}, {"analysis": analysis}, {"setWeight": 50}, {"pause": {"duration": 3}}, {"setWeight": 75}, {"pause": {}}],
+        }}),
+        Scenario::PingPong => json!({"canary": {
+            "pingPong": {"pingService": "ping", "pongService": "pong"}, "scaleDownDelaySeconds": 5, "abortScaleDownDelaySeconds": 3,
+            "trafficRouting": {"plugins": {"argoproj-labs/gatewayAPI": {"httpRoute": "web"}}},
+            "steps": [{"setWeight": 25}, {"analysis": analysis}, {"setWeight": 75}, {"pause": {"duration": 3}}],
+        }}),
         Scenario::Replicas => json!({"canary": {
             "maxSurge": 1, "maxUnavailable": 1, "stableService": "stable", "canaryService": "canary",
             "steps": [{"setWeight": 25}, {"analysis": analysis}, {"setWeight": 50}, {"pause": {"duration": 3}}],

@@ -1,9 +1,10 @@
 //! The rules of the world: what must hold of it whatever the controller believes, and what it must come to in the end.
 
+use serin_api::rollout::PONG;
 use serin_api::units::{RevisionHash, Weight};
 
 use super::objects::version;
-use super::{REPLICAS, Scenario, World};
+use super::{Scenario, World};
 
 impl World {
     /// What must hold of the world at every moment, whatever the controller believes.
@@ -13,24 +14,74 @@ impl World {
             return Ok(());
         };
         let updating = self.status.current_pod_hash.as_deref() != Some(stable.as_str());
+        let all: u32 = self.sets.values().map(|s| s.desired).sum();
+        let has = self.sets.get(&stable).map_or(0, |s| s.desired);
         if updating && self.scenario != Scenario::Replicas {
-            let has = self.sets.get(&stable).map_or(0, |s| s.desired);
-            if has < REPLICAS {
+            let floor = self.stable_floor(&stable);
+            if has < floor {
                 return Err(format!(
-                    "the stable revision has {has} instances of {REPLICAS} while another is on trial"
+                    "the stable revision has {has} instances of {floor} while another is on trial"
                 ));
             }
         }
-        if self.scenario == Scenario::Replicas {
-            let all: u32 = self.sets.values().map(|s| s.desired).sum();
-            if all > REPLICAS + 1 {
-                return Err(format!(
-                    "{all} instances are wanted; {} are allowed",
-                    REPLICAS + 1
-                ));
-            }
+        let ceiling = self.most + 1;
+        if self.scenario == Scenario::Replicas && all > ceiling {
+            return Err(format!("{all} instances are wanted; {ceiling} are allowed"));
         }
         Ok(())
+    }
+
+    /// What the stable revision must have: all instances, or with a dynamic scale those for the share that is served, as long
+    /// as its Service leads to it. A new number of instances counts once the revisions have followed it.
+    fn stable_floor(&self, stable: &RevisionHash) -> u32 {
+        let served = self.services.get("stable").and_then(|s| s.served.as_ref());
+        match self.scenario {
+            Scenario::Dynamic if served == Some(stable) => {
+                let share = self.route.served.canary.complement();
+                share.of_replicas(self.fewest)
+            }
+            Scenario::Dynamic => 0,
+            _ => self.fewest,
+        }
+    }
+
+    /// The revisions have followed the number of instances that is wanted.
+    pub(super) fn follow_scale(&mut self) {
+        let all: u32 = self.sets.values().map(|s| s.desired).sum();
+        let stable = self.status.stable_rs.as_deref().map(RevisionHash::new);
+        let has = stable
+            .and_then(|s| self.sets.get(&s))
+            .map_or(0, |s| s.desired);
+        let followed = if self.scenario == Scenario::Replicas {
+            (self.replicas..=self.replicas + 1).contains(&all)
+        } else {
+            has >= self.replicas
+        };
+        if followed {
+            (self.fewest, self.most) = (self.replicas, self.replicas);
+        }
+    }
+
+    /// Where the world is in the end, with versions in the place of hashes.
+    pub(super) fn end(&self) -> String {
+        let name = |hash: &RevisionHash| self.sets.get(hash).map_or(0, |s| s.version);
+        let sets = self.sets.values().filter(|s| s.desired > 0);
+        let mut sets: Vec<_> = sets
+            .map(|s| format!("v{}: {}", s.version, s.desired))
+            .collect();
+        sets.sort();
+        let services = self.services.iter().map(|(service, s)| {
+            let revision = s.served.as_ref().map_or(0, name);
+            format!("{service}: v{revision}")
+        });
+        let services: Vec<_> = services.collect();
+        format!(
+            "{}; {}; {} to the canary; {:?}",
+            sets.join(", "),
+            services.join(", "),
+            self.route.served.canary,
+            self.status.phase
+        )
     }
 
     /// Whatever share the data plane sends somewhere, somebody is there to answer.
@@ -40,14 +91,21 @@ impl World {
             (revision, weight)
         };
         let shares = match self.scenario {
-            Scenario::Traffic => vec![
-                share("canary", self.weight.served),
-                share("stable", self.weight.served.complement()),
-            ],
-            Scenario::BlueGreen => vec![share("active", Weight::FULL)],
-            Scenario::Replicas => {
-                vec![share("stable", Weight::FULL), share("canary", Weight::FULL)]
+            routed if routed.is_routed() => {
+                let (stable, canary) = self.sides();
+                let served = &self.route.served;
+                let by_rule = if served.managed.is_empty() {
+                    Weight::ZERO
+                } else {
+                    Weight::FULL
+                };
+                vec![
+                    share(canary, served.canary.max(by_rule)),
+                    share(stable, served.canary.complement()),
+                ]
             }
+            Scenario::BlueGreen => vec![share("active", Weight::FULL)],
+            _ => vec![share("stable", Weight::FULL), share("canary", Weight::FULL)],
         };
         for (revision, weight) in shares {
             let Some(revision) = revision.filter(|_| weight > Weight::ZERO) else {
@@ -61,6 +119,18 @@ impl World {
             }
         }
         Ok(())
+    }
+
+    /// The Services of the stable revision and of the canary.
+    fn sides(&self) -> (&'static str, &'static str) {
+        match (
+            self.scenario,
+            self.status.canary.stable_ping_pong.as_deref(),
+        ) {
+            (Scenario::PingPong, Some(PONG)) => ("pong", "ping"),
+            (Scenario::PingPong, _) => ("ping", "pong"),
+            _ => ("stable", "canary"),
+        }
     }
 
     /// After healing: the users are on what is wanted, or what was bad has been taken back, and nothing else is left over.
@@ -81,12 +151,13 @@ impl World {
         if stuck {
             return Ok(());
         }
-        if self.scenario == Scenario::Traffic && self.weight.served != Weight::ZERO {
-            return Err(format!("at rest with {} on the canary", self.weight.served));
+        let served = &self.route.served;
+        if served.canary != Weight::ZERO || !served.managed.is_empty() {
+            return Err(format!("at rest with {served:?} on the canary"));
         }
         for (hash, set) in &self.sets {
             let expected = if Some(hash) == stable.as_ref() {
-                REPLICAS
+                self.replicas
             } else {
                 0
             };
