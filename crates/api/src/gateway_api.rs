@@ -1,7 +1,14 @@
-//! `HTTPRoute` of `gateway.networking.k8s.io/v1`: the object that carries a split of requests between Services.
+//! Gateway API: `HTTPRoute`, the object that carries a split of requests between Services; `Gateway`, `GatewayClass` and
+//! `ReferenceGrant`.
 //!
 //! Written here because the published bindings follow an older client, and two versions of the client would be two clients.
-//! The fields are those of the standard channel of Gateway API 1.3.
+//! The fields are those of Gateway API 1.3, with `retry` and `sessionPersistence` of its experimental channel.
+
+mod filters;
+mod gateway;
+
+pub use filters::*;
+pub use gateway::*;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::CustomResource;
@@ -74,6 +81,12 @@ pub struct HttpRouteRule {
     /// How long a request may take.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub timeouts: Option<HttpRouteTimeouts>,
+    /// When a request is tried again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retry: Option<HttpRouteRetry>,
+    /// Whether a user stays where his first request went.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub session_persistence: Option<SessionPersistence>,
 }
 
 /// All that is given must hold.
@@ -143,33 +156,6 @@ pub struct HttpBackendRef {
     /// Changes to what goes to this Service.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub filters: Vec<HttpRouteFilter>,
-}
-
-/// A change to a request or an answer. The settings stand under the key that `type` names.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", default)]
-pub struct HttpRouteFilter {
-    /// `RequestHeaderModifier`, `ResponseHeaderModifier`, `RequestMirror`, `RequestRedirect`, `URLRewrite` or `ExtensionRef`.
-    #[serde(rename = "type")]
-    pub type_: String,
-    /// Headers of the request.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub request_header_modifier: Option<serde_json::Value>,
-    /// Headers of the answer.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub response_header_modifier: Option<serde_json::Value>,
-    /// A copy of the request to another Service.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub request_mirror: Option<serde_json::Value>,
-    /// A redirect in the place of an answer.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub request_redirect: Option<serde_json::Value>,
-    /// Another host or path.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub url_rewrite: Option<serde_json::Value>,
-    /// A filter of somebody else.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub extension_ref: Option<serde_json::Value>,
 }
 
 /// How long a request may take, as Gateway API durations (`10s`, `500ms`); `0s` is no limit.

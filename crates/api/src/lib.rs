@@ -1,6 +1,6 @@
 //! The object types of Serin and everything that can be said of an object without asking anybody.
 //!
-//! Responsible for: the types of `argoproj.io/v1alpha1` and the part of `gateway.networking.k8s.io/v1` that we serve
+//! Responsible for: the types of `argoproj.io/v1alpha1` and the parts of Gateway API and of Istio that we serve
 //! (built-in Kubernetes types come from `k8s-openapi`), the table of kinds, reading manifests with every problem at once,
 //! validation, defaulting, conditions, typed names and units.
 //!
@@ -13,6 +13,7 @@ pub mod cron;
 pub mod defaults;
 pub mod experiment;
 pub mod gateway_api;
+pub mod istio;
 pub mod keys;
 pub mod kinds;
 pub mod manifest;

@@ -279,7 +279,7 @@ impl Reading<'_> {
         }
     }
 
-    /// Kinds of Istio are not served; what is wrong in them is told all the same.
+    /// What Istio's objects say of each other.
     fn istio(&mut self) {
         let objects: Vec<_> = self.manifest.objects.iter().map(|d| &d.object).collect();
         let found: Vec<_> = istio::check(&objects)

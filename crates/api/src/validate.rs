@@ -8,8 +8,10 @@ mod analysis;
 mod batch;
 mod data;
 mod field;
+mod gateway;
 mod http_route;
 mod ingress;
+mod istio;
 mod metadata;
 mod names;
 mod pod;
@@ -92,6 +94,11 @@ fn by_kind(kind: &Kind, root: &Field<'_>, out: &mut Vec<Problem>) {
         "ReleasePolicy" => release::policy(root, out),
         "Lease" => lease(root, out),
         "Event" => event(root, out),
+        "Gateway" => gateway::check(root, out),
+        "GatewayClass" => gateway::class(root, out),
+        "ReferenceGrant" => gateway::grant(root, out),
+        "VirtualService" => istio::virtual_service(root, out),
+        "DestinationRule" => istio::destination_rule(root, out),
         "ConfigMap" => data::config_map(root, out),
         "Secret" => data::secret(root, out),
         "AnalysisTemplate" | "ClusterAnalysisTemplate" => analysis::template(root, out),

@@ -63,6 +63,11 @@ fn every_kind_is_found_by_its_names() {
         leases.coordination.k8s.io [] namespaced: NAME HOLDER AGE
         customresourcedefinitions.apiextensions.k8s.io ["crd", "crds"] cluster: NAME CREATED AT
         httproutes.gateway.networking.k8s.io [] namespaced: NAME HOSTNAMES AGE
+        gateways.gateway.networking.k8s.io ["gtw"] namespaced: NAME CLASS PROGRAMMED AGE
+        gatewayclasses.gateway.networking.k8s.io ["gc"] cluster: NAME CONTROLLER ACCEPTED AGE
+        referencegrants.gateway.networking.k8s.io ["refgrant"] namespaced: NAME AGE
+        virtualservices.networking.istio.io ["vs"] namespaced: NAME GATEWAYS HOSTS AGE
+        destinationrules.networking.istio.io ["dr"] namespaced: NAME HOST AGE
         rollouts.argoproj.io ["ro"] namespaced: NAME DESIRED CURRENT UP-TO-DATE AVAILABLE PHASE AGE (STRATEGY) (MESSAGE)
         analysistemplates.argoproj.io ["at"] namespaced: NAME AGE
         clusteranalysistemplates.argoproj.io ["cat"] cluster: NAME AGE

@@ -304,6 +304,15 @@ pub(super) fn route_hostnames(route: &Value) -> String {
     }
 }
 
+/// The status of a condition; empty when it is not there.
+pub(super) fn condition(object: &Value, kind: &str) -> String {
+    let conditions = list(object, "/status/conditions");
+    let found = conditions.iter().find(|c| text(c, "/type") == kind);
+    found
+        .map(|c| text(c, "/status").to_owned())
+        .unwrap_or_default()
+}
+
 pub(super) fn rollout_strategy(rollout: &Value) -> &'static str {
     if rollout.pointer("/spec/strategy/canary").is_some() {
         "Canary"

@@ -417,6 +417,51 @@ pub(super) static HTTP_ROUTE: &[Column] = &[
     AGE,
 ];
 
+pub(super) static GATEWAY: &[Column] = &[
+    NAME,
+    text("Class", "The class.", Cell::Path(".spec.gatewayClassName")),
+    text(
+        "Programmed",
+        "Whether it takes requests.",
+        Cell::Computed(|object, _| json!(cells::condition(object, "Programmed"))),
+    ),
+    AGE,
+];
+
+pub(super) static GATEWAY_CLASS: &[Column] = &[
+    NAME,
+    text(
+        "Controller",
+        "Who serves its Gateways.",
+        Cell::Path(".spec.controllerName"),
+    ),
+    text(
+        "Accepted",
+        "Whether it is served.",
+        Cell::Computed(|object, _| json!(cells::condition(object, "Accepted"))),
+    ),
+    AGE,
+];
+
+pub(super) static PLAIN: &[Column] = &[NAME, AGE];
+
+pub(super) static VIRTUAL_SERVICE: &[Column] = &[
+    NAME,
+    text(
+        "Gateways",
+        "The Gateways that it names.",
+        Cell::Path(".spec.gateways"),
+    ),
+    text("Hosts", "The hosts.", Cell::Path(".spec.hosts")),
+    AGE,
+];
+
+pub(super) static DESTINATION_RULE: &[Column] = &[
+    NAME,
+    text("Host", "The Service.", Cell::Path(".spec.host")),
+    AGE,
+];
+
 pub(super) static ROLLOUT: &[Column] = &[
     NAME,
     number(

@@ -7,7 +7,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1 as apiext
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 
 use super::{Column, Kind, Subresources, columns};
-use crate::{analysis, experiment, gateway_api, release, rollout};
+use crate::{analysis, experiment, gateway_api, istio, release, rollout};
 
 const PLAIN: Subresources = Subresources {
     status: false,
@@ -77,6 +77,7 @@ impl Kind {
 
 const ARGO: &str = "argoproj.io";
 const NETWORKING: &str = "networking.k8s.io";
+const GATEWAY: &str = "gateway.networking.k8s.io";
 
 pub(super) static KINDS: &[Kind] = &[
     kind::<core::Namespace>(
@@ -259,6 +260,65 @@ pub(super) static KINDS: &[Kind] = &[
         columns::HTTP_ROUTE,
     )
     .also_as(&["v1beta1"]),
+    kind::<gateway_api::Gateway>(
+        [GATEWAY, "v1", "Gateway", "gateways", "gateway"],
+        &["gtw"],
+        STATUS,
+        columns::GATEWAY,
+    )
+    .also_as(&["v1beta1"]),
+    kind::<gateway_api::GatewayClass>(
+        [
+            GATEWAY,
+            "v1",
+            "GatewayClass",
+            "gatewayclasses",
+            "gatewayclass",
+        ],
+        &["gc"],
+        STATUS,
+        columns::GATEWAY_CLASS,
+    )
+    .also_as(&["v1beta1"])
+    .of_the_cluster(),
+    kind::<gateway_api::ReferenceGrant>(
+        [
+            GATEWAY,
+            "v1beta1",
+            "ReferenceGrant",
+            "referencegrants",
+            "referencegrant",
+        ],
+        &["refgrant"],
+        PLAIN,
+        columns::PLAIN,
+    ),
+    kind::<istio::VirtualService>(
+        [
+            istio::GROUP,
+            "v1",
+            "VirtualService",
+            "virtualservices",
+            "virtualservice",
+        ],
+        &["vs"],
+        STATUS,
+        columns::VIRTUAL_SERVICE,
+    )
+    .also_as(&["v1beta1", "v1alpha3"]),
+    kind::<istio::DestinationRule>(
+        [
+            istio::GROUP,
+            "v1",
+            "DestinationRule",
+            "destinationrules",
+            "destinationrule",
+        ],
+        &["dr"],
+        STATUS,
+        columns::DESTINATION_RULE,
+    )
+    .also_as(&["v1beta1", "v1alpha3"]),
     kind::<rollout::Rollout>(
         [ARGO, "v1alpha1", "Rollout", "rollouts", "rollout"],
         &["ro"],

@@ -121,7 +121,7 @@ fn other_version(api_version: &str, known: &Kind) -> Problem {
 fn instead(group: &str) -> &'static str {
     match group {
         "networking.istio.io" => {
-            "split requests between versions with an HTTPRoute of gateway.networking.k8s.io/v1, whose backendRefs have weights and whose matches have headers"
+            "split requests between versions with a VirtualService, or with an HTTPRoute of gateway.networking.k8s.io/v1"
         }
         "apps" => "use a Deployment or a Rollout",
         _ => "take it out, or apply it to a cluster that has the kind",

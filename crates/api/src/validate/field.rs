@@ -103,6 +103,11 @@ impl<'a> Field<'a> {
         Problem::invalid(self.path.clone(), Shown(self.value), why)
     }
 
+    /// As [`Self::invalid`], for a list that is too long to be shown.
+    pub(super) fn invalid_list(&self, why: &str) -> Problem {
+        Problem::invalid(self.path.clone(), "the list", why)
+    }
+
     pub(super) fn forbidden(&self, why: &str) -> Problem {
         Problem::forbidden(self.path.clone(), why)
     }

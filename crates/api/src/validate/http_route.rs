@@ -11,8 +11,6 @@ const MOST_WEIGHT: i64 = 1_000_000;
 const METHODS: [&str; 9] = [
     "CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "TRACE",
 ];
-/// The one filter that the gateway carries out.
-const SERVED: &str = "RequestHeaderModifier";
 const FILTERS: [(&str, &str); 6] = [
     ("ExtensionRef", "extensionRef"),
     ("RequestHeaderModifier", "requestHeaderModifier"),
@@ -27,8 +25,6 @@ pub(super) fn check(root: &Field<'_>, out: &mut Vec<Problem>) {
     for parent in spec.get("parentRefs").items() {
         parent.get("name").require("", out);
         parent.get("port").port_number(out);
-        let section = parent.get("sectionName");
-        section.not_yet("every listener serves the route", out);
     }
     for host in spec.get("hostnames").items() {
         if let Some(why) = host.text().and_then(names::host) {
@@ -52,6 +48,8 @@ fn rule(rule: &Field<'_>, out: &mut Vec<Problem>) {
     for one in rule.get("backendRefs").items() {
         backend(&one, out);
     }
+    retry(&rule.get("retry"), out);
+    session(&rule.get("sessionPersistence"), out);
     let timeouts = rule.get("timeouts");
     let whole = duration(&timeouts.get("request"), out);
     let one_try = timeouts.get("backendRequest");
@@ -60,6 +58,34 @@ fn rule(rule: &Field<'_>, out: &mut Vec<Problem>) {
         && each > whole
     {
         out.push(one_try.invalid("must not be longer than timeouts.request"));
+    }
+}
+
+fn retry(retry: &Field<'_>, out: &mut Vec<Problem>) {
+    retry.get("attempts").not_negative(out);
+    duration(&retry.get("backoff"), out);
+    for code in retry.get("codes").items() {
+        if code.integer().is_some_and(|n| !(400..=599).contains(&n)) {
+            out.push(code.invalid("must be between 400 and 599, inclusive"));
+        }
+    }
+}
+
+fn session(session: &Field<'_>, out: &mut Vec<Problem>) {
+    session.get("type").one_of(&["Cookie", "Header"], out);
+    duration(&session.get("absoluteTimeout"), out);
+    duration(&session.get("idleTimeout"), out);
+    let idle = session.get("idleTimeout");
+    idle.not_yet("a session lasts as long as its cookie", out);
+    let name = session.get("sessionName");
+    if !name.text().is_none_or(is_token) {
+        out.push(name.invalid("must be the name of a cookie or of an HTTP header"));
+    }
+    let lifetime = session.at("cookieConfig.lifetimeType");
+    lifetime.one_of(&["Session", "Permanent"], out);
+    let absolute = session.get("absoluteTimeout");
+    if lifetime.text() == Some("Permanent") && !absolute.is_there() {
+        out.push(absolute.required("a permanent cookie needs its time"));
     }
 }
 
@@ -120,13 +146,91 @@ fn filter(filter: &Field<'_>, out: &mut Vec<Problem>) {
             _ => {}
         }
     }
-    let is_known = |text| FILTERS.iter().any(|(name, _)| *name == text);
-    if kind
-        .text()
-        .is_some_and(|text| text != SERVED && is_known(text))
+    if kind.text() == Some("ExtensionRef") {
+        out.push(Problem::unbuilt(kind.path, "take the filter out"));
+    }
+    for key in ["requestHeaderModifier", "responseHeaderModifier"] {
+        header_names(&filter.get(key), out);
+    }
+    mirror(&filter.get("requestMirror"), out);
+    redirect(&filter.get("requestRedirect"), out);
+    path_modifier(&filter.at("urlRewrite.path"), out);
+}
+
+fn header_names(modifier: &Field<'_>, out: &mut Vec<Problem>) {
+    let listed = ["set", "add"].into_iter().flat_map(|list| {
+        let items = modifier.get(list).items();
+        items.map(|header| header.get("name")).collect::<Vec<_>>()
+    });
+    for name in listed.chain(modifier.get("remove").items()) {
+        if !name.text().is_none_or(is_token) {
+            out.push(name.invalid("must be the name of an HTTP header"));
+        }
+    }
+}
+
+fn mirror(mirror: &Field<'_>, out: &mut Vec<Problem>) {
+    if !mirror.is_there() {
+        return;
+    }
+    mirror
+        .at("backendRef.name")
+        .require("name the Service", out);
+    mirror.at("backendRef.port").port_number(out);
+    let (percent, fraction) = (mirror.get("percent"), mirror.get("fraction"));
+    if percent.is_there() && fraction.is_there() {
+        out.push(fraction.forbidden("only one of percent and fraction may be set"));
+    }
+    if percent.integer().is_some_and(|n| !(0..=100).contains(&n)) {
+        out.push(percent.invalid("must be between 0 and 100, inclusive"));
+    }
+    let denominator = fraction.get("denominator").integer().unwrap_or(100);
+    let numerator = fraction.get("numerator");
+    if fraction.is_there() && denominator < 1 {
+        let at = fraction.get("denominator");
+        out.push(at.invalid("must be greater than or equal to 1"));
+    } else if numerator
+        .integer()
+        .is_some_and(|n| !(0..=denominator).contains(&n))
     {
-        let instead = format!("use {SERVED}, or take the filter out");
-        out.push(Problem::unbuilt(kind.path, &instead));
+        out.push(numerator.invalid("must be between 0 and the denominator"));
+    }
+}
+
+fn redirect(redirect: &Field<'_>, out: &mut Vec<Problem>) {
+    redirect.get("scheme").one_of(&["http", "https"], out);
+    redirect.get("port").port_number(out);
+    let code = redirect.get("statusCode");
+    if code
+        .integer()
+        .is_some_and(|n| ![301, 302, 303, 307, 308].contains(&n))
+    {
+        out.push(code.invalid("must be 301, 302, 303, 307 or 308"));
+    }
+    path_modifier(&redirect.get("path"), out);
+}
+
+fn path_modifier(modifier: &Field<'_>, out: &mut Vec<Problem>) {
+    if !modifier.is_there() {
+        return;
+    }
+    let kind = modifier.get("type");
+    kind.require("", out);
+    kind.one_of(&["ReplaceFullPath", "ReplacePrefixMatch"], out);
+    let fields = [
+        ("ReplaceFullPath", "replaceFullPath"),
+        ("ReplacePrefixMatch", "replacePrefixMatch"),
+    ];
+    for (name, key) in fields {
+        let is_it = kind.text() == Some(name);
+        match (is_it, modifier.get(key).is_there()) {
+            (true, false) => out.push(modifier.get(key).required(&format!("the type is {name}"))),
+            (false, true) => {
+                let why = format!("may only be set when `type` is '{name}'");
+                out.push(modifier.get(key).forbidden(&why));
+            }
+            _ => {}
+        }
     }
 }
 
