@@ -38,6 +38,17 @@ pub mod annotation {
     pub const MANAGED_ROUTES: &str = "serin.dev/managed-routes";
     /// On Services and routes that a Rollout changes: the name of that Rollout.
     pub const MANAGED_BY_ROLLOUTS: &str = "argo-rollouts.argoproj.io/managed-by-rollouts";
+    /// On a route or a Service: what makes a user, who stays where he is: `cookie=NAME ttl=24h`, `header=NAME`, `query=NAME` or
+    /// `source-ip`.
+    pub const STICKY: &str = "serin.dev/sticky";
+    /// On a route: how many requests are let through, such as `100/s burst=20`.
+    pub const RATE_LIMIT: &str = "serin.dev/rate-limit";
+    /// On a route or a Service: how many requests may be under way at once.
+    pub const MAX_IN_FLIGHT: &str = "serin.dev/max-in-flight";
+    /// On a route: when no request is let through for a while, such as `failures=5 open=10s`.
+    pub const CIRCUIT_BREAKER: &str = "serin.dev/circuit-breaker";
+    /// On a Service: when an instance is left out for a while, such as `failures=5 for=30s max=10`.
+    pub const EJECTION: &str = "serin.dev/ejection";
     /// On an EndpointSlice: the `metadata.generation` of the Service whose selector it follows.
     pub const SERVICE_GENERATION: &str = "serin.dev/service-generation";
     /// On a Rollout: the ReleasePolicy of its namespace that governs it.

@@ -39,6 +39,13 @@ pub struct Counts {
     pub no_endpoint: u64,
     /// The client went away before the answer.
     pub client_gone: u64,
+    /// Requests that a rate limit refused with 429. They count neither as requests nor as errors: no instance saw them.
+    pub rate_limited: u64,
+    /// Requests that were refused with 503 because too many were under way, or because a circuit breaker was open. They count as
+    /// neither too.
+    pub overloaded: u64,
+    /// Tries here that did not end their request: it was tried again and counts where it ended.
+    pub retries: u64,
     /// Latency from the head of the request to the head of the answer, by bucket of [`LATENCY_BOUNDS_SECONDS`].
     pub latency: Vec<u64>,
     /// The sum of those latencies in microseconds.
@@ -101,6 +108,9 @@ impl Counts {
         self.timeouts += other.timeouts;
         self.no_endpoint += other.no_endpoint;
         self.client_gone += other.client_gone;
+        self.rate_limited += other.rate_limited;
+        self.overloaded += other.overloaded;
+        self.retries += other.retries;
         self.latency
             .resize(self.latency.len().max(other.latency.len()), 0);
         for (mine, theirs) in self.latency.iter_mut().zip(&other.latency) {

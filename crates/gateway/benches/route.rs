@@ -6,7 +6,7 @@ use serin_gateway::live::{live_for_bench, route_once};
 use serin_gateway::names::{ObjectName, Source, SourceKind};
 use serin_gateway::table::{
     Backend, EndpointEntry, HeaderChanges, HostMatch, PathMatch, PortEntry, PortRef, Protocol,
-    RequestMatch, RouteTable, Rule, ServiceEntry,
+    RequestMatch, RouteTable, Rule, RulePolicy, ServiceEntry,
 };
 
 fn main() {
@@ -20,6 +20,7 @@ fn table(routes: u32) -> RouteTable {
         address: ([127, 0, 0, n], 8080).into(),
         instance: format!("pod-{n}"),
         revision: "v1".into(),
+        subsets: Vec::new(),
     });
     let port = PortEntry {
         name: String::new(),
@@ -28,8 +29,8 @@ fn table(routes: u32) -> RouteTable {
         endpoints: endpoints.collect(),
     };
     let entry = ServiceEntry {
-        served_generation: None,
         ports: vec![port],
+        ..ServiceEntry::default()
     };
     table.services.insert(service.clone(), entry);
     table.rules.extend((0..routes).map(|n| Rule {
@@ -40,21 +41,14 @@ fn table(routes: u32) -> RouteTable {
         created: "2026-01-01T00:00:00Z".parse().unwrap_or_default(),
         index: 0,
         hosts: vec![HostMatch::Exact(format!("host-{}.example.com", n % 100))],
-        matches: vec![RequestMatch {
-            path: PathMatch::Prefix(format!("/api/{n}")),
-            method: None,
-            headers: Vec::new(),
-            query: Vec::new(),
-        }],
-        backends: vec![Backend {
-            service: service.clone(),
-            port: PortRef::Number(80),
-            weight: 1,
-            headers: HeaderChanges::default(),
-        }],
+        matches: vec![RequestMatch::of_path(PathMatch::Prefix(format!(
+            "/api/{n}"
+        )))],
+        backends: vec![Backend::new(service.clone(), PortRef::Number(80), 1)],
         headers: HeaderChanges::default(),
         timeout_ms: None,
         try_timeout_ms: None,
+        policy: RulePolicy::default(),
     }));
     table
 }

@@ -11,10 +11,11 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta};
 use serde_json::{Value, json};
 use serin_api::conditions;
 use serin_api::gateway_api::{HTTPRoute, ParentReference, RouteParentStatus};
+use serin_api::istio::IstioStatus;
 use serin_api::keys::{GATEWAY_CONTROLLER, condition};
 
 use crate::lower::is_ours;
-use crate::names::ObjectName;
+use crate::names::{ObjectName, Source, SourceKind};
 use crate::objects::{Objects, PodLife};
 use crate::table::{RouteTable, RouteVerdict, ServiceEntry, Verdict};
 
@@ -26,6 +27,10 @@ const EMBEDDED_PARENT: &str = "serin";
 pub enum Target {
     /// An HTTPRoute.
     Route(ObjectName),
+    /// A VirtualService.
+    VirtualService(ObjectName),
+    /// A DestinationRule.
+    DestinationRule(ObjectName),
     /// A Service.
     Service(ObjectName),
     /// A Pod.
@@ -36,6 +41,8 @@ impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Route(name) => write!(f, "HTTPRoute {name}"),
+            Self::VirtualService(name) => write!(f, "VirtualService {name}"),
+            Self::DestinationRule(name) => write!(f, "DestinationRule {name}"),
             Self::Service(name) => write!(f, "Service {name}"),
             Self::Pod(name) => write!(f, "Pod {name}"),
         }
@@ -68,6 +75,8 @@ pub fn due(
         let verdict = table.routes.get(name)?;
         route_status(name, route, verdict, now)
     });
+    let istio = table.istio.iter();
+    let istio = istio.filter_map(|(source, verdict)| istio_status(source, objects, verdict, now));
     let services = objects.services.iter().filter_map(|(name, service)| {
         let entry = table.services.get(name)?;
         service_served(name, service, entry, now)
@@ -76,7 +85,7 @@ pub fn due(
     let pods = pods
         .filter(|(_, pod)| pod.is_terminating() && !pod.is_drained() && in_flight(pod.uid()) == 0);
     let pods = pods.map(|(name, pod)| pod_drained(name, pod, now));
-    routes.chain(services).chain(pods).collect()
+    routes.chain(istio).chain(services).chain(pods).collect()
 }
 
 fn route_status(
@@ -151,6 +160,47 @@ fn route_conditions(
         conditions::set(&mut known, condition("PartiallyInvalid", &partly));
     }
     known
+}
+
+fn istio_status(
+    source: &Source,
+    objects: &Objects,
+    verdict: &RouteVerdict,
+    now: Timestamp,
+) -> Option<Due> {
+    let name = source.name.clone();
+    let (target, metadata, old) = match source.kind {
+        SourceKind::VirtualService => {
+            let found = objects.virtual_services.get(&name)?;
+            let target = Target::VirtualService(name);
+            (target, &found.metadata, found.status.as_ref())
+        }
+        SourceKind::DestinationRule => {
+            let found = objects.destination_rules.get(&name)?;
+            let target = Target::DestinationRule(name);
+            (target, &found.metadata, found.status.as_ref())
+        }
+        _ => return None,
+    };
+    let known = old.map(|old| old.conditions.clone()).unwrap_or_default();
+    let status = IstioStatus {
+        conditions: route_conditions(known, verdict, now),
+        observed_generation: Some(verdict.generation),
+    };
+    if old == Some(&status) {
+        return None;
+    }
+    Some(Due {
+        target,
+        resource_version: version(metadata),
+        said: format!("{verdict:?}"),
+        // All of it is written, so nobody may have changed it since.
+        patch: json!([
+            test_uid(metadata),
+            test_version(metadata),
+            {"op": "add", "path": "/status", "value": status},
+        ]),
+    })
 }
 
 fn service_served(

@@ -58,6 +58,7 @@ impl Control {
         let lasting = Lasting {
             instances: crate::instances::Instances::new(Arc::clone(&drained)),
             turns: Default::default(),
+            limits: Default::default(),
             registry: Arc::clone(&pages.registry),
         };
         Self {

@@ -85,6 +85,7 @@ impl Proxy {
         let mut lasting = Lasting {
             instances: crate::instances::Instances::new(Arc::default()),
             turns: Default::default(),
+            limits: Default::default(),
             registry: Arc::default(),
         };
         let live = LiveTable::build(Arc::new(table(address)), 1, &mut lasting);
@@ -194,6 +195,7 @@ fn table(address: SocketAddr) -> RouteTable {
         address,
         instance: "pod".into(),
         revision: "v1".into(),
+        subsets: Vec::new(),
     };
     let port = PortEntry {
         name: String::new(),
@@ -202,8 +204,8 @@ fn table(address: SocketAddr) -> RouteTable {
         endpoints: vec![endpoint],
     };
     let entry = ServiceEntry {
-        served_generation: None,
         ports: vec![port],
+        ..ServiceEntry::default()
     };
     let rule = Rule {
         source: Source {
@@ -213,26 +215,17 @@ fn table(address: SocketAddr) -> RouteTable {
         created: jiff::Timestamp::UNIX_EPOCH,
         index: 0,
         hosts: vec![HostMatch::Any],
-        matches: vec![RequestMatch {
-            path: PathMatch::Prefix(String::new()),
-            method: None,
-            headers: Vec::new(),
-            query: Vec::new(),
-        }],
-        backends: vec![Backend {
-            service: service.clone(),
-            port: PortRef::First,
-            weight: 1,
-            headers: HeaderChanges::default(),
-        }],
+        matches: vec![RequestMatch::of_path(PathMatch::Prefix(String::new()))],
+        backends: vec![Backend::new(service.clone(), PortRef::First, 1)],
         headers: HeaderChanges::default(),
         timeout_ms: Some(500),
         try_timeout_ms: None,
+        policy: Default::default(),
     };
     RouteTable {
         rules: vec![rule],
         services: [(service, entry)].into(),
-        routes: Default::default(),
+        ..RouteTable::default()
     }
 }
 

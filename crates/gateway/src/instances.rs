@@ -6,7 +6,7 @@
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, watch};
@@ -110,8 +110,19 @@ pub(crate) struct Endpoint {
     pub(crate) address: SocketAddr,
     pub(crate) protocol: Protocol,
     pub(crate) instance: Arc<Instance>,
-    /// Milliseconds since the start of the process until which others are preferred; it could not be reached.
+    /// Milliseconds since the start of the process until which others are preferred; it could not be reached, or it is left out.
     pub(crate) suspect_until: AtomicU64,
+    /// Failures in a row.
+    pub(crate) failures: AtomicU32,
+    /// How often it was left out.
+    pub(crate) ejections: AtomicU32,
+}
+
+impl Endpoint {
+    /// Whether others are preferred.
+    pub(crate) fn is_out(&self, now_ms: u64) -> bool {
+        self.suspect_until.load(Ordering::Relaxed) > now_ms
+    }
 }
 
 /// Every instance of the table in use, and those that still finish requests.
@@ -152,6 +163,8 @@ impl Instances {
             protocol,
             instance,
             suspect_until: AtomicU64::new(0),
+            failures: AtomicU32::new(0),
+            ejections: AtomicU32::new(0),
         });
         self.next_id += 1;
         self.endpoints.insert(key, Arc::clone(&endpoint));

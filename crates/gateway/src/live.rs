@@ -3,23 +3,32 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize};
 
 use fnv::FnvHashMap;
-use http::{HeaderMap, HeaderName, HeaderValue, Method};
-use serin_api::traffic::SeriesKey;
+use http::{HeaderMap, Method};
 
-use crate::instances::{Endpoint, InFlight, Instances};
-use crate::names::{ObjectName, Source, SourceKind};
-use crate::series::{Registry, Series};
-use crate::table::{Backend, HeaderChanges, PortEntry, PortRef, RouteTable, Rule, ServiceEntry};
+use crate::instances::Instances;
+use crate::names::Source;
+use crate::series::Registry;
+use crate::table::{Limits, RouteTable};
 
+mod build;
+mod extras;
+mod hash;
 mod index;
+mod limits;
+mod pick;
 mod shares;
+mod user;
 
+pub(crate) use extras::{CompiledHeaders, Extras, LiveDirect, LiveMirror, draw_fault};
 use index::Index;
-pub(crate) use index::RequestView;
-use shares::Shares;
+pub(crate) use index::{Hit, RequestView};
+use limits::LiveLimits;
+pub(crate) use limits::{Permit, Refusal};
+pub(crate) use pick::{Ask, LiveRule, NoPick, Outliers, Picked};
+pub(crate) use user::{UserKey, draw, wins};
 
 /// What the workers route by.
 #[derive(Debug)]
@@ -32,55 +41,6 @@ pub struct LiveTable {
     rules: Vec<LiveRule>,
     /// The ports of each Service by its shortest host name, `NAME.NAMESPACE`.
     services: FnvHashMap<String, Vec<(u16, LiveRule)>>,
-}
-
-/// Where a rule sends requests.
-#[derive(Debug)]
-pub(crate) struct LiveRule {
-    /// The backends with a share above 0 and at least one endpoint.
-    backends: Vec<LiveBackend>,
-    shares: Shares,
-    turn: Arc<AtomicU32>,
-    /// Counts what reaches no instance.
-    pub(crate) unreached: Arc<Series>,
-    /// Whether any backend with a share names a Service that is there. If not, nothing is worth waiting for.
-    pub(crate) has_service: bool,
-    pub(crate) headers: CompiledHeaders,
-    pub(crate) timeout_ms: Option<u64>,
-    pub(crate) try_timeout_ms: Option<u64>,
-}
-
-#[derive(Debug)]
-struct LiveBackend {
-    endpoints: Vec<LiveEndpoint>,
-    turn: Arc<AtomicU32>,
-    headers: CompiledHeaders,
-}
-
-#[derive(Debug)]
-struct LiveEndpoint {
-    endpoint: Arc<Endpoint>,
-    series: Arc<Series>,
-}
-
-/// An endpoint that was chosen, with its request counted.
-pub(crate) struct Picked<'a> {
-    pub(crate) endpoint: &'a Arc<Endpoint>,
-    pub(crate) series: &'a Arc<Series>,
-    /// The changes that the backend asks for, beside those of the rule.
-    pub(crate) headers: &'a CompiledHeaders,
-    pub(crate) in_flight: InFlight,
-}
-
-/// Why none was chosen.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum NoPick {
-    /// No backend with a share has an endpoint.
-    NoneReady,
-    /// No rule has the request, but the API has not been read since the start.
-    NotRead,
-    /// Every endpoint was tried, or has been closed since this table was made.
-    AllTried,
 }
 
 /// The turns that last from table to table, so that a swap never starts a split anew.
@@ -99,12 +59,49 @@ impl Turns {
     }
 }
 
+/// The limits that last from table to table, each for as long as its settings stay.
+#[derive(Debug, Default)]
+pub(crate) struct LastingLimits {
+    routes: HashMap<String, (Limits, Arc<LiveLimits>)>,
+    services: HashMap<String, Arc<AtomicUsize>>,
+}
+
+impl LastingLimits {
+    fn of_route(&mut self, route: &Source, limits: &Limits) -> Arc<LiveLimits> {
+        let known = self.routes.get(&route.to_string());
+        if let Some((_, live)) = known.filter(|(settings, _)| settings == limits) {
+            return Arc::clone(live);
+        }
+        let live = Arc::new(LiveLimits::new(limits));
+        let entry = (limits.clone(), Arc::clone(&live));
+        self.routes.insert(route.to_string(), entry);
+        live
+    }
+
+    fn of_service(&mut self, service: &str) -> Arc<AtomicUsize> {
+        Arc::clone(self.services.entry(service.to_owned()).or_default())
+    }
+
+    fn forget_unused(&mut self) {
+        self.routes
+            .retain(|_, (_, live)| Arc::strong_count(live) > 1);
+        self.services
+            .retain(|_, count| Arc::strong_count(count) > 1);
+    }
+}
+
 /// What outlives a table.
 #[derive(Debug)]
 pub(crate) struct Lasting {
     pub(crate) instances: Instances,
     pub(crate) turns: Turns,
+    pub(crate) limits: LastingLimits,
     pub(crate) registry: Arc<Registry>,
+}
+
+/// The user that an id of ours names.
+pub(crate) fn user_of(id: &str) -> u64 {
+    hash::fnv1a(id.as_bytes())
 }
 
 impl LiveTable {
@@ -125,14 +122,15 @@ impl LiveTable {
         let rules = table
             .rules
             .iter()
-            .map(|rule| live_rule(rule, &table, lasting));
+            .map(|rule| build::rule(rule, &table, lasting));
         let rules = rules.collect();
         let mut services = FnvHashMap::default();
         for (name, entry) in &table.services {
             let host = format!("{}.{}", name.name, name.namespace).to_ascii_lowercase();
-            services.insert(host, live_service(name, entry, &table, lasting));
+            services.insert(host, build::service(name, entry, &table, lasting));
         }
         lasting.turns.forget_unused();
+        lasting.limits.forget_unused();
         Self {
             generation,
             table,
@@ -143,13 +141,13 @@ impl LiveTable {
     }
 
     /// The rule for a request: the most specific one of an HTTPRoute or Ingress for its host, then the Service that its
-    /// host names, then a rule for every host.
-    pub(crate) fn find(&self, request: &RequestView<'_>) -> Option<&LiveRule> {
-        let rule = |index: usize| self.rules.get(index);
+    /// host names, then a rule for every host. With it, how many bytes the prefix has that matched.
+    pub(crate) fn find(&self, request: &RequestView<'_>) -> Option<(&LiveRule, Option<usize>)> {
+        let rule = |hit: Hit| Some((self.rules.get(hit.rule)?, hit.prefix));
         self.index
             .by_host(request)
             .and_then(rule)
-            .or_else(|| self.service(request))
+            .or_else(|| Some((self.service(request)?, None)))
             .or_else(|| self.index.for_every_host(request).and_then(rule))
     }
 
@@ -166,191 +164,7 @@ impl LiveTable {
     pub(crate) fn endpoint_ids(&self) -> fnv::FnvHashSet<u64> {
         let of_services = self.services.values().flatten().map(|(_, rule)| rule);
         let rules = self.rules.iter().chain(of_services);
-        let endpoints = rules.flat_map(|r| &r.backends).flat_map(|b| &b.endpoints);
-        endpoints.map(|e| e.endpoint.id).collect()
-    }
-}
-
-impl LiveRule {
-    /// The next number of this rule: it decides the backend. Taken once for a request, however often it is tried.
-    pub(crate) fn next_turn(&self) -> u32 {
-        self.turn.fetch_add(1, Ordering::Relaxed)
-    }
-
-    /// Chooses an endpoint that is not in `tried` and counts the request on it: first of the backend whose turn it is,
-    /// then of the others with a share.
-    pub(crate) fn pick(&self, turn: u32, tried: &[u64], now_ms: u64) -> Result<Picked<'_>, NoPick> {
-        let Some(first) = self.shares.at(turn) else {
-            return Err(NoPick::NoneReady);
-        };
-        let count = self.backends.len();
-        let order = (0..count).map(|offset| (first + offset) % count);
-        order
-            .filter_map(|at| self.backends.get(at))
-            .find_map(|backend| backend.pick(tried, now_ms))
-            .ok_or(NoPick::AllTried)
-    }
-}
-
-impl LiveBackend {
-    /// Of up to eight endpoints from a moving start, the one with the fewest requests in flight; those that could not be
-    /// reached a moment ago come last.
-    fn pick(&self, tried: &[u64], now_ms: u64) -> Option<Picked<'_>> {
-        let count = self.endpoints.len();
-        let start = self.turn.fetch_add(1, Ordering::Relaxed) as usize;
-        let from_start = || (0..count).map(|offset| start.wrapping_add(offset) % count);
-        let open = || {
-            let all = from_start().filter_map(|at| self.endpoints.get(at));
-            all.filter(|e| !tried.contains(&e.endpoint.id))
-        };
-        let load = |e: &&LiveEndpoint| {
-            let is_suspect = e.endpoint.suspect_until.load(Ordering::Relaxed) > now_ms;
-            (is_suspect, e.endpoint.instance.in_flight())
-        };
-        let best = open().take(8).min_by_key(load);
-        // The best may have been closed since this table was made: then any other that is open will do.
-        best.into_iter().chain(open()).find_map(|e| {
-            Some(Picked {
-                in_flight: e.endpoint.instance.enter()?,
-                endpoint: &e.endpoint,
-                series: &e.series,
-                headers: &self.headers,
-            })
-        })
-    }
-}
-
-fn live_rule(rule: &Rule, table: &RouteTable, lasting: &mut Lasting) -> LiveRule {
-    let with_share = || rule.backends.iter().filter(|b| b.weight > 0);
-    let mut backends = Vec::new();
-    let mut weights = Vec::new();
-    for backend in with_share() {
-        if let Some(live) = live_backend(backend, rule, table, lasting) {
-            backends.push(live);
-            weights.push(backend.weight);
-        }
-    }
-    let first = with_share().next().map(|b| b.service.to_string());
-    let unreached = SeriesKey {
-        route: rule.source.to_string(),
-        service: first.unwrap_or_default(),
-        revision: String::new(),
-    };
-    LiveRule {
-        backends,
-        shares: Shares::new(&weights),
-        turn: lasting.turns.of(format!("{}#{}", rule.source, rule.index)),
-        unreached: lasting.registry.series(unreached),
-        has_service: with_share().any(|b| port_of(b, table).is_some()),
-        headers: CompiledHeaders::new(&rule.headers),
-        timeout_ms: rule.timeout_ms,
-        try_timeout_ms: rule.try_timeout_ms,
-    }
-}
-
-fn port_of<'a>(backend: &Backend, table: &'a RouteTable) -> Option<&'a PortEntry> {
-    table.services.get(&backend.service)?.port(&backend.port)
-}
-
-/// `None` when the backend has no endpoint.
-fn live_backend(
-    backend: &Backend,
-    rule: &Rule,
-    table: &RouteTable,
-    lasting: &mut Lasting,
-) -> Option<LiveBackend> {
-    let port = port_of(backend, table)?;
-    let service = backend.service.to_string();
-    let route = rule.source.to_string();
-    let endpoints: Vec<_> = port
-        .endpoints
-        .iter()
-        .map(|entry| LiveEndpoint {
-            endpoint: lasting.instances.endpoint(entry, port.protocol),
-            series: lasting.registry.series(SeriesKey {
-                route: route.clone(),
-                service: service.clone(),
-                revision: entry.revision.clone(),
-            }),
-        })
-        .collect();
-    (!endpoints.is_empty()).then(|| LiveBackend {
-        endpoints,
-        turn: lasting.turns.of(format!("{service}:{}", port.port)),
-        headers: CompiledHeaders::new(&backend.headers),
-    })
-}
-
-/// One rule for each port of a Service, for requests to its own host name.
-fn live_service(
-    name: &ObjectName,
-    entry: &ServiceEntry,
-    table: &RouteTable,
-    lasting: &mut Lasting,
-) -> Vec<(u16, LiveRule)> {
-    let rule = |port: &PortEntry| Rule {
-        source: Source {
-            kind: SourceKind::Service,
-            name: name.clone(),
-        },
-        created: jiff::Timestamp::MIN,
-        index: u32::from(port.port),
-        hosts: Vec::new(),
-        matches: Vec::new(),
-        backends: vec![Backend {
-            service: name.clone(),
-            port: PortRef::Number(port.port),
-            weight: 1,
-            headers: HeaderChanges::default(),
-        }],
-        headers: HeaderChanges::default(),
-        timeout_ms: None,
-        try_timeout_ms: None,
-    };
-    let ports = entry.ports.iter();
-    ports
-        .map(|port| (port.port, live_rule(&rule(port), table, lasting)))
-        .collect()
-}
-
-/// Changes to headers in the types of the proxy. What is no header, as in a file that was changed by hand, is left out.
-#[derive(Debug, Default)]
-pub(crate) struct CompiledHeaders {
-    set: Vec<(HeaderName, HeaderValue)>,
-    add: Vec<(HeaderName, HeaderValue)>,
-    remove: Vec<HeaderName>,
-}
-
-impl CompiledHeaders {
-    fn new(changes: &HeaderChanges) -> Self {
-        let pairs = |pairs: &[(String, String)]| {
-            let pair = |(name, value): &(String, String)| {
-                Some((name.parse().ok()?, HeaderValue::from_str(value).ok()?))
-            };
-            pairs.iter().filter_map(pair).collect()
-        };
-        let remove = changes.remove.iter().filter_map(|name| name.parse().ok());
-        Self {
-            set: pairs(&changes.set),
-            add: pairs(&changes.add),
-            remove: remove.collect(),
-        }
-    }
-
-    pub(crate) fn is_empty(&self) -> bool {
-        self.set.is_empty() && self.add.is_empty() && self.remove.is_empty()
-    }
-
-    pub(crate) fn apply(&self, headers: &mut HeaderMap) {
-        for (name, value) in &self.set {
-            headers.insert(name, value.clone());
-        }
-        for (name, value) in &self.add {
-            headers.append(name, value.clone());
-        }
-        for name in &self.remove {
-            headers.remove(name);
-        }
+        rules.flat_map(LiveRule::endpoint_ids).collect()
     }
 }
 
@@ -362,16 +176,26 @@ pub fn route_once(
     path: &str,
     headers: &HeaderMap,
 ) -> Option<std::net::SocketAddr> {
-    let rule = table.find(&RequestView {
+    let request = RequestView {
         host,
         port: None,
         path,
         query: "",
         method: &Method::GET,
         headers,
-    })?;
-    let picked = rule.pick(rule.next_turn(), &[], 0).ok()?;
-    Some(picked.endpoint.address)
+        scheme: "http",
+        client: "127.0.0.1",
+    };
+    let (rule, _) = table.find(&request)?;
+    let ask = Ask {
+        turn: rule.next_turn(),
+        tried: &[],
+        now_ms: 0,
+        request: &request,
+        user: None,
+        fresh: None,
+    };
+    Some(rule.pick(&ask).ok()?.endpoint.address)
 }
 
 /// For the bench: a live table with nothing behind it.
@@ -380,6 +204,7 @@ pub fn live_for_bench(table: RouteTable) -> LiveTable {
     let mut lasting = Lasting {
         instances: Instances::new(Arc::default()),
         turns: Turns::default(),
+        limits: LastingLimits::default(),
         registry: Arc::default(),
     };
     LiveTable::build(Arc::new(table), 1, &mut lasting)

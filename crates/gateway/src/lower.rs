@@ -6,7 +6,7 @@
 //!
 //! Absent on purpose: nothing here does IO, reads a clock or knows a connection.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::fmt;
 
 use serin_api::Problem;
@@ -14,14 +14,20 @@ use serin_api::problem::FieldPath;
 
 use crate::names::{ObjectName, Source, SourceKind};
 use crate::objects::Objects;
-use crate::table::{HostMatch, RequestMatch, RouteTable, RouteVerdict, Rule, Verdict};
+use crate::table::{RouteTable, RouteVerdict, Rule, Verdict};
 
+mod annotations;
 mod canary;
+mod common;
+mod conflicts;
+mod destination_rule;
 mod http_route;
 mod ingress;
 mod service;
+mod virtual_service;
 
-pub(crate) use http_route::{is_ours, whole_regex};
+use common::Draft;
+pub(crate) use http_route::{is_ours, part_regex, whole_regex};
 pub(crate) use ingress::is_taken as takes_ingress;
 
 /// What the operator set.
@@ -79,23 +85,42 @@ impl fmt::Display for RouteProblem {
 /// Lowers `objects`. `last` is the table in use: the last good rules of an object that is wrong now are taken from it.
 pub fn lower(objects: &Objects, last: &RouteTable, options: &LowerOptions) -> Lowered {
     let mut problems = Vec::new();
-    let services = service::lower(objects, &mut problems);
-    let mut routes = BTreeMap::new();
-    let mut rules = Vec::new();
+    let splits = destination_rule::lower(objects);
+    let services = service::lower(objects, &splits, &mut problems);
+    let mut said = Said {
+        last,
+        rules: Vec::new(),
+        verdicts: BTreeMap::new(),
+        problems,
+    };
     for (name, route) in &objects.routes {
-        let draft = http_route::lower(name, route, &objects.services);
-        take_route(name, draft, last, &mut rules, &mut routes, &mut problems);
+        if http_route::has_our_parent(route) {
+            let draft = http_route::lower(name, route, objects);
+            said.take(SourceKind::HttpRoute, name, draft);
+        }
     }
-    rules.extend(ingress::lower(objects, last, options, &mut problems));
-    let (rules, conflicts) = settle_conflicts(rules);
-    tell_conflicts(&conflicts, &rules, &mut routes, &mut problems);
+    for (name, service) in &objects.virtual_services {
+        let draft = virtual_service::lower(name, service, objects, &splits);
+        said.take(SourceKind::VirtualService, name, draft);
+    }
+    said.take_splits(splits);
+    let ingresses = ingress::lower(objects, last, options, &mut said.problems);
+    said.rules.extend(ingresses);
+    let (rules, conflicts) = conflicts::settle(said.rules);
+    conflicts::tell(&conflicts, &rules, &mut said.verdicts, &mut said.problems);
+    let (routes, istio) = said
+        .verdicts
+        .into_iter()
+        .partition::<Vec<_>, _>(|(source, _)| source.kind == SourceKind::HttpRoute);
+    let routes = routes.into_iter().map(|(source, v)| (source.name, v));
     Lowered {
         table: RouteTable {
             rules,
             services,
-            routes,
+            routes: routes.collect(),
+            istio,
         },
-        problems,
+        problems: said.problems,
     }
 }
 
@@ -105,170 +130,94 @@ fn last_rules(last: &RouteTable, source: &Source) -> Vec<Rule> {
     same.cloned().collect()
 }
 
-fn take_route(
-    name: &ObjectName,
-    draft: http_route::Draft,
-    last: &RouteTable,
-    rules: &mut Vec<Rule>,
-    routes: &mut BTreeMap<ObjectName, RouteVerdict>,
-    problems: &mut Vec<RouteProblem>,
-) {
-    if !draft.is_ours {
-        return;
-    }
-    let source = Source {
-        kind: SourceKind::HttpRoute,
-        name: name.clone(),
-    };
-    let accepted = if draft.refused.is_empty() {
-        rules.extend(draft.rules);
-        Verdict::yes("Accepted", "served")
-    } else {
-        rules.extend(last_rules(last, &source));
-        Verdict::no("UnsupportedValue", sentence(&draft.refused))
-    };
-    let resolved = match draft.unresolved.first() {
-        None => Verdict::yes("ResolvedRefs", "all Services were found"),
-        Some((reason, _)) => {
-            let all: Vec<_> = draft.unresolved.iter().map(|(_, p)| p.clone()).collect();
-            Verdict::no(reason, sentence(&all))
+/// What is said so far.
+struct Said<'a> {
+    last: &'a RouteTable,
+    rules: Vec<Rule>,
+    verdicts: BTreeMap<Source, RouteVerdict>,
+    problems: Vec<RouteProblem>,
+}
+
+impl Said<'_> {
+    /// Takes one route in: its rules, or those that it last had when it is wrong.
+    fn take(&mut self, kind: SourceKind, name: &ObjectName, draft: Draft) {
+        let source = Source {
+            kind,
+            name: name.clone(),
+        };
+        if draft.refused.is_empty() {
+            self.rules.extend(draft.rules);
+        } else {
+            self.rules.extend(last_rules(self.last, &source));
         }
-    };
-    let told = draft.refused.into_iter().map(|p| (Effect::Refused, p));
-    let told = told.chain(
-        draft
-            .unresolved
-            .into_iter()
-            .map(|(_, p)| (Effect::Partly, p)),
-    );
-    problems.extend(told.map(|(effect, problem)| RouteProblem {
-        source: source.clone(),
-        effect,
-        problem,
-    }));
-    let verdict = RouteVerdict {
-        generation: draft.generation,
-        accepted,
-        resolved,
-        partly: None,
-    };
-    routes.insert(name.clone(), verdict);
+        let accepted = self.accepted(&source, draft.refused);
+        self.say(source, draft.generation, accepted, draft.unresolved);
+    }
+
+    /// What is said of the DestinationRules.
+    fn take_splits(&mut self, splits: destination_rule::Splits) {
+        let right = splits.of.into_values().chain(splits.refused);
+        for split in right {
+            let accepted = self.accepted(&split.source, split.refused);
+            self.say(split.source, split.generation, accepted, split.unresolved);
+        }
+        for (split, winner) in splits.lost {
+            let message = format!("its Service is split by {winner}, which is older");
+            self.problems.push(RouteProblem {
+                source: split.source.clone(),
+                effect: Effect::Refused,
+                problem: Problem::warning(FieldPath::new("spec.host"), &message),
+            });
+            let accepted = Verdict::no("Conflicted", message);
+            self.say(split.source, split.generation, accepted, split.unresolved);
+        }
+    }
+
+    fn accepted(&mut self, source: &Source, refused: Vec<Problem>) -> Verdict {
+        if refused.is_empty() {
+            return Verdict::yes("Accepted", "served");
+        }
+        let verdict = Verdict::no("UnsupportedValue", sentence(&refused));
+        self.tell(source, Effect::Refused, refused);
+        verdict
+    }
+
+    fn say(
+        &mut self,
+        source: Source,
+        generation: i64,
+        accepted: Verdict,
+        unresolved: Vec<(&'static str, Problem)>,
+    ) {
+        let first = unresolved.first().map(|(reason, _)| *reason);
+        let all: Vec<_> = unresolved.into_iter().map(|(_, problem)| problem).collect();
+        let resolved = match first {
+            None => Verdict::yes("ResolvedRefs", "all Services were found"),
+            Some(reason) => Verdict::no(reason, sentence(&all)),
+        };
+        self.tell(&source, Effect::Partly, all);
+        let verdict = RouteVerdict {
+            generation,
+            accepted,
+            resolved,
+            partly: None,
+        };
+        self.verdicts.insert(source, verdict);
+    }
+
+    fn tell(&mut self, source: &Source, effect: Effect, problems: Vec<Problem>) {
+        let all = problems.into_iter().map(|problem| RouteProblem {
+            source: source.clone(),
+            effect,
+            problem,
+        });
+        self.problems.extend(all);
+    }
 }
 
 fn sentence(problems: &[Problem]) -> String {
     let all: Vec<_> = problems.iter().map(ToString::to_string).collect();
     all.join("; ")
-}
-
-/// One host and match that an object claims and an older object has.
-struct Conflict {
-    loser: Source,
-    winner: Source,
-    host: HostMatch,
-    claim: RequestMatch,
-}
-
-/// Leaves each host and match to the oldest object that claims it. Inside one object the first rule simply wins, as Gateway
-/// API has it, so that is no conflict.
-fn settle_conflicts(mut rules: Vec<Rule>) -> (Vec<Rule>, Vec<Conflict>) {
-    rules.sort_by(|a, b| (a.created, &a.source, a.index).cmp(&(b.created, &b.source, b.index)));
-    let mut owners: HashMap<(HostMatch, RequestMatch), Source> = HashMap::new();
-    let mut kept = Vec::with_capacity(rules.len());
-    let mut conflicts = Vec::new();
-    for rule in rules {
-        let mut lost = Vec::new();
-        for host in &rule.hosts {
-            for claim in &rule.matches {
-                let key = (host.clone(), claim.clone());
-                let owner = owners.entry(key).or_insert_with(|| rule.source.clone());
-                if *owner != rule.source {
-                    lost.push(Conflict {
-                        loser: rule.source.clone(),
-                        winner: owner.clone(),
-                        host: host.clone(),
-                        claim: claim.clone(),
-                    });
-                }
-            }
-        }
-        if lost.is_empty() {
-            kept.push(rule);
-        } else {
-            kept.extend(without(&rule, &lost));
-            conflicts.extend(lost);
-        }
-    }
-    (kept, conflicts)
-}
-
-/// The rule without what it lost: one rule for each host, as each may have lost other matches.
-fn without(rule: &Rule, lost: &[Conflict]) -> Vec<Rule> {
-    let of_host = |host: &HostMatch| {
-        let is_lost =
-            |claim: &RequestMatch| lost.iter().any(|l| l.host == *host && l.claim == *claim);
-        let matches: Vec<_> = rule
-            .matches
-            .iter()
-            .filter(|m| !is_lost(m))
-            .cloned()
-            .collect();
-        (!matches.is_empty()).then(|| Rule {
-            hosts: vec![host.clone()],
-            matches,
-            ..rule.clone()
-        })
-    };
-    rule.hosts.iter().filter_map(of_host).collect()
-}
-
-fn tell_conflicts(
-    conflicts: &[Conflict],
-    kept: &[Rule],
-    routes: &mut BTreeMap<ObjectName, RouteVerdict>,
-    problems: &mut Vec<RouteProblem>,
-) {
-    for conflict in conflicts {
-        let serves = kept.iter().any(|rule| rule.source == conflict.loser);
-        let message = format!(
-            "{} is served for {}, which is older",
-            conflict.text(),
-            conflict.winner
-        );
-        if conflict.loser.kind == SourceKind::HttpRoute
-            && let Some(verdict) = routes.get_mut(&conflict.loser.name)
-        {
-            if serves {
-                verdict.partly = Some(message.clone());
-            } else {
-                verdict.accepted = Verdict::no("Conflicted", message.clone());
-            }
-        }
-        problems.push(RouteProblem {
-            source: conflict.loser.clone(),
-            effect: if serves {
-                Effect::Partly
-            } else {
-                Effect::Refused
-            },
-            problem: Problem::warning(FieldPath::new("spec.rules"), message),
-        });
-    }
-}
-
-impl Conflict {
-    fn text(&self) -> String {
-        let host = match &self.host {
-            HostMatch::Exact(host) => host.clone(),
-            HostMatch::Below(domain) | HostMatch::OneBelow(domain) => format!("*.{domain}"),
-            HostMatch::Any => "every host".into(),
-        };
-        let path = match &self.claim.path {
-            crate::table::PathMatch::Exact(path) => path.clone(),
-            crate::table::PathMatch::Prefix(path) => format!("{path}/"),
-            crate::table::PathMatch::Regex(regex) => format!("~{regex}"),
-        };
-        format!("{host} {path}")
-    }
 }
 
 #[cfg(test)]

@@ -64,6 +64,10 @@ pub enum SourceKind {
     HttpRoute,
     /// `networking.k8s.io/v1` Ingress.
     Ingress,
+    /// `networking.istio.io` VirtualService.
+    VirtualService,
+    /// `networking.istio.io` DestinationRule; it makes no rules but subsets and policies.
+    DestinationRule,
     /// A Service, by its own host name.
     Service,
     /// A slice of a Service; it makes no rules but can have problems.
@@ -76,6 +80,8 @@ impl SourceKind {
         match self {
             Self::HttpRoute => "HTTPRoute",
             Self::Ingress => "Ingress",
+            Self::VirtualService => "VirtualService",
+            Self::DestinationRule => "DestinationRule",
             Self::Service => "Service",
             Self::EndpointSlice => "EndpointSlice",
         }

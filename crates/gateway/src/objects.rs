@@ -9,7 +9,8 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::Ingress;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use serde::{Deserialize, Serialize};
-use serin_api::gateway_api::HTTPRoute;
+use serin_api::gateway_api::{HTTPRoute, ReferenceGrant};
+use serin_api::istio::{DestinationRule, VirtualService};
 use serin_api::keys::condition;
 
 use crate::names::ObjectName;
@@ -25,9 +26,15 @@ pub struct Objects {
     pub ingresses: BTreeMap<ObjectName, Ingress>,
     /// HTTPRoutes.
     pub routes: BTreeMap<ObjectName, HTTPRoute>,
+    /// What lets HTTPRoutes refer to Services of other namespaces.
+    pub grants: BTreeMap<ObjectName, ReferenceGrant>,
+    /// VirtualServices.
+    pub virtual_services: BTreeMap<ObjectName, VirtualService>,
+    /// DestinationRules.
+    pub destination_rules: BTreeMap<ObjectName, DestinationRule>,
     /// Secrets of type `kubernetes.io/tls`.
     pub secrets: BTreeMap<ObjectName, Secret>,
-    /// Pods, of which only identity and end are kept.
+    /// Pods, of which only identity, labels and end are kept.
     pub pods: BTreeMap<ObjectName, PodLife>,
 }
 
@@ -35,7 +42,7 @@ pub struct Objects {
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct PodLife {
-    /// The name, the uid and the deletion time; labels and annotations are dropped.
+    /// The name, the uid, the labels and the deletion time; annotations are dropped.
     pub metadata: ObjectMeta,
     /// Only the conditions; `None` when the Pod has no status yet.
     pub status: Option<PodLifeStatus>,
@@ -114,11 +121,10 @@ pub fn trim(meta: &mut ObjectMeta) {
     }
 }
 
-/// Drops all of a Pod but identity, end and our own condition. An empty list of conditions stays a list, because a patch
+/// Drops all of a Pod but identity, labels, end and our own condition. An empty list of conditions stays a list, because a patch
 /// that adds to it must know that it is there.
 pub fn trim_pod(pod: &mut PodLife) {
     trim(&mut pod.metadata);
-    pod.metadata.labels = None;
     pod.metadata.annotations = None;
     let conditions = pod.status.as_mut().and_then(|s| s.conditions.as_mut());
     if let Some(conditions) = conditions {

@@ -77,13 +77,15 @@ fn write_gauges(page: &mut String, gauges: &Gauges) -> std::fmt::Result {
     Ok(())
 }
 
-fn failures(counts: &Counts) -> [(u16, &'static str, u64); 5] {
+fn failures(counts: &Counts) -> [(u16, &'static str, u64); 7] {
     [
         (502, "connect", counts.connect_failures),
         (502, "broken", counts.broken),
         (504, "timeout", counts.timeouts),
         (503, "no_endpoint", counts.no_endpoint),
         (499, "client_gone", counts.client_gone),
+        (429, "rate_limited", counts.rate_limited),
+        (503, "overloaded", counts.overloaded),
     ]
 }
 

@@ -17,12 +17,15 @@ mod answer;
 mod body;
 mod budget;
 mod exchange;
+mod failure;
 mod forwarded;
 mod front;
 mod head;
 mod io;
+mod mirror;
 mod pool;
 pub(crate) mod proxy_protocol;
+mod steps;
 mod tap;
 mod upgrade;
 pub(crate) mod websocket;
@@ -105,6 +108,9 @@ pub(crate) struct Gauges {
     pub(crate) no_route: AtomicU64,
     pub(crate) bad_requests: AtomicU64,
     pub(crate) retries: AtomicU64,
+    pub(crate) ejections: AtomicU64,
+    /// Copies of requests under way.
+    pub(crate) copies: AtomicUsize,
 }
 
 impl Shared {
@@ -125,6 +131,11 @@ impl Shared {
     fn may_know_more_soon(&self) -> bool {
         let until = self.settings.sync_until;
         !self.is_live.load(Ordering::SeqCst) && until.is_some_and(|until| Instant::now() < until)
+    }
+
+    /// The time since the start.
+    fn now(&self) -> Duration {
+        self.started.elapsed()
     }
 
     fn now_ms(&self) -> u64 {

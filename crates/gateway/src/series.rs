@@ -32,6 +32,25 @@ pub(crate) enum Outcome {
     Timeout,
     NoEndpoint,
     ClientGone,
+    /// The gateway answered itself, with this class: a redirect, a fixed answer, a fault that the route asks for.
+    Own {
+        class: u16,
+    },
+    /// It was refused with 429.
+    RateLimited,
+    /// It was refused with 503: too many at once, or an open breaker.
+    Overloaded,
+}
+
+impl Outcome {
+    /// Whether a circuit breaker counts it as a failure.
+    pub(crate) fn is_failure(self) -> bool {
+        match self {
+            Self::Answered { class, .. } | Self::Own { class } => class == 5,
+            Self::Connect | Self::Broken | Self::Timeout | Self::NoEndpoint => true,
+            Self::ClientGone | Self::RateLimited | Self::Overloaded => false,
+        }
+    }
 }
 
 /// The counters of one series. Workers add, the ticker reads.
@@ -40,6 +59,9 @@ pub(crate) struct Series {
     pub(crate) key: SeriesKey,
     status: [AtomicU64; 5],
     failures: [AtomicU64; 5],
+    rate_limited: AtomicU64,
+    overloaded: AtomicU64,
+    retries: AtomicU64,
     latency: [AtomicU64; LATENCY_BUCKETS],
     latency_sum_micros: AtomicU64,
 }
@@ -50,6 +72,9 @@ impl Series {
             key,
             status: Default::default(),
             failures: Default::default(),
+            rate_limited: AtomicU64::new(0),
+            overloaded: AtomicU64::new(0),
+            retries: AtomicU64::new(0),
             latency: [const { AtomicU64::new(0) }; LATENCY_BUCKETS],
             latency_sum_micros: AtomicU64::new(0),
         }
@@ -63,6 +88,9 @@ impl Series {
                 self.record_latency(latency);
                 self.status.get(usize::from(class.clamp(1, 5)) - 1)
             }
+            Outcome::Own { class } => self.status.get(usize::from(class.clamp(1, 5)) - 1),
+            Outcome::RateLimited => Some(&self.rate_limited),
+            Outcome::Overloaded => Some(&self.overloaded),
             Outcome::Connect => Some(connect),
             Outcome::Broken => Some(broken),
             Outcome::Timeout => Some(timeout),
@@ -72,6 +100,11 @@ impl Series {
         if let Some(counter) = counter {
             counter.fetch_add(1, Ordering::Relaxed);
         }
+    }
+
+    /// Counts a try that did not end its request: another one follows.
+    pub(crate) fn count_retry(&self) {
+        self.retries.fetch_add(1, Ordering::Relaxed);
     }
 
     fn record_latency(&self, latency: Duration) {
@@ -96,6 +129,9 @@ impl Series {
             timeouts: timeout,
             no_endpoint,
             client_gone,
+            rate_limited: load(&self.rate_limited),
+            overloaded: load(&self.overloaded),
+            retries: load(&self.retries),
             latency: self.latency.iter().map(load).collect(),
             latency_sum_micros: load(&self.latency_sum_micros),
         }
@@ -247,6 +283,9 @@ fn difference(mut now: Counts, base: Option<&Counts>) -> Counts {
         (&mut now.timeouts, base.timeouts),
         (&mut now.no_endpoint, base.no_endpoint),
         (&mut now.client_gone, base.client_gone),
+        (&mut now.rate_limited, base.rate_limited),
+        (&mut now.overloaded, base.overloaded),
+        (&mut now.retries, base.retries),
         (&mut now.latency_sum_micros, base.latency_sum_micros),
     ];
     for (mine, before) in fields {

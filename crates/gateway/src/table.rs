@@ -10,6 +10,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::names::{ObjectName, Source};
 
+mod policy;
+
+pub use policy::*;
+
 /// Everything that decides where a request goes.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -20,6 +24,9 @@ pub struct RouteTable {
     pub services: BTreeMap<ObjectName, ServiceEntry>,
     /// What is to be said of each HTTPRoute.
     pub routes: BTreeMap<ObjectName, RouteVerdict>,
+    /// What is to be said of each VirtualService and DestinationRule.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub istio: Vec<(Source, RouteVerdict)>,
 }
 
 /// Requests that match, and where they go.
@@ -48,6 +55,9 @@ pub struct Rule {
     /// Milliseconds that one try at one instance may take to the head of its answer. `None` and 0: no limit of its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub try_timeout_ms: Option<u64>,
+    /// What the rule does beside choosing a backend.
+    #[serde(default, skip_serializing_if = "RulePolicy::is_empty")]
+    pub policy: RulePolicy,
 }
 
 /// A host name, in lower case and without a port.
@@ -79,6 +89,26 @@ pub struct RequestMatch {
     /// Query parameters.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub query: Vec<ValueMatch>,
+    /// `:method`, `:authority`, `:scheme` and `:port`, as Istio matches them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pseudo: Vec<ValueMatch>,
+    /// Headers that must not match, their names in lower case.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub without: Vec<ValueMatch>,
+}
+
+impl RequestMatch {
+    /// Every request with this path.
+    pub fn of_path(path: PathMatch) -> Self {
+        Self {
+            path,
+            method: None,
+            headers: Vec::new(),
+            query: Vec::new(),
+            pseudo: Vec::new(),
+            without: Vec::new(),
+        }
+    }
 }
 
 /// A path without its query.
@@ -89,6 +119,8 @@ pub enum PathMatch {
     Exact(String),
     /// This path and every path below it, by whole segments; kept without a slash at its end, so the root is empty.
     Prefix(String),
+    /// Every path that begins so, in the middle of a segment too, as Istio has it.
+    Begins(String),
     /// A regular expression that must match the whole path.
     Regex(String),
 }
@@ -109,6 +141,8 @@ pub struct ValueMatch {
 pub enum ValuePattern {
     /// To the letter.
     Exact(String),
+    /// Its beginning; with the empty one it need only be there.
+    Begins(String),
     /// A regular expression that must match the whole value.
     Regex(String),
 }
@@ -121,11 +155,31 @@ pub struct Backend {
     pub service: ObjectName,
     /// Its port.
     pub port: PortRef,
+    /// The subset of its instances; `None` is all of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subset: Option<String>,
     /// The share as a part of the sum of all; not one request at 0.
     pub weight: u32,
     /// Changes to the headers of what goes here.
     #[serde(default, skip_serializing_if = "HeaderChanges::is_empty")]
     pub headers: HeaderChanges,
+    /// Changes to the headers of its answers.
+    #[serde(default, skip_serializing_if = "HeaderChanges::is_empty")]
+    pub answer_headers: HeaderChanges,
+}
+
+impl Backend {
+    /// A backend with all instances of a Service.
+    pub fn new(service: ObjectName, port: PortRef, weight: u32) -> Self {
+        Self {
+            service,
+            port,
+            subset: None,
+            weight,
+            headers: HeaderChanges::default(),
+            answer_headers: HeaderChanges::default(),
+        }
+    }
 }
 
 /// A port of a Service.
@@ -171,6 +225,12 @@ pub struct ServiceEntry {
     pub served_generation: Option<i64>,
     /// Its ports, in their order.
     pub ports: Vec<PortEntry>,
+    /// How its instances are treated.
+    #[serde(default, skip_serializing_if = "ServicePolicy::is_empty")]
+    pub policy: ServicePolicy,
+    /// The subsets of its instances, and how they are treated.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub subsets: BTreeMap<String, ServicePolicy>,
 }
 
 /// A port of a Service.
@@ -228,6 +288,9 @@ pub struct EndpointEntry {
     /// The revision of the pod; empty when it carries none.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub revision: String,
+    /// The subsets that it belongs to.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub subsets: Vec<String>,
 }
 
 impl ServiceEntry {

@@ -24,6 +24,9 @@ pub(crate) fn objects(manifests: &str) -> Objects {
             "Ingress" => drop(objects.ingresses.insert(name, typed(value))),
             "HTTPRoute" => drop(objects.routes.insert(name, typed(value))),
             "Secret" => drop(objects.secrets.insert(name, typed(value))),
+            "ReferenceGrant" => drop(objects.grants.insert(name, typed(value))),
+            "VirtualService" => drop(objects.virtual_services.insert(name, typed(value))),
+            "DestinationRule" => drop(objects.destination_rules.insert(name, typed(value))),
             "Pod" => {
                 let mut pod = typed(value);
                 trim_pod(&mut pod);
@@ -42,6 +45,8 @@ fn typed<K: DeserializeOwned>(mut value: Value) -> K {
         "EndpointSlice" => "discovery.k8s.io/v1",
         "Ingress" => "networking.k8s.io/v1",
         "HTTPRoute" => "gateway.networking.k8s.io/v1",
+        "ReferenceGrant" => "gateway.networking.k8s.io/v1beta1",
+        "VirtualService" | "DestinationRule" => "networking.istio.io/v1",
         _ => "v1",
     };
     map.insert("apiVersion".into(), api.into());
@@ -55,5 +60,8 @@ pub(crate) fn shown_backend(backend: &Backend) -> String {
         PortRef::Name(name) => name.clone(),
         PortRef::First => "first".into(),
     };
-    format!("{}:{port}*{}", backend.service.name, backend.weight)
+    let subset = backend.subset.iter().map(|subset| format!("/{subset}"));
+    let subset: String = subset.collect();
+    let name = &backend.service.name;
+    format!("{name}{subset}:{port}*{}", backend.weight)
 }

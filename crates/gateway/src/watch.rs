@@ -19,7 +19,8 @@ use kube::runtime::watcher::{self, Event};
 use kube::runtime::{WatchStreamExt, watcher as watch};
 use kube::{Api, Client, Config, Resource};
 use serde::de::DeserializeOwned;
-use serin_api::gateway_api::HTTPRoute;
+use serin_api::gateway_api::{HTTPRoute, ReferenceGrant};
+use serin_api::istio::{DestinationRule, VirtualService};
 use tokio::sync::mpsc;
 
 use crate::names::ObjectName;
@@ -41,6 +42,9 @@ pub(crate) enum Input {
     Slice(Event<EndpointSlice>),
     Ingress(Event<Ingress>),
     Route(Event<HTTPRoute>),
+    Grant(Event<ReferenceGrant>),
+    VirtualService(Event<VirtualService>),
+    DestinationRule(Event<DestinationRule>),
     Secret(Event<Secret>),
     Pod(Event<PodLife>),
     /// The API does not know the kind, so there are no objects of it.
@@ -54,6 +58,9 @@ pub(crate) enum Kind {
     Slice,
     Ingress,
     Route,
+    Grant,
+    VirtualService,
+    DestinationRule,
     Secret,
     Pod,
 }
@@ -66,6 +73,9 @@ pub(crate) struct World {
     slices: Feed<EndpointSlice>,
     ingresses: Feed<Ingress>,
     routes: Feed<HTTPRoute>,
+    grants: Feed<ReferenceGrant>,
+    virtual_services: Feed<VirtualService>,
+    destination_rules: Feed<DestinationRule>,
     secrets: Feed<Secret>,
     pods: Feed<PodLife>,
 }
@@ -122,6 +132,9 @@ impl World {
                 self.slices = Feed::default();
                 self.ingresses = Feed::default();
                 self.routes = Feed::default();
+                self.grants = Feed::default();
+                self.virtual_services = Feed::default();
+                self.destination_rules = Feed::default();
                 self.secrets = Feed::default();
                 self.pods = Feed::default();
             }
@@ -129,6 +142,13 @@ impl World {
             Input::Slice(event) => self.slices.handle(&mut objects.slices, event),
             Input::Ingress(event) => self.ingresses.handle(&mut objects.ingresses, event),
             Input::Route(event) => self.routes.handle(&mut objects.routes, event),
+            Input::Grant(event) => self.grants.handle(&mut objects.grants, event),
+            Input::VirtualService(event) => self
+                .virtual_services
+                .handle(&mut objects.virtual_services, event),
+            Input::DestinationRule(event) => self
+                .destination_rules
+                .handle(&mut objects.destination_rules, event),
             Input::Secret(event) => self.secrets.handle(&mut objects.secrets, event),
             Input::Pod(event) => self.pods.handle(&mut objects.pods, event),
             Input::Unknown(kind) => self.forget(kind),
@@ -144,6 +164,13 @@ impl World {
                 .ingresses
                 .handle(&mut objects.ingresses, Event::InitDone),
             Kind::Route => self.routes.handle(&mut objects.routes, Event::InitDone),
+            Kind::Grant => self.grants.handle(&mut objects.grants, Event::InitDone),
+            Kind::VirtualService => self
+                .virtual_services
+                .handle(&mut objects.virtual_services, Event::InitDone),
+            Kind::DestinationRule => self
+                .destination_rules
+                .handle(&mut objects.destination_rules, Event::InitDone),
             Kind::Secret => self.secrets.handle(&mut objects.secrets, Event::InitDone),
             Kind::Pod => self.pods.handle(&mut objects.pods, Event::InitDone),
         }
@@ -155,6 +182,9 @@ impl World {
             && self.slices.is_settled()
             && self.ingresses.is_settled()
             && self.routes.is_settled()
+            && self.grants.is_settled()
+            && self.virtual_services.is_settled()
+            && self.destination_rules.is_settled()
             && self.secrets.is_settled()
             && self.pods.is_settled()
     }
@@ -203,7 +233,7 @@ pub(crate) async fn follow(
     has_moved: impl Fn() -> bool,
 ) -> Option<()> {
     inputs.send(Input::Connected(client.clone())).await.ok()?;
-    let streams: [BoxStream<'static, Result<Input, watcher::Error>>; 6] = [
+    let streams: [BoxStream<'static, Result<Input, watcher::Error>>; 9] = [
         stream(
             client,
             Kind::Service,
@@ -227,6 +257,24 @@ pub(crate) async fn follow(
             Kind::Route,
             |o: &mut HTTPRoute| trim(&mut o.metadata),
             Input::Route,
+        ),
+        stream(
+            client,
+            Kind::Grant,
+            |o: &mut ReferenceGrant| trim(&mut o.metadata),
+            Input::Grant,
+        ),
+        stream(
+            client,
+            Kind::VirtualService,
+            |o: &mut VirtualService| trim(&mut o.metadata),
+            Input::VirtualService,
+        ),
+        stream(
+            client,
+            Kind::DestinationRule,
+            |o: &mut DestinationRule| trim(&mut o.metadata),
+            Input::DestinationRule,
         ),
         if has_tls {
             secrets(client)
@@ -342,6 +390,9 @@ mod tests {
             Kind::Slice,
             Kind::Ingress,
             Kind::Route,
+            Kind::Grant,
+            Kind::VirtualService,
+            Kind::DestinationRule,
             Kind::Secret,
             Kind::Pod,
         ] {

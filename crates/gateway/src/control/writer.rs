@@ -11,6 +11,7 @@ use k8s_openapi::api::core::v1::{Pod, Service};
 use kube::api::{Patch, PatchParams};
 use kube::{Api, Client};
 use serin_api::gateway_api::HTTPRoute;
+use serin_api::istio::{DestinationRule, VirtualService};
 use serin_api::keys::FIELD_MANAGER;
 use tokio::time::Instant;
 
@@ -147,6 +148,14 @@ async fn send(
         let sent = match &target {
             Target::Route(name) => {
                 let api: Api<HTTPRoute> = Api::namespaced(client, &name.namespace);
+                api.patch_status(&name.name, &params, &patch).await.err()
+            }
+            Target::VirtualService(name) => {
+                let api: Api<VirtualService> = Api::namespaced(client, &name.namespace);
+                api.patch_status(&name.name, &params, &patch).await.err()
+            }
+            Target::DestinationRule(name) => {
+                let api: Api<DestinationRule> = Api::namespaced(client, &name.namespace);
                 api.patch_status(&name.name, &params, &patch).await.err()
             }
             Target::Service(name) => {

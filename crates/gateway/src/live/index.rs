@@ -11,6 +11,7 @@ use http::{HeaderMap, HeaderName, Method};
 use regex::Regex;
 
 use crate::lower::whole_regex;
+use crate::names::SourceKind;
 use crate::table::{HostMatch, PathMatch, RequestMatch, Rule, ValuePattern};
 
 /// What of a request decides its rule.
@@ -24,6 +25,18 @@ pub(crate) struct RequestView<'a> {
     pub(crate) query: &'a str,
     pub(crate) method: &'a Method,
     pub(crate) headers: &'a HeaderMap,
+    /// `http` or `https`.
+    pub(crate) scheme: &'a str,
+    /// The address of the client.
+    pub(crate) client: &'a str,
+}
+
+/// The rule for a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Hit {
+    pub(super) rule: usize,
+    /// How many bytes of the path the prefix has that matched; `None` when none did.
+    pub(crate) prefix: Option<usize>,
 }
 
 #[derive(Debug, Default)]
@@ -40,21 +53,42 @@ struct Paths {
     regex: Vec<(Regex, Claim)>,
     prefix: FnvHashMap<String, Vec<Claim>>,
     longest_prefix: usize,
+    /// The claims of VirtualServices, of which the first that holds counts; the others go before them.
+    ordered: Vec<(PathTest, Claim)>,
 }
 
 /// One match of one rule.
 #[derive(Debug)]
 struct Claim {
-    rule: usize,
+    hit: Hit,
     method: Option<Method>,
     headers: Vec<(HeaderName, Value)>,
     query: Vec<(String, Value)>,
+    pseudo: Vec<(Pseudo, Value)>,
+    without: Vec<(HeaderName, Value)>,
 }
 
 #[derive(Debug)]
 enum Value {
     Exact(String),
+    Begins(String),
     Regex(Regex),
+}
+
+#[derive(Debug)]
+enum PathTest {
+    Exact(String),
+    Segments(String),
+    Begins(String),
+    Regex(Regex),
+}
+
+#[derive(Debug)]
+enum Pseudo {
+    Method,
+    Authority,
+    Scheme,
+    Port,
 }
 
 impl Index {
@@ -67,10 +101,15 @@ impl Index {
         }
         claims.sort_by_key(|(_, rule, _, m)| {
             let more = (m.method.is_some(), m.headers.len(), m.query.len());
+            let more = if is_ordered(rule) {
+                (false, 0, 0)
+            } else {
+                more
+            };
             (Reverse(more), rule.created, &rule.source, rule.index)
         });
         let mut index = Self::default();
-        for (at, _, host, matched) in claims {
+        for (at, rule, host, matched) in claims {
             let paths = match host {
                 HostMatch::Exact(host) => index.exact.entry(host.clone()).or_default(),
                 HostMatch::Below(domain) => index.below.entry(domain.clone()).or_default(),
@@ -78,14 +117,14 @@ impl Index {
                 HostMatch::Any => &mut index.any,
             };
             if let Some(claim) = Claim::new(at, matched) {
-                paths.add(&matched.path, claim);
+                paths.add(&matched.path, claim, is_ordered(rule));
             }
         }
         index
     }
 
     /// The rule for a host that is named, or that lies below a domain that is.
-    pub(super) fn by_host(&self, request: &RequestView<'_>) -> Option<usize> {
+    pub(super) fn by_host(&self, request: &RequestView<'_>) -> Option<Hit> {
         let exact = self.exact.get(request.host);
         if let Some(rule) = exact.and_then(|paths| paths.find(request)) {
             return Some(rule);
@@ -108,13 +147,18 @@ impl Index {
         None
     }
 
-    pub(super) fn for_every_host(&self, request: &RequestView<'_>) -> Option<usize> {
+    pub(super) fn for_every_host(&self, request: &RequestView<'_>) -> Option<Hit> {
         self.any.find(request)
     }
 }
 
 impl Paths {
-    fn add(&mut self, path: &PathMatch, claim: Claim) {
+    fn add(&mut self, path: &PathMatch, claim: Claim, is_ordered: bool) {
+        if is_ordered {
+            self.ordered
+                .extend(PathTest::new(path).map(|test| (test, claim)));
+            return;
+        }
         match path {
             PathMatch::Exact(path) => self.exact.entry(path.clone()).or_default().push(claim),
             PathMatch::Prefix(path) => {
@@ -122,17 +166,31 @@ impl Paths {
                 self.prefix.entry(path.clone()).or_default().push(claim);
             }
             PathMatch::Regex(path) => {
-                let Ok(regex) = whole_regex(path) else { return };
+                let Ok(regex) = whole_regex(path) else {
+                    return;
+                };
                 let longer =
                     |(known, _): &(Regex, Claim)| known.as_str().len() >= regex.as_str().len();
                 let at = self.regex.iter().take_while(|known| longer(known)).count();
                 self.regex.insert(at, (regex, claim));
             }
+            // Only VirtualServices have it.
+            PathMatch::Begins(_) => {}
         }
     }
 
-    fn find(&self, request: &RequestView<'_>) -> Option<usize> {
-        let first = |claims: &Vec<Claim>| claims.iter().find(|c| c.holds(request)).map(|c| c.rule);
+    fn find(&self, request: &RequestView<'_>) -> Option<Hit> {
+        let by_rank = self.by_rank(request);
+        if by_rank.is_some() || self.ordered.is_empty() {
+            return by_rank;
+        }
+        let holds =
+            |(path, claim): &&(PathTest, Claim)| path.holds(request.path) && claim.holds(request);
+        self.ordered.iter().find(holds).map(|(_, claim)| claim.hit)
+    }
+
+    fn by_rank(&self, request: &RequestView<'_>) -> Option<Hit> {
+        let first = |claims: &Vec<Claim>| claims.iter().find(|c| c.holds(request)).map(|c| c.hit);
         if let Some(rule) = self.exact.get(request.path).and_then(first) {
             return Some(rule);
         }
@@ -141,7 +199,7 @@ impl Paths {
             .iter()
             .find(|(regex, claim)| regex.is_match(request.path) && claim.holds(request));
         if let Some((_, claim)) = by_regex {
-            return Some(claim.rule);
+            return Some(claim.hit);
         }
         if !request.path.starts_with('/') {
             return None;
@@ -149,6 +207,61 @@ impl Paths {
         prefixes(request.path, self.longest_prefix)
             .filter_map(|prefix| self.prefix.get(prefix))
             .find_map(first)
+    }
+}
+
+/// Whether the first match of the object counts, and not the most specific one.
+fn is_ordered(rule: &Rule) -> bool {
+    rule.source.kind == SourceKind::VirtualService
+}
+
+impl PathTest {
+    fn new(path: &PathMatch) -> Option<Self> {
+        Some(match path {
+            PathMatch::Exact(path) => Self::Exact(path.clone()),
+            PathMatch::Prefix(path) => Self::Segments(path.clone()),
+            PathMatch::Begins(path) => Self::Begins(path.clone()),
+            PathMatch::Regex(regex) => Self::Regex(whole_regex(regex).ok()?),
+        })
+    }
+
+    fn holds(&self, path: &str) -> bool {
+        match self {
+            Self::Exact(exact) => exact == path,
+            Self::Begins(prefix) => path.starts_with(prefix.as_str()),
+            Self::Segments(prefix) => path
+                .strip_prefix(prefix.as_str())
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with('/')),
+            Self::Regex(regex) => regex.is_match(path),
+        }
+    }
+}
+
+impl Pseudo {
+    fn new(name: &str) -> Option<Self> {
+        Some(match name {
+            ":method" => Self::Method,
+            ":authority" => Self::Authority,
+            ":scheme" => Self::Scheme,
+            ":port" => Self::Port,
+            _ => return None,
+        })
+    }
+
+    fn holds(&self, value: &Value, request: &RequestView<'_>) -> bool {
+        match self {
+            Self::Method => value.holds(request.method.as_str()),
+            Self::Scheme => value.holds(request.scheme),
+            Self::Authority => {
+                let named = request.headers.get(http::header::HOST);
+                let named = named.and_then(|host| host.to_str().ok());
+                value.holds(request.host) || named.is_some_and(|host| value.holds(host))
+            }
+            Self::Port => {
+                let by_scheme = if request.scheme == "https" { 443 } else { 80 };
+                value.holds(&request.port.unwrap_or(by_scheme).to_string())
+            }
+        }
     }
 }
 
@@ -172,20 +285,38 @@ impl Claim {
         let headers = headers.map(|h| Some((h.name.parse().ok()?, Value::new(&h.value)?)));
         let query = matched.query.iter();
         let query = query.map(|q| Some((q.name.clone(), Value::new(&q.value)?)));
+        let pseudo = matched.pseudo.iter();
+        let pseudo = pseudo.map(|p| Some((Pseudo::new(&p.name)?, Value::new(&p.value)?)));
+        let without = matched.without.iter();
+        let without = without.map(|h| Some((h.name.parse().ok()?, Value::new(&h.value)?)));
+        let prefix = match &matched.path {
+            PathMatch::Prefix(prefix) | PathMatch::Begins(prefix) => Some(prefix.len()),
+            PathMatch::Exact(_) | PathMatch::Regex(_) => None,
+        };
         Some(Self {
-            rule,
+            hit: Hit { rule, prefix },
             method,
             headers: headers.collect::<Option<_>>()?,
             query: query.collect::<Option<_>>()?,
+            pseudo: pseudo.collect::<Option<_>>()?,
+            without: without.collect::<Option<_>>()?,
         })
     }
 
     fn holds(&self, request: &RequestView<'_>) -> bool {
         self.method.as_ref().is_none_or(|m| m == request.method)
-            && self.headers.iter().all(|(name, value)| {
-                let mut values = request.headers.get_all(name).iter();
-                values.any(|v| v.to_str().is_ok_and(|v| value.holds(v)))
-            })
+            && self
+                .headers
+                .iter()
+                .all(|(name, value)| has(request, name, value))
+            && self
+                .pseudo
+                .iter()
+                .all(|(what, value)| what.holds(value, request))
+            && !self
+                .without
+                .iter()
+                .any(|(name, value)| has(request, name, value))
             && self.query.iter().all(|(name, value)| {
                 let decoded = query_value(request.query, name);
                 decoded.is_some_and(|v| value.holds(&v))
@@ -193,10 +324,16 @@ impl Claim {
     }
 }
 
+fn has(request: &RequestView<'_>, name: &HeaderName, value: &Value) -> bool {
+    let mut values = request.headers.get_all(name).iter();
+    values.any(|v| v.to_str().is_ok_and(|v| value.holds(v)))
+}
+
 impl Value {
     fn new(pattern: &ValuePattern) -> Option<Self> {
         Some(match pattern {
             ValuePattern::Exact(value) => Self::Exact(value.clone()),
+            ValuePattern::Begins(value) => Self::Begins(value.clone()),
             ValuePattern::Regex(regex) => Self::Regex(whole_regex(regex).ok()?),
         })
     }
@@ -204,13 +341,14 @@ impl Value {
     fn holds(&self, value: &str) -> bool {
         match self {
             Self::Exact(exact) => exact == value,
+            Self::Begins(prefix) => value.starts_with(prefix.as_str()),
             Self::Regex(regex) => regex.is_match(value),
         }
     }
 }
 
 /// The first value of a query parameter, decoded; `None` when it is not there.
-fn query_value(query: &str, name: &str) -> Option<String> {
+pub(super) fn query_value(query: &str, name: &str) -> Option<String> {
     let mut pairs = query
         .split('&')
         .map(|pair| pair.split_once('=').unwrap_or((pair, "")));

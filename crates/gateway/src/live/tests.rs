@@ -1,5 +1,7 @@
 //! Tables of cases: a request in, the Service that it goes to out.
 
+use http::HeaderValue;
+
 use super::*;
 use crate::lower::{LowerOptions, lower};
 use crate::testing::objects;
@@ -39,6 +41,17 @@ impl<'a> Ask<'a> {
     }
 }
 
+fn pick_at<'a>(request: &'a RequestView<'a>, turn: u32, tried: &'a [u64]) -> super::Ask<'a> {
+    super::Ask {
+        turn,
+        tried,
+        now_ms: 0,
+        request,
+        user: None,
+        fresh: None,
+    }
+}
+
 /// `NAME:PORT` of the endpoint, `none` without a route.
 fn asked((live, names): &(LiveTable, Vec<String>), ask: &Ask<'_>) -> String {
     let mut headers = HeaderMap::new();
@@ -46,18 +59,20 @@ fn asked((live, names): &(LiveTable, Vec<String>), ask: &Ask<'_>) -> String {
         headers.append(*name, HeaderValue::from_static(value));
     }
     let (path, query) = ask.target.split_once('?').unwrap_or((ask.target, ""));
-    let found = live.find(&RequestView {
+    let request = RequestView {
         host: ask.host,
         port: ask.port,
         path,
         query,
         method: &ask.method,
         headers: &headers,
-    });
-    let Some(rule) = found else {
+        scheme: "http",
+        client: "127.0.0.1",
+    };
+    let Some((rule, _)) = live.find(&request) else {
         return "none".into();
     };
-    let Ok(picked) = rule.pick(rule.next_turn(), &[], 0) else {
+    let Ok(picked) = rule.pick(&pick_at(&request, rule.next_turn(), &[])) else {
         return "nobody".into();
     };
     let std::net::IpAddr::V4(ip) = picked.endpoint.address.ip() else {
@@ -182,6 +197,7 @@ fn the_turn_lasts_over_tables() {
     let mut lasting = Lasting {
         instances: Instances::new(Arc::default()),
         turns: Turns::default(),
+        limits: LastingLimits::default(),
         registry: Arc::default(),
     };
     let mut canary = 0;
@@ -207,34 +223,105 @@ fn the_endpoint_with_the_fewest_requests_is_chosen_and_a_tried_or_closed_one_nev
     let mut lasting = Lasting {
         instances: Instances::new(Arc::default()),
         turns: Turns::default(),
+        limits: LastingLimits::default(),
         registry: Arc::default(),
     };
     let live = LiveTable::build(Arc::new(lowered.table), 1, &mut lasting);
     let headers = HeaderMap::new();
-    let rule = live
-        .find(&RequestView {
-            host: "web.default",
-            port: None,
-            path: "/",
-            query: "",
-            method: &Method::GET,
-            headers: &headers,
-        })
-        .unwrap();
-    let pick = |tried: &[u64]| rule.pick(0, tried, 0);
+    let request = RequestView {
+        host: "web.default",
+        port: None,
+        path: "/",
+        query: "",
+        method: &Method::GET,
+        headers: &headers,
+        scheme: "http",
+        client: "127.0.0.1",
+    };
+    let (rule, _) = live.find(&request).unwrap();
+    let pick = |tried: &[u64]| {
+        let picked = rule.pick(&pick_at(&request, 0, tried));
+        picked.map(|p| (p.endpoint.id, p.in_flight))
+    };
     let held: Vec<_> = (0..3).map(|_| pick(&[]).unwrap()).collect();
-    let mut ids: Vec<_> = held.iter().map(|p| p.endpoint.id).collect();
+    let mut ids: Vec<_> = held.iter().map(|(id, _)| *id).collect();
     ids.sort_unstable();
     assert_eq!(ids, [0, 1, 2]);
     drop(held);
-    assert_eq!(pick(&[0, 2]).map(|p| p.endpoint.id).ok(), Some(1));
+    assert_eq!(pick(&[0, 2]).map(|(id, _)| id).ok(), Some(1));
     assert_eq!(
-        pick(&[0, 1, 2]).map(|p| p.endpoint.id).err(),
+        pick(&[0, 1, 2]).map(|(id, _)| id).err(),
         Some(NoPick::AllTried)
     );
     lasting.instances.close_others(&RouteTable::default());
-    assert_eq!(
-        pick(&[]).map(|p| p.endpoint.id).err(),
-        Some(NoPick::AllTried)
+    assert_eq!(pick(&[]).map(|(id, _)| id).err(), Some(NoPick::AllTried));
+}
+
+#[test]
+fn of_a_virtual_service_the_first_match_counts_and_prefixes_are_plain_text() {
+    let live = live(
+        r#"
+kind: VirtualService
+metadata: {name: shop}
+spec:
+  hosts: [shop.example.com]
+  http:
+  - match: [{headers: {canary: {exact: "true"}}}]
+    route: [{destination: {host: canary}}]
+  - match:
+    - {uri: {prefix: /api}, method: {regex: "GET|POST"}, ignoreUriCase: false}
+    - {uri: {exact: /LOGIN}, ignoreUriCase: true, withoutHeaders: {x-internal: {}}}
+    route: [{destination: {host: api}}]
+  - match: [{uri: {prefix: /api/v2}}, {queryParams: {v: {exact: "2"}}}, {authority: {prefix: "shop.example.com:8"}}]
+    route: [{destination: {host: v2}}]
+  - route: [{destination: {host: rest}}]
+"#,
+        &["canary", "api", "v2", "rest"],
     );
+    let at = |target| Ask::get("shop.example.com", target);
+    let cases = [
+        (at("/api/v2"), "api:8080"),
+        (at("/apiary"), "api:8080"),
+        (at("/login"), "api:8080"),
+        (at("/?v=2"), "v2:8080"),
+        (at("/"), "rest:8080"),
+        (
+            Ask {
+                headers: &[("canary", "true")],
+                ..at("/api")
+            },
+            "canary:8080",
+        ),
+        (
+            Ask {
+                method: Method::PUT,
+                ..at("/api/v2/x")
+            },
+            "v2:8080",
+        ),
+        (
+            Ask {
+                headers: &[("x-internal", "")],
+                ..at("/login")
+            },
+            "rest:8080",
+        ),
+        (
+            Ask {
+                headers: &[("host", "shop.example.com:8080")],
+                ..at("/")
+            },
+            "v2:8080",
+        ),
+        (Ask::get("other.example.com", "/"), "none"),
+    ];
+    for (ask, expected) in cases {
+        assert_eq!(
+            asked(&live, &ask),
+            expected,
+            "{} {:?}",
+            ask.target,
+            ask.headers
+        );
+    }
 }

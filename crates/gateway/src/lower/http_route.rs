@@ -1,64 +1,52 @@
 //! HTTPRoutes.
 
-use std::collections::BTreeMap;
-
-use http::{HeaderName, HeaderValue, Method};
-use k8s_openapi::api::core::v1::Service;
-use serde::Deserialize;
+use http::{HeaderName, Method};
 use serin_api::Problem;
 use serin_api::gateway_api::{
-    HTTPRoute, HttpBackendRef, HttpRouteFilter, HttpRouteMatch, HttpRouteRule, HttpValueMatch,
-    ParentReference,
+    BackendObjectReference, HTTPRoute, HttpBackendRef, HttpRouteMatch, HttpRouteRule,
+    HttpValueMatch, ParentReference,
 };
 use serin_api::problem::FieldPath;
-use serin_api::units::parse_duration_text;
 
+use super::annotations;
+use super::common::{Draft, check_regex, millis, missing};
 use crate::names::{ObjectName, Source, SourceKind};
-use crate::objects::created;
+use crate::objects::{Objects, created};
 use crate::table::{
-    Backend, HeaderChanges, HostMatch, PathMatch, PortRef, RequestMatch, Rule, ValueMatch,
-    ValuePattern,
+    Backend, HashKey, HostMatch, PathMatch, PortRef, RequestMatch, Rule, ValueMatch, ValuePattern,
 };
 
-/// What came of one HTTPRoute.
-pub(super) struct Draft {
-    /// Whether a parent is one that this gateway serves.
-    pub(super) is_ours: bool,
-    /// Its `metadata.generation`.
-    pub(super) generation: i64,
-    /// Its rules; of use only when nothing is refused.
-    pub(super) rules: Vec<Rule>,
-    /// Why the route is refused.
-    pub(super) refused: Vec<Problem>,
-    /// The backends that cannot be served, with the reason word of `ResolvedRefs`.
-    pub(super) unresolved: Vec<(&'static str, Problem)>,
-}
+mod filters;
 
 struct Context<'a> {
     name: &'a ObjectName,
-    services: &'a BTreeMap<ObjectName, Service>,
+    objects: &'a Objects,
     refused: Vec<Problem>,
     unresolved: Vec<(&'static str, Problem)>,
 }
 
-pub(super) fn lower(
-    name: &ObjectName,
-    route: &HTTPRoute,
-    services: &BTreeMap<ObjectName, Service>,
-) -> Draft {
+pub(super) fn lower(name: &ObjectName, route: &HTTPRoute, objects: &Objects) -> Draft {
     let mut cx = Context {
         name,
-        services,
+        objects,
         refused: Vec::new(),
         unresolved: Vec::new(),
     };
     let hosts = cx.hosts(route);
     let spec = FieldPath::new("spec").field("rules");
-    let rules = route.spec.rules.iter().enumerate().map(|(index, rule)| {
+    let mut rules = Vec::with_capacity(route.spec.rules.len());
+    for (index, rule) in route.spec.rules.iter().enumerate() {
         let path = spec.index(index);
         let timeouts = rule.timeouts.clone().unwrap_or_default();
         let at = path.field("timeouts");
-        Rule {
+        let (headers, mut policy) = cx.filters(&rule.filters, &path, true);
+        policy.retry = cx.retry(rule, &path.field("retry"));
+        policy.sticky = session(rule);
+        annotations::route(&route.metadata, &mut policy, &mut cx.refused);
+        let one_try = timeouts.backend_request.as_deref();
+        let one_try_at = at.field("backendRequest");
+        let whole = timeouts.request.as_deref();
+        rules.push(Rule {
             source: Source {
                 kind: SourceKind::HttpRoute,
                 name: name.clone(),
@@ -68,22 +56,43 @@ pub(super) fn lower(
             hosts: hosts.clone(),
             matches: cx.matches(rule, &path),
             backends: cx.backends(rule, &path),
-            headers: cx.filters(&rule.filters, &path),
-            timeout_ms: cx.duration(timeouts.request.as_deref(), &at.field("request")),
-            try_timeout_ms: cx.duration(
-                timeouts.backend_request.as_deref(),
-                &at.field("backendRequest"),
-            ),
-        }
-    });
-    let rules = rules.collect();
+            headers,
+            timeout_ms: millis(whole, &at.field("request"), &mut cx.refused),
+            try_timeout_ms: millis(one_try, &one_try_at, &mut cx.refused),
+            policy,
+        });
+    }
     Draft {
-        is_ours: route.spec.parent_refs.is_empty() || route.spec.parent_refs.iter().any(is_ours),
         generation: route.metadata.generation.unwrap_or_default(),
         rules,
         refused: cx.refused,
         unresolved: cx.unresolved,
     }
+}
+
+/// Whether any parent is one that this gateway serves.
+pub(super) fn has_our_parent(route: &HTTPRoute) -> bool {
+    route.spec.parent_refs.is_empty() || route.spec.parent_refs.iter().any(is_ours)
+}
+
+/// The user who stays where his first request went.
+fn session(rule: &HttpRouteRule) -> Option<HashKey> {
+    let session = rule.session_persistence.as_ref()?;
+    let name = session.session_name.as_deref().unwrap_or("serin-session");
+    if session.type_.as_deref() == Some("Header") {
+        return Some(HashKey::Header(name.to_ascii_lowercase()));
+    }
+    let lifetime = session.cookie_config.as_ref();
+    let lifetime = lifetime.and_then(|config| config.lifetime_type.as_deref());
+    let absolute = session.absolute_timeout.as_deref();
+    let absolute = absolute.and_then(serin_api::units::parse_duration_text);
+    let seconds = absolute.and_then(|d| u64::try_from(d.as_secs()).ok());
+    Some(HashKey::Cookie {
+        name: name.to_owned(),
+        path: None,
+        ttl_seconds: seconds.filter(|_| lifetime == Some("Permanent")),
+        issue: true,
+    })
 }
 
 /// Whether a parent is one that this gateway serves: any Gateway, and any Service by its own host name.
@@ -94,6 +103,13 @@ pub(crate) fn is_ours(parent: &ParentReference) -> bool {
 /// Compiles a regular expression that must match a whole value, within a bound of memory.
 pub(crate) fn whole_regex(regex: &str) -> Result<regex::Regex, regex::Error> {
     regex::RegexBuilder::new(&format!("^(?:{regex})$"))
+        .size_limit(256 * 1024)
+        .build()
+}
+
+/// Compiles a regular expression that may match any part of a value, within the same bound.
+pub(crate) fn part_regex(regex: &str) -> Result<regex::Regex, regex::Error> {
+    regex::RegexBuilder::new(regex)
         .size_limit(256 * 1024)
         .build()
 }
@@ -158,12 +174,7 @@ impl Context<'_> {
 
     fn matches(&mut self, rule: &HttpRouteRule, path: &FieldPath) -> Vec<RequestMatch> {
         if rule.matches.is_empty() {
-            return vec![RequestMatch {
-                path: PathMatch::Prefix(String::new()),
-                method: None,
-                headers: Vec::new(),
-                query: Vec::new(),
-            }];
+            return vec![RequestMatch::of_path(PathMatch::Prefix(String::new()))];
         }
         let at = path.field("matches");
         let all = rule.matches.iter().enumerate();
@@ -181,10 +192,10 @@ impl Context<'_> {
                 .push(Problem::invalid(at.field("method"), method, why));
         }
         RequestMatch {
-            path: self.path_match(one, &at.field("path")),
             method: one.method.clone(),
             headers: self.value_matches(&one.headers, &at.field("headers"), true),
             query: self.value_matches(&one.query_params, &at.field("queryParams"), false),
+            ..RequestMatch::of_path(self.path_match(one, &at.field("path")))
         }
     }
 
@@ -193,7 +204,7 @@ impl Context<'_> {
         let value = path.value.unwrap_or_else(|| "/".into());
         let kind = path.type_.as_deref().unwrap_or("PathPrefix");
         if kind == "RegularExpression" {
-            self.regex(&value, &at.field("value"));
+            check_regex(&value, &at.field("value"), &mut self.refused);
             return PathMatch::Regex(value);
         }
         if !value.starts_with('/') {
@@ -238,7 +249,7 @@ impl Context<'_> {
             let value = match one.type_.as_deref().unwrap_or("Exact") {
                 "Exact" => ValuePattern::Exact(one.value.clone()),
                 "RegularExpression" => {
-                    self.regex(&one.value, &at.field("value"));
+                    check_regex(&one.value, &at.field("value"), &mut self.refused);
                     ValuePattern::Regex(one.value.clone())
                 }
                 other => {
@@ -257,23 +268,6 @@ impl Context<'_> {
         lowered
     }
 
-    fn regex(&mut self, regex: &str, at: &FieldPath) {
-        if let Err(error) = whole_regex(regex) {
-            self.refused
-                .push(Problem::invalid(at.clone(), regex, &regex_problem(&error)));
-        }
-    }
-
-    fn duration(&mut self, text: Option<&str>, at: &FieldPath) -> Option<u64> {
-        let text = text?;
-        let millis = parse_duration_text(text).and_then(|d| u64::try_from(d.as_millis()).ok());
-        if millis.is_none() {
-            let why = "must be a duration such as \"10s\" or \"500ms\"; \"0s\" is no limit";
-            self.refused.push(Problem::invalid(at.clone(), text, why));
-        }
-        millis
-    }
-
     fn backends(&mut self, rule: &HttpRouteRule, path: &FieldPath) -> Vec<Backend> {
         let at = path.field("backendRefs");
         let all = rule.backend_refs.iter().enumerate();
@@ -282,7 +276,7 @@ impl Context<'_> {
     }
 
     fn backend(&mut self, backend: &HttpBackendRef, at: &FieldPath) -> Option<Backend> {
-        let headers = self.filters(&backend.filters, at);
+        let (headers, policy) = self.filters(&backend.filters, at, false);
         let weight = backend.weight.unwrap_or(1);
         let Ok(weight) = u32::try_from(weight) else {
             let why = "must be 0 or more";
@@ -290,171 +284,97 @@ impl Context<'_> {
                 .push(Problem::invalid(at.field("weight"), weight, why));
             return None;
         };
-        let namespace = backend.namespace.as_deref().unwrap_or(&self.name.namespace);
-        let service = ObjectName::new(namespace, &backend.name);
-        let port = match backend.port.map(u16::try_from) {
+        let reference = BackendObjectReference {
+            group: backend.group.clone(),
+            kind: backend.kind.clone(),
+            namespace: backend.namespace.clone(),
+            name: backend.name.clone(),
+            port: backend.port,
+        };
+        let (service, port) = self.reference(&reference, at)?;
+        Some(Backend {
+            weight,
+            headers,
+            answer_headers: policy.answer_headers,
+            ..Backend::new(service, port, 1)
+        })
+    }
+
+    /// The Service and the port that a reference means. One that may not be asked is no Service at all, so that its share is
+    /// answered 500.
+    fn reference(
+        &mut self,
+        reference: &BackendObjectReference,
+        at: &FieldPath,
+    ) -> Option<(ObjectName, PortRef)> {
+        let namespace = reference.namespace.as_deref();
+        let namespace = namespace.unwrap_or(&self.name.namespace);
+        let service = ObjectName::new(namespace, &reference.name);
+        let port = match reference.port.map(u16::try_from) {
             None => PortRef::First,
             Some(Ok(port)) => PortRef::Number(port),
             Some(Err(_)) => {
+                let port = reference.port.unwrap_or_default();
                 let why = "must be 1 to 65535";
-                let port = backend.port.unwrap_or_default();
                 self.refused
                     .push(Problem::invalid(at.field("port"), port, why));
                 return None;
             }
         };
-        if let Some(unresolved) = self.unresolved(backend, &service, &port, at) {
-            let not_found = unresolved.0 == "BackendNotFound";
-            self.unresolved.push(unresolved);
-            if !not_found {
-                return None;
-            }
-        }
-        Some(Backend {
-            service,
-            port,
-            weight,
-            headers,
-        })
+        let Some(unresolved) = self.unresolved(reference, &service, &port, at) else {
+            return Some((service, port));
+        };
+        let is_missing = unresolved.0 == "BackendNotFound";
+        self.unresolved.push(unresolved);
+        let nobody = ObjectName::new("", &reference.name);
+        Some((if is_missing { service } else { nobody }, port))
     }
 
     fn unresolved(
         &self,
-        backend: &HttpBackendRef,
+        reference: &BackendObjectReference,
         service: &ObjectName,
         port: &PortRef,
         at: &FieldPath,
     ) -> Option<(&'static str, Problem)> {
-        let kind = backend.kind.as_deref().unwrap_or("Service");
-        let group = backend.group.as_deref().unwrap_or_default();
-        if kind != "Service" || !group.is_empty() {
+        let kind = reference.kind.as_deref().unwrap_or("Service");
+        let group = reference.group.as_deref().unwrap_or_default();
+        if kind != "Service" || !matches!(group, "" | "core") {
             let problem = Problem::not_supported(at.field("kind"), kind, &["Service"]);
             return Some(("InvalidKind", problem));
         }
-        if service.namespace != self.name.namespace {
-            let why = "a Service of another namespace needs a ReferenceGrant, which this version does not read";
-            let problem = Problem::forbidden(at.field("namespace"), why);
+        if service.namespace != self.name.namespace && !self.is_granted(service) {
+            let why = format!(
+                "no ReferenceGrant of namespace {} lets HTTPRoutes of namespace {} refer to the Service",
+                service.namespace, self.name.namespace
+            );
+            let problem = Problem::forbidden(at.field("namespace"), &why);
             return Some(("RefNotPermitted", problem));
         }
-        let Some(found) = self.services.get(service) else {
-            let why = "there is no such Service";
-            let problem = Problem::invalid(at.field("name"), &backend.name, why);
-            return Some(("BackendNotFound", problem));
+        let (why, is_port) = missing(self.objects, service, port)?;
+        let problem = if is_port {
+            Problem::invalid(at.field("port"), reference.port.unwrap_or_default(), &why)
+        } else {
+            Problem::invalid(at.field("name"), &reference.name, &why)
         };
-        let ports = found.spec.as_ref().and_then(|s| s.ports.as_deref());
-        let ports = ports.unwrap_or_default();
-        let has = match port {
-            PortRef::Number(number) => ports.iter().any(|p| p.port == i32::from(*number)),
-            PortRef::First | PortRef::Name(_) => !ports.is_empty(),
-        };
-        (!has).then(|| {
-            let why = format!("Service {service} has no such port");
-            let port = backend.port.unwrap_or_default();
-            let problem = Problem::invalid(at.field("port"), port, &why);
-            ("BackendNotFound", problem)
+        Some(("BackendNotFound", problem))
+    }
+
+    fn is_granted(&self, service: &ObjectName) -> bool {
+        let grants = self.objects.grants.iter();
+        let mut grants = grants.filter(|(name, _)| name.namespace == service.namespace);
+        grants.any(|(_, grant)| {
+            let from = grant.spec.from.iter().any(|from| {
+                from.group == "gateway.networking.k8s.io"
+                    && from.kind == "HTTPRoute"
+                    && from.namespace == self.name.namespace
+            });
+            let to = grant.spec.to.iter().any(|to| {
+                matches!(to.group.as_str(), "" | "core")
+                    && to.kind == "Service"
+                    && to.name.as_ref().is_none_or(|name| *name == service.name)
+            });
+            from && to
         })
     }
-
-    fn filters(&mut self, filters: &[HttpRouteFilter], path: &FieldPath) -> HeaderChanges {
-        let mut changes = HeaderChanges::default();
-        let at = path.field("filters");
-        for (index, filter) in filters.iter().enumerate() {
-            let at = at.index(index);
-            if filter.type_ != "RequestHeaderModifier" {
-                let known = ["RequestHeaderModifier"];
-                self.refused.push(Problem::not_supported(
-                    at.field("type"),
-                    &filter.type_,
-                    &known,
-                ));
-                continue;
-            }
-            let at = at.field("requestHeaderModifier");
-            let Some(modifier) = &filter.request_header_modifier else {
-                self.refused.push(Problem::required(at, ""));
-                continue;
-            };
-            match HeaderModifier::deserialize(modifier) {
-                Ok(modifier) => self.header_changes(modifier, &at, &mut changes),
-                Err(error) => {
-                    let why = error.to_string();
-                    self.refused.push(Problem::invalid(at, modifier, &why));
-                }
-            }
-        }
-        changes
-    }
-
-    fn header_changes(
-        &mut self,
-        modifier: HeaderModifier,
-        at: &FieldPath,
-        changes: &mut HeaderChanges,
-    ) {
-        let pairs = |headers: Vec<Header>, at: FieldPath, refused: &mut Vec<Problem>| {
-            let mut lowered = Vec::with_capacity(headers.len());
-            for (index, header) in headers.into_iter().enumerate() {
-                let at = at.index(index);
-                if HeaderValue::from_str(&header.value).is_err() {
-                    let why = "is no header value";
-                    refused.push(Problem::invalid(at.field("value"), &header.value, why));
-                }
-                if let Some(name) = changeable(&header.name, &at.field("name"), refused) {
-                    lowered.push((name, header.value));
-                }
-            }
-            lowered
-        };
-        changes
-            .set
-            .extend(pairs(modifier.set, at.field("set"), &mut self.refused));
-        changes
-            .add
-            .extend(pairs(modifier.add, at.field("add"), &mut self.refused));
-        for (index, name) in modifier.remove.iter().enumerate() {
-            let at = at.field("remove").index(index);
-            changes
-                .remove
-                .extend(changeable(name, &at, &mut self.refused));
-        }
-    }
-}
-
-/// The name in lower case, unless it is none or one that frames the message.
-fn changeable(name: &str, at: &FieldPath, refused: &mut Vec<Problem>) -> Option<String> {
-    let Ok(parsed) = HeaderName::from_bytes(name.as_bytes()) else {
-        refused.push(Problem::invalid(at.clone(), name, "is no header name"));
-        return None;
-    };
-    let framing = [
-        "content-length",
-        "transfer-encoding",
-        "connection",
-        "upgrade",
-        "te",
-    ];
-    if framing.contains(&parsed.as_str()) {
-        let why = "this header frames the message; it cannot be changed";
-        refused.push(Problem::forbidden(at.clone(), why));
-        return None;
-    }
-    Some(parsed.as_str().to_owned())
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct HeaderModifier {
-    #[serde(default)]
-    set: Vec<Header>,
-    #[serde(default)]
-    add: Vec<Header>,
-    #[serde(default)]
-    remove: Vec<String>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Header {
-    name: String,
-    value: String,
 }

@@ -4,6 +4,7 @@ use k8s_openapi::api::networking::v1::{HTTPIngressPath, Ingress, IngressBackend}
 use serin_api::Problem;
 use serin_api::problem::FieldPath;
 
+use super::annotations;
 use super::canary::{self, Canary};
 use super::http_route::parse_host;
 use super::{Effect, LowerOptions, RouteProblem, last_rules};
@@ -11,6 +12,7 @@ use crate::names::{ObjectName, Source, SourceKind};
 use crate::objects::{Objects, created};
 use crate::table::{
     Backend, HeaderChanges, HostMatch, PathMatch, PortRef, RequestMatch, RouteTable, Rule,
+    RulePolicy,
 };
 
 /// The annotations of ingress-nginx; those that are not served are told.
@@ -31,7 +33,7 @@ pub(super) fn lower(
         if !is_taken(ingress, options) {
             continue;
         }
-        let mut draft = Draft::new(name);
+        let mut draft = Draft::new(name, ingress);
         draft.check_what_is_not_served(ingress, options);
         match canary::read(ingress) {
             None => {
@@ -93,18 +95,25 @@ fn last_main_rules(last: &RouteTable, source: &Source) -> Vec<Rule> {
 
 struct Draft {
     source: Source,
+    /// What the annotations of the Ingress say.
+    policy: RulePolicy,
     problems: Vec<RouteProblem>,
 }
 
 impl Draft {
-    fn new(name: &ObjectName) -> Self {
-        Self {
+    fn new(name: &ObjectName, ingress: &Ingress) -> Self {
+        let mut draft = Self {
             source: Source {
                 kind: SourceKind::Ingress,
                 name: name.clone(),
             },
+            policy: RulePolicy::default(),
             problems: Vec::new(),
-        }
+        };
+        let mut refused = Vec::new();
+        annotations::route(&ingress.metadata, &mut draft.policy, &mut refused);
+        draft.tell(Effect::Refused, refused);
+        draft
     }
 
     fn is_refused(&self) -> bool {
@@ -234,16 +243,12 @@ impl Draft {
             created: created(&ingress.metadata),
             index: u32::try_from(index).unwrap_or(u32::MAX),
             hosts: vec![host],
-            matches: vec![RequestMatch {
-                path,
-                method: None,
-                headers: Vec::new(),
-                query: Vec::new(),
-            }],
+            matches: vec![RequestMatch::of_path(path)],
             backends: vec![backend],
             headers: HeaderChanges::default(),
             timeout_ms: None,
             try_timeout_ms: None,
+            policy: self.policy.clone(),
         }
     }
 
@@ -313,12 +318,8 @@ impl Draft {
                 return None;
             }
         };
-        Some(Backend {
-            service: ObjectName::new(&self.source.name.namespace, &service.name),
-            port,
-            weight: 1,
-            headers: HeaderChanges::default(),
-        })
+        let name = ObjectName::new(&self.source.name.namespace, &service.name);
+        Some(Backend::new(name, port, 1))
     }
 }
 

@@ -9,13 +9,16 @@ use serin_api::Problem;
 use serin_api::keys::{annotation, label};
 use serin_api::problem::FieldPath;
 
+use super::annotations;
+use super::destination_rule::{Split, Splits};
 use super::{Effect, RouteProblem};
 use crate::names::{ObjectName, Source, SourceKind};
 use crate::objects::Objects;
-use crate::table::{EndpointEntry, PortEntry, Protocol, ServiceEntry};
+use crate::table::{EndpointEntry, PortEntry, Protocol, ServiceEntry, ServicePolicy};
 
 pub(super) fn lower(
     objects: &Objects,
+    splits: &Splits,
     problems: &mut Vec<RouteProblem>,
 ) -> BTreeMap<ObjectName, ServiceEntry> {
     let mut slices: BTreeMap<ObjectName, Vec<(&ObjectName, &EndpointSlice)>> = BTreeMap::new();
@@ -28,24 +31,39 @@ pub(super) fn lower(
     }
     let entry = |(name, service): (&ObjectName, &Service)| {
         let own = slices.get(name).map(Vec::as_slice).unwrap_or_default();
-        (name.clone(), lower_service(service, own, objects, problems))
+        let split = splits.of.get(name);
+        let entry = lower_service((name, service), own, split, objects, problems);
+        (name.clone(), entry)
     };
     objects.services.iter().map(entry).collect()
 }
 
 fn lower_service(
-    service: &Service,
+    (name, service): (&ObjectName, &Service),
     slices: &[(&ObjectName, &EndpointSlice)],
+    split: Option<&Split>,
     objects: &Objects,
     problems: &mut Vec<RouteProblem>,
 ) -> ServiceEntry {
+    let mut wrong = Vec::new();
+    let annotated = annotations::service(&service.metadata, &mut wrong);
+    problems.extend(wrong.into_iter().map(|problem| RouteProblem {
+        source: Source {
+            kind: SourceKind::Service,
+            name: name.clone(),
+        },
+        effect: Effect::Partly,
+        problem,
+    }));
     let ports = service.spec.as_ref().and_then(|s| s.ports.as_ref());
     let mut entry = ServiceEntry {
         served_generation: served_generation(slices),
         ports: ports.into_iter().flatten().filter_map(port_entry).collect(),
+        policy: over(annotated, split.map(|split| &split.policy)),
+        subsets: subsets(split),
     };
     for (name, slice) in slices {
-        for problem in add_slice(&mut entry, name, slice, objects) {
+        for problem in add_slice(&mut entry, name, slice, split, objects) {
             problems.push(RouteProblem {
                 source: Source {
                     kind: SourceKind::EndpointSlice,
@@ -61,6 +79,46 @@ fn lower_service(
         port.endpoints.dedup_by(|a, b| a.address == b.address);
     }
     entry
+}
+
+/// What the Service says, and the DestinationRule where the Service is silent.
+fn over(own: ServicePolicy, other: Option<&ServicePolicy>) -> ServicePolicy {
+    let other = other.cloned().unwrap_or_default();
+    ServicePolicy {
+        affinity: own.affinity.or(other.affinity),
+        ejection: own.ejection.or(other.ejection),
+        max_in_flight: own.max_in_flight.or(other.max_in_flight),
+    }
+}
+
+fn subsets(split: Option<&Split>) -> BTreeMap<String, ServicePolicy> {
+    let subsets = split.into_iter().flat_map(|split| &split.subsets);
+    subsets
+        .map(|s| (s.name.clone(), s.policy.clone()))
+        .collect()
+}
+
+/// The subsets whose labels a pod carries. What is no pod is in none with labels.
+fn subsets_of(
+    endpoint: &Endpoint,
+    split: Option<&Split>,
+    slice: &ObjectName,
+    objects: &Objects,
+) -> Vec<String> {
+    let Some(split) = split else {
+        return Vec::new();
+    };
+    let target = endpoint.target_ref.as_ref().and_then(|t| t.name.as_ref());
+    let pod = target.and_then(|name| objects.pods.get(&ObjectName::new(&slice.namespace, name)));
+    let labels = pod.and_then(|pod| pod.metadata.labels.as_ref());
+    let carries = |(key, value): (&String, &String)| {
+        labels.is_some_and(|labels| labels.get(key) == Some(value))
+    };
+    let of_pod = split
+        .subsets
+        .iter()
+        .filter(|s| s.labels.iter().all(carries));
+    of_pod.map(|subset| subset.name.clone()).collect()
 }
 
 fn port_entry(port: &ServicePort) -> Option<PortEntry> {
@@ -89,6 +147,7 @@ fn add_slice(
     entry: &mut ServiceEntry,
     name: &ObjectName,
     slice: &EndpointSlice,
+    split: Option<&Split>,
     objects: &Objects,
 ) -> Vec<Problem> {
     let mut problems = Vec::new();
@@ -110,6 +169,7 @@ fn add_slice(
             problems.push(Problem::invalid(addresses.index(0), address, why));
             continue;
         };
+        let subsets = subsets_of(endpoint, split, name, objects);
         for slice_port in ports {
             let number = slice_port.port.and_then(|p| u16::try_from(p).ok());
             let Some(number) = number else { continue };
@@ -122,6 +182,7 @@ fn add_slice(
                 address,
                 instance: instance(endpoint, address),
                 revision: revision.clone(),
+                subsets: subsets.clone(),
             });
         }
     }

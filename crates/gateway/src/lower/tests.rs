@@ -5,7 +5,7 @@ use std::fmt::Write;
 use expect_test::{Expect, expect};
 
 use super::*;
-use crate::table::{PathMatch, ValuePattern};
+use crate::table::{HostMatch, PathMatch, ValuePattern};
 use crate::testing::{objects, shown_backend};
 
 fn lowered(manifests: &str) -> Lowered {
@@ -35,6 +35,7 @@ fn shown(lowered: &Lowered) -> String {
                 let path = match &one.path {
                     PathMatch::Exact(path) => format!("={path}"),
                     PathMatch::Prefix(path) => format!("{path}/"),
+                    PathMatch::Begins(path) => format!("{path}*"),
                     PathMatch::Regex(regex) => format!("~{regex}"),
                 };
                 let method = one.method.iter().map(|m| format!(" {m}"));
@@ -42,8 +43,10 @@ fn shown(lowered: &Lowered) -> String {
                     .headers
                     .iter()
                     .chain(&one.query)
+                    .chain(&one.pseudo)
                     .map(|v| match &v.value {
                         ValuePattern::Exact(value) => format!(" {}={value}", v.name),
+                        ValuePattern::Begins(value) => format!(" {}^{value}", v.name),
                         ValuePattern::Regex(regex) => format!(" {}~{regex}", v.name),
                     });
                 let more: String = method.chain(values).collect();
@@ -69,11 +72,22 @@ fn shown(lowered: &Lowered) -> String {
         )
         .unwrap();
     }
+    for (source, v) in &lowered.table.istio {
+        let (accepted, resolved) = (&v.accepted, &v.resolved);
+        writeln!(
+            text,
+            "{source}: {} {}, {} {}",
+            accepted.ok, accepted.reason, resolved.ok, resolved.reason
+        )
+        .unwrap();
+    }
     for problem in &lowered.problems {
         writeln!(text, "! {problem}").unwrap();
     }
     text
 }
+
+mod istio;
 
 const SERVICES: &str = "
 kind: Service
@@ -150,17 +164,17 @@ spec: {rules: [{backendRefs: [{name: stable, port: 80}]}]}
         ),
         expect![[r#"
             * / -> stable:80*1
-            default/bad generation 1: false UnsupportedValue, true ResolvedRefs
+            default/bad generation 1: false UnsupportedValue, false BackendNotFound
             default/good generation 1: true Accepted, true ResolvedRefs
             ! httproute/default/bad is not served as it stands: spec.hostnames[0]: Invalid value: a b: must be a host name, without a port, or *.DOMAIN
+            ! httproute/default/bad is not served as it stands: spec.rules[0].filters[1].requestHeaderModifier.set[1]: Forbidden: this header frames the message; it cannot be changed
             ! httproute/default/bad is not served as it stands: spec.rules[0].matches[0].method: Invalid value: get: must be a method in capitals
             ! httproute/default/bad is not served as it stands: spec.rules[0].matches[0].path.value: Invalid value: no-slash: must begin with /
-            ! httproute/default/bad is not served as it stands: spec.rules[0].matches[1].path.value: Invalid value: (: is no regular expression: unclosed group
             ! httproute/default/bad is not served as it stands: spec.rules[0].matches[1].headers[0].name: Invalid value: a b: is no name
+            ! httproute/default/bad is not served as it stands: spec.rules[0].matches[1].path.value: Invalid value: (: is no regular expression: unclosed group
             ! httproute/default/bad is not served as it stands: spec.rules[0].backendRefs[0].weight: Invalid value: -1: must be 0 or more
-            ! httproute/default/bad is not served as it stands: spec.rules[0].filters[0].type: Unsupported value: "RequestMirror": supported values: "RequestHeaderModifier"
-            ! httproute/default/bad is not served as it stands: spec.rules[0].filters[1].requestHeaderModifier: Invalid value: {"colour":"red","set":[{"name":"host","value":"a"},{"name":"TE","value":"a"}]}: unknown field `colour`, expected one of `set`, `add`, `remove`
             ! httproute/default/bad is not served as it stands: spec.rules[0].timeouts.request: Invalid value: soon: must be a duration such as "10s" or "500ms"; "0s" is no limit
+            ! httproute/default/bad is served in part: spec.rules[0].filters[0].requestMirror.backendRef.name: Invalid value: : there is no such Service
         "#]],
     );
 }
@@ -183,11 +197,11 @@ spec:
 "#,
         ),
         expect![[r#"
-            * / -> stable:80*1 missing:80*1 stable:81*1
+            * / -> stable:80*1 missing:80*1 stable:81*1 stable:80*1 bucket:first*1
             default/web generation 1: true Accepted, false BackendNotFound
             ! httproute/default/web is served in part: spec.rules[0].backendRefs[1].name: Invalid value: missing: there is no such Service
             ! httproute/default/web is served in part: spec.rules[0].backendRefs[2].port: Invalid value: 81: Service default/stable has no such port
-            ! httproute/default/web is served in part: spec.rules[0].backendRefs[3].namespace: Forbidden: a Service of another namespace needs a ReferenceGrant, which this version does not read
+            ! httproute/default/web is served in part: spec.rules[0].backendRefs[3].namespace: Forbidden: no ReferenceGrant of namespace other lets HTTPRoutes of namespace default refer to the Service
             ! httproute/default/web is served in part: spec.rules[0].backendRefs[4].kind: Unsupported value: "Bucket": supported values: "Service"
         "#]],
     );

@@ -29,6 +29,14 @@ pub(super) enum Reason {
     BadRequest,
     /// The host is served over HTTPS only: 308.
     Https,
+    /// More requests come than the route lets through: 429.
+    RateLimited,
+    /// As many requests are under way as may be: 503.
+    Overloaded,
+    /// The circuit breaker of the route is open: 503.
+    CircuitOpen,
+    /// The route asks for a fault; its status.
+    Fault,
     /// A method or protocol that is not served: 501, and the connection is closed.
     NotServed,
 }
@@ -45,6 +53,10 @@ impl Reason {
             Self::Stalled => "stalled",
             Self::BadRequest => "bad-request",
             Self::Https => "https",
+            Self::RateLimited => "rate-limited",
+            Self::Overloaded => "overloaded",
+            Self::CircuitOpen => "circuit-open",
+            Self::Fault => "fault",
             Self::NotServed => "not-served",
         }
     }
@@ -53,7 +65,10 @@ impl Reason {
         match self {
             Self::NoRoute => StatusCode::NOT_FOUND,
             Self::NoBackend => StatusCode::INTERNAL_SERVER_ERROR,
-            Self::NoEndpoint => StatusCode::SERVICE_UNAVAILABLE,
+            Self::NoEndpoint | Self::Overloaded | Self::CircuitOpen | Self::Fault => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
+            Self::RateLimited => StatusCode::TOO_MANY_REQUESTS,
             Self::Connect | Self::Broken => StatusCode::BAD_GATEWAY,
             Self::Timeout => StatusCode::GATEWAY_TIMEOUT,
             Self::Stalled => StatusCode::REQUEST_TIMEOUT,
@@ -73,7 +88,7 @@ pub(super) fn own(reason: Reason, sentence: &'static str) -> Response<AnswerBody
     let text = HeaderValue::from_static("text/plain; charset=utf-8");
     headers.insert(header::CONTENT_TYPE, text);
     match reason {
-        Reason::NoEndpoint => {
+        Reason::NoEndpoint | Reason::Overloaded | Reason::CircuitOpen | Reason::RateLimited => {
             headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
         }
         Reason::Stalled | Reason::BadRequest | Reason::NotServed => {
@@ -82,4 +97,15 @@ pub(super) fn own(reason: Reason, sentence: &'static str) -> Response<AnswerBody
         _ => {}
     }
     response
+}
+
+/// The answer with another status than that of its reason.
+pub(super) fn with_status(
+    reason: Reason,
+    status: StatusCode,
+    sentence: &'static str,
+) -> Response<AnswerBody> {
+    let mut answer = own(reason, sentence);
+    *answer.status_mut() = status;
+    answer
 }

@@ -10,11 +10,14 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
+use tokio::sync::mpsc;
 use tokio::time::Sleep;
 
 use super::Worker;
+use super::mirror::{Part, Tee};
 use super::pool::Connection;
 use crate::instances::InFlight;
+use crate::live::Permit;
 use crate::series::{Outcome, Series};
 
 /// The body of a request on its way to an instance.
@@ -22,6 +25,10 @@ use crate::series::{Outcome, Series};
 pub(crate) enum RequestBody {
     /// What the client sends.
     Client(Upload),
+    /// What the client sends, with copies of it.
+    Tee(Box<Tee>),
+    /// A copy.
+    Copy(mpsc::Receiver<Part>),
     /// Nothing, for a request that is sent once more.
     Empty,
 }
@@ -101,6 +108,8 @@ pub(crate) enum UploadError {
     Broken(#[source] hyper::Error),
     #[error("the client sent nothing for too long")]
     Stalled,
+    #[error("a copy of a request could not keep up with it")]
+    CutOff,
 }
 
 /// The body of an answer.
@@ -142,6 +151,16 @@ impl std::fmt::Debug for ToGo {
 #[derive(Debug, Default)]
 pub(crate) struct Ticket {
     series: Option<Arc<Series>>,
+    held: Option<Box<Held>>,
+}
+
+/// What a request holds until it has ended.
+#[derive(Debug, Default)]
+struct Held {
+    /// Of its route, and when the process started.
+    route: Option<(Permit, std::time::Instant)>,
+    /// Of the Service where it is.
+    place: Option<Permit>,
 }
 
 impl Ticket {
@@ -150,10 +169,33 @@ impl Ticket {
         self.series = Some(Arc::clone(series));
     }
 
+    /// Keeps the permit of the route until the end.
+    pub(super) fn hold(&mut self, permit: Permit, started: std::time::Instant) {
+        self.held.get_or_insert_default().route = Some((permit, started));
+    }
+
+    /// Keeps the permit of the Service, in the place of that of an earlier try.
+    pub(super) fn hold_place(&mut self, permit: Permit) {
+        self.held.get_or_insert_default().place = Some(permit);
+    }
+
+    /// A try was made that is made again.
+    pub(super) fn count_retry(&self) {
+        if let Some(series) = &self.series {
+            series.count_retry();
+        }
+    }
+
     /// Records the request.
     pub(super) fn finish(&mut self, outcome: Outcome) {
         if let Some(series) = self.series.take() {
             series.record(outcome);
+        }
+        if let Some(held) = self.held.take()
+            && let Some((permit, started)) = held.route
+            && outcome != Outcome::ClientGone
+        {
+            permit.ended(!outcome.is_failure(), started.elapsed());
         }
     }
 }
@@ -287,6 +329,28 @@ impl Body for AnswerBody {
     }
 }
 
+impl Tee {
+    fn poll_frame(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, UploadError>>> {
+        let polled = self.upload.poll_frame(cx);
+        match &polled {
+            Poll::Ready(Some(Ok(frame))) => {
+                if let Some(bytes) = frame.data_ref() {
+                    self.data(bytes);
+                }
+                if self.upload.incoming.is_end_stream() {
+                    self.end();
+                }
+            }
+            Poll::Ready(None) => self.end(),
+            Poll::Ready(Some(Err(_))) | Poll::Pending => {}
+        }
+        polled
+    }
+}
+
 impl Body for RequestBody {
     type Data = Bytes;
     type Error = UploadError;
@@ -297,6 +361,13 @@ impl Body for RequestBody {
     ) -> Poll<Option<Result<Frame<Bytes>, UploadError>>> {
         match self.get_mut() {
             Self::Client(upload) => upload.poll_frame(cx),
+            Self::Tee(tee) => tee.poll_frame(cx),
+            Self::Copy(parts) => match parts.poll_recv(cx) {
+                Poll::Ready(Some(Part::Data(bytes))) => Poll::Ready(Some(Ok(Frame::data(bytes)))),
+                Poll::Ready(Some(Part::End)) => Poll::Ready(None),
+                Poll::Ready(None) => Poll::Ready(Some(Err(UploadError::CutOff))),
+                Poll::Pending => Poll::Pending,
+            },
             Self::Empty => Poll::Ready(None),
         }
     }
@@ -304,6 +375,8 @@ impl Body for RequestBody {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Client(upload) => upload.incoming.is_end_stream(),
+            Self::Tee(tee) => tee.upload.incoming.is_end_stream(),
+            Self::Copy(_) => false,
             Self::Empty => true,
         }
     }
@@ -311,6 +384,8 @@ impl Body for RequestBody {
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Client(upload) => upload.incoming.size_hint(),
+            Self::Tee(tee) => tee.upload.incoming.size_hint(),
+            Self::Copy(_) => SizeHint::default(),
             Self::Empty => SizeHint::with_exact(0),
         }
     }

@@ -12,13 +12,15 @@ use hyper::body::{Body, Incoming};
 use hyper::upgrade::OnUpgrade;
 
 use super::answer::{self, Reason};
-use super::body::{self, AnswerBody, Progress, RequestBody, Ticket, Upload, UploadError, Upstream};
+use super::body::{self, AnswerBody, Progress, RequestBody, Ticket, Upload, Upstream};
+use super::failure::{Failure, Next, classify, next, sentence};
 use super::forwarded::Hop;
 use super::head::{self, Head};
 use super::pool::Connection;
-use super::{Worker, upgrade};
+use super::steps::{AnswerChanges, Early, Steps, changed_headers, tell_outliers};
+use super::{Worker, mirror, upgrade};
 use crate::instances::{Endpoint, InFlight};
-use crate::live::{LiveRule, NoPick, RequestView};
+use crate::live::{LiveRule, NoPick, Outliers, RequestView};
 use crate::series::{Outcome, Series};
 use crate::table::Protocol;
 
@@ -43,6 +45,11 @@ struct Exchange<'a> {
     client_upgrade: Option<OnUpgrade>,
     /// Whether it may be sent once more after it was sent.
     is_repeatable: bool,
+    /// Whether it has no body, so that a rule may have it sent more often.
+    is_bodiless: bool,
+    scheme: &'static str,
+    client: &'a str,
+    steps: Steps,
     turn: Option<u32>,
     tried: Vec<u64>,
     started: Instant,
@@ -56,6 +63,10 @@ struct Chosen {
     in_flight: InFlight,
     /// The headers as route and backend change them; `None` when they change nothing.
     headers: Option<HeaderMap>,
+    /// The target, where the rule has another one than the client.
+    target: Option<Uri>,
+    answer_changes: AnswerChanges,
+    outliers: Option<Arc<Outliers>>,
     /// The end of the whole exchange.
     deadline: Option<Instant>,
     /// The end of the wait for the answer's head.
@@ -70,45 +81,8 @@ enum Choice {
     /// No endpoint now; the generation of the table that says so.
     Wait(u64, NoPick, Option<Instant>),
     Answer(Reason, &'static str),
-}
-
-/// Why a try gave no answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Failure {
-    /// No connection.
-    Connect,
-    /// The connection ended before anything was sent.
-    Unsent,
-    /// It ended after something was sent.
-    Lost,
-    /// What came was no answer.
-    Garbage,
-    /// No answer in time.
-    Timeout,
-    /// The client's body broke off.
-    Client,
-    /// The client sent nothing of its body for too long.
-    Stalled,
-}
-
-/// What comes after a failure.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Next {
-    /// Another try, at another endpoint if there is one.
-    Again,
-    /// The end.
-    GiveUp(Reason, Outcome),
-}
-
-fn next(failure: Failure, is_repeatable: bool) -> Next {
-    match failure {
-        Failure::Connect | Failure::Unsent => Next::Again,
-        Failure::Lost if is_repeatable => Next::Again,
-        Failure::Lost | Failure::Garbage => Next::GiveUp(Reason::Broken, Outcome::Broken),
-        Failure::Timeout => Next::GiveUp(Reason::Timeout, Outcome::Timeout),
-        Failure::Client => Next::GiveUp(Reason::BadRequest, Outcome::ClientGone),
-        Failure::Stalled => Next::GiveUp(Reason::Stalled, Outcome::ClientGone),
-    }
+    /// The rule itself answers or delays.
+    Early(Early),
 }
 
 /// Answers `request`.
@@ -135,12 +109,16 @@ pub(super) async fn run(
     hop.apply(&mut parts.headers);
     worker.retries.deposit();
     let is_safe = matches!(parts.method, Method::GET | Method::HEAD | Method::OPTIONS);
-    let is_repeatable = is_safe && body.is_end_stream() && client_upgrade.is_none();
+    let is_bodiless = body.is_end_stream() && client_upgrade.is_none();
     let has_body = !body.is_end_stream();
     let upload = Upload::new(body, worker.shared.settings.body_idle);
     let exchange = Exchange {
         worker,
-        is_repeatable,
+        is_repeatable: is_safe && is_bodiless,
+        is_bodiless,
+        scheme: hop.scheme(),
+        client: hop.address.to_str().unwrap_or_default(),
+        steps: Steps::default(),
         head,
         method: parts.method,
         uri: origin_form(parts.uri),
@@ -171,6 +149,11 @@ impl Exchange<'_> {
         loop {
             let failure = match self.choose() {
                 Choice::Answer(reason, sentence) => return answer::own(reason, sentence),
+                Choice::Early(Early::Answer(answer)) => return answer,
+                Choice::Early(Early::Delay(delay)) => {
+                    tokio::time::sleep(delay).await;
+                    continue;
+                }
                 Choice::Wait(seen, why, deadline) => {
                     let until = deadline.map_or(hold_until, |d| d.min(hold_until));
                     if !self.wait(seen, why, until).await {
@@ -186,13 +169,13 @@ impl Exchange<'_> {
             };
             let is_repeatable = self.is_repeatable
                 && (failure != Failure::Lost || self.worker.retries.withdraw(Instant::now()));
-            if let Next::GiveUp(reason, outcome) = next(failure, is_repeatable) {
+            let rule_retries = self.is_bodiless && self.steps.retries_failures();
+            if let Next::GiveUp(reason, outcome) = next(failure, is_repeatable, rule_retries) {
                 self.ticket.finish(outcome);
                 return answer::own(reason, sentence(failure));
             }
-            if failure == Failure::Lost {
-                self.is_repeatable = false;
-                self.body = Some(RequestBody::Empty);
+            if !matches!(failure, Failure::Connect | Failure::Unsent) {
+                self.again_by_rule(failure, rule_retries).await;
             }
             self.worker
                 .shared
@@ -200,6 +183,25 @@ impl Exchange<'_> {
                 .retries
                 .fetch_add(1, Ordering::Relaxed);
         }
+    }
+
+    /// Something was sent, and it is sent again.
+    async fn again_by_rule(&mut self, failure: Failure, rule_retries: bool) {
+        self.body = Some(RequestBody::Empty);
+        self.ticket.count_retry();
+        if rule_retries || failure == Failure::Unwanted {
+            let pause = self.steps.count_retry();
+            if !pause.is_zero() {
+                tokio::time::sleep(pause).await;
+            }
+        } else {
+            self.is_repeatable = false;
+        }
+    }
+
+    /// Whether the headers are needed again after they were sent.
+    fn keeps_headers(&self) -> bool {
+        self.is_repeatable || (self.is_bodiless && self.steps.may_retry())
     }
 
     /// Asks the table in use. Nothing of the table is kept over an await.
@@ -215,8 +217,10 @@ impl Exchange<'_> {
             query: self.uri.query().unwrap_or_default(),
             method: &self.method,
             headers: &self.headers,
+            scheme: self.scheme,
+            client: self.client,
         };
-        let Some(rule) = table.find(&view) else {
+        let Some((rule, prefix)) = table.find(&view) else {
             if may_know_more {
                 return Choice::Wait(
                     table.generation,
@@ -227,6 +231,14 @@ impl Exchange<'_> {
             shared.gauges.no_route.fetch_add(1, Ordering::Relaxed);
             return Choice::Answer(Reason::NoRoute, "No route has this host and path.\n");
         };
+        if let Some(extras) = &rule.extras {
+            let at = (&self.uri, prefix);
+            let ticket = &mut self.ticket;
+            let early = self.steps.early((rule, extras), at, &view, shared, ticket);
+            if let Some(early) = early {
+                return Choice::Early(early);
+            }
+        }
         if !rule.has_service {
             if may_know_more {
                 return Choice::Wait(
@@ -235,34 +247,39 @@ impl Exchange<'_> {
                     shared.settings.sync_until,
                 );
             }
-            self.ticket.move_to(&rule.unreached);
-            self.ticket.finish(Outcome::NoEndpoint);
-            return Choice::Answer(
-                Reason::NoBackend,
-                "The route names no Service that exists.\n",
-            );
+            return no_backend(rule, &mut self.ticket);
         }
         let (deadline, head_deadline) = self.deadlines(rule);
         let turn = *self.turn.get_or_insert_with(|| rule.next_turn());
-        match rule.pick(turn, &self.tried, shared.now_ms()) {
-            Ok(picked) => {
-                let changes_nothing = rule.headers.is_empty() && picked.headers.is_empty();
-                let headers = (!changes_nothing).then(|| {
-                    let mut headers = self.headers.clone();
-                    rule.headers.apply(&mut headers);
-                    picked.headers.apply(&mut headers);
-                    headers
-                });
+        let now_ms = shared.now_ms();
+        let ask = self.steps.ask(rule, turn, &self.tried, now_ms, &view);
+        match rule.pick(&ask) {
+            Ok(mut picked) => {
+                self.steps.picked(rule, &picked, ask.user);
+                if let Some(permit) = picked.permit.take() {
+                    self.ticket.hold_place(permit);
+                }
+                let rewrite = rule.extras.as_ref().and_then(|e| e.rewrite.as_ref());
                 Choice::Go(Chosen {
                     endpoint: Arc::clone(picked.endpoint),
                     series: Arc::clone(picked.series),
+                    headers: changed_headers(&self.headers, rule, &picked),
+                    target: rewrite.and_then(|r| r.target(&self.uri, prefix)),
+                    answer_changes: AnswerChanges::new(rule, &picked),
+                    outliers: picked.backend.outliers().cloned(),
                     in_flight: picked.in_flight,
-                    headers,
                     deadline,
                     head_deadline,
                     head_patience: (rule.timeout_ms.is_none() && rule.try_timeout_ms.is_none())
                         .then_some(shared.settings.head_timeout),
                 })
+            }
+            Err(NoPick::Invalid) => no_backend(rule, &mut self.ticket),
+            Err(NoPick::Full) => {
+                self.ticket.move_to(&rule.unreached);
+                self.ticket.finish(Outcome::Overloaded);
+                let sentence = "As many requests are at the Service as it may have.\n";
+                Choice::Answer(Reason::Overloaded, sentence)
             }
             Err(why) => {
                 self.ticket.move_to(&rule.unreached);
@@ -296,10 +313,10 @@ impl Exchange<'_> {
         let other_table = swapped.wait_for(|generation| *generation > seen);
         let left = match why {
             NoPick::NoneReady | NoPick::NotRead => until - now,
-            NoPick::AllTried => PAUSE.min(until - now),
+            _ => PAUSE.min(until - now),
         };
         let changed = tokio::time::timeout(left, other_table).await;
-        matches!(changed, Ok(Ok(_))) || why == NoPick::AllTried
+        matches!(changed, Ok(Ok(_))) || !matches!(why, NoPick::NoneReady | NoPick::NotRead)
     }
 
     fn held_too_long(mut self, why: NoPick) -> Response<AnswerBody> {
@@ -313,16 +330,34 @@ impl Exchange<'_> {
                 self.ticket.finish(Outcome::NoEndpoint);
                 answer::own(Reason::NoEndpoint, "No instance is ready.\n")
             }
-            NoPick::AllTried => {
+            _ => {
                 self.ticket.finish(Outcome::Connect);
                 answer::own(Reason::Connect, "No instance could be reached.\n")
             }
         }
     }
 
-    /// One try at one endpoint; pooled connections that turn out to be dead do not count as a try.
+    /// One try at one endpoint, and what is learnt of the endpoint.
     async fn attempt(&mut self, mut chosen: Chosen) -> Result<Response<AnswerBody>, Failure> {
         self.tried.push(chosen.endpoint.id);
+        let sent = self.send(&mut chosen).await;
+        let status = sent.as_ref().ok().map(|(answer, _)| answer.status());
+        if !matches!(sent, Err(Failure::Client)) {
+            let outliers = chosen.outliers.as_ref();
+            tell_outliers(outliers, &chosen.endpoint, status, &self.worker.shared);
+        }
+        let (answer, connection) = sent?;
+        if self.is_bodiless && self.steps.wants_other(answer.status()) {
+            return Err(Failure::Unwanted);
+        }
+        Ok(self.answer(answer, chosen, connection))
+    }
+
+    /// Sends the request; pooled connections that turn out to be dead do not count as a try.
+    async fn send(
+        &mut self,
+        chosen: &mut Chosen,
+    ) -> Result<(Response<Incoming>, Connection), Failure> {
         loop {
             let probe = !self.is_repeatable;
             if chosen.endpoint.protocol == Protocol::H2c {
@@ -337,21 +372,25 @@ impl Exchange<'_> {
             let is_pooled = pooled.is_some();
             let mut connection = match pooled {
                 Some(connection) => connection,
-                None => self.connect(&chosen).await?,
+                None => self.connect(chosen).await?,
             };
             self.ticket.move_to(&chosen.series);
-            let request = self.request(&mut chosen);
+            let mut request = self.request(chosen);
+            if !self.steps.copies.is_empty() {
+                let copies = std::mem::take(&mut self.steps.copies);
+                request = mirror::send(self.worker, copies, request);
+            }
             let sent = connection.send(request);
             let answered = match chosen.head_deadline {
                 None => sent.await,
                 Some(at) => self.in_time(sent, at, chosen.head_patience).await?,
             };
             let mut error = match answered {
-                Ok(answer) => return Ok(self.answer(answer, chosen, connection)),
+                Ok(answer) => return Ok((answer, connection)),
                 Err(error) => error,
             };
             match error.take_message() {
-                Some(unsent) => self.take_back(unsent, &mut chosen),
+                Some(unsent) => self.take_back(unsent, chosen),
                 None => return Err(classify(error.error())),
             }
             if !is_pooled {
@@ -406,10 +445,10 @@ impl Exchange<'_> {
     fn request(&mut self, chosen: &mut Chosen) -> Request<RequestBody> {
         let mut headers = match chosen.headers.take() {
             Some(changed) => {
-                chosen.headers = self.is_repeatable.then(|| changed.clone());
+                chosen.headers = self.keeps_headers().then(|| changed.clone());
                 changed
             }
-            None if self.is_repeatable => self.headers.clone(),
+            None if self.keeps_headers() => self.headers.clone(),
             None => std::mem::take(&mut self.headers),
         };
         if !headers.contains_key(header::HOST) {
@@ -423,7 +462,7 @@ impl Exchange<'_> {
         let body = self.body.take().unwrap_or(RequestBody::Empty);
         let mut request = Request::new(body);
         *request.method_mut() = self.method.clone();
-        *request.uri_mut() = self.uri.clone();
+        *request.uri_mut() = chosen.target.as_ref().unwrap_or(&self.uri).clone();
         *request.version_mut() = Version::HTTP_11;
         *request.headers_mut() = headers;
         request
@@ -441,7 +480,7 @@ impl Exchange<'_> {
         self.body = Some(body);
         if self.headers.is_empty() {
             self.headers = parts.headers;
-        } else if !self.is_repeatable {
+        } else if !self.keeps_headers() {
             chosen.headers = Some(parts.headers);
         }
     }
@@ -467,6 +506,10 @@ impl Exchange<'_> {
         let (mut parts, incoming) = answer.into_parts();
         head::strip_hop(&mut parts.headers);
         parts.version = Version::HTTP_11;
+        chosen.answer_changes.apply(&mut parts.headers);
+        if let Some(cookie) = self.steps.set_cookie.take() {
+            parts.headers.append(header::SET_COOKIE, cookie);
+        }
         let kind = parts.headers.get(header::CONTENT_TYPE);
         let is_events = kind.is_some_and(|kind| kind.as_bytes().starts_with(EVENTS));
         let upstream = Upstream {
@@ -484,33 +527,14 @@ impl Exchange<'_> {
     }
 }
 
-fn classify(error: &hyper::Error) -> Failure {
-    let stalled = || {
-        let source = std::error::Error::source(error);
-        let source = source.and_then(|source| source.downcast_ref::<UploadError>());
-        matches!(source, Some(UploadError::Stalled))
-    };
-    if error.is_user() && stalled() {
-        Failure::Stalled
-    } else if error.is_user() {
-        Failure::Client
-    } else if error.is_parse() {
-        Failure::Garbage
-    } else {
-        Failure::Lost
-    }
-}
-
-fn sentence(failure: Failure) -> &'static str {
-    match failure {
-        Failure::Timeout => "The instance did not answer in time.\n",
-        Failure::Client => "The body of the request broke off.\n",
-        Failure::Stalled => "Nothing of the body of the request came for too long.\n",
-        Failure::Garbage => "The instance sent no HTTP answer.\n",
-        Failure::Connect | Failure::Unsent | Failure::Lost => {
-            "The connection to the instance broke before its answer.\n"
-        }
-    }
+/// The share falls to a Service that is not there.
+fn no_backend(rule: &LiveRule, ticket: &mut Ticket) -> Choice {
+    ticket.move_to(&rule.unreached);
+    ticket.finish(Outcome::NoEndpoint);
+    Choice::Answer(
+        Reason::NoBackend,
+        "The route names no Service that exists.\n",
+    )
 }
 
 /// One more request that is held.
@@ -526,33 +550,5 @@ impl<'a> Held<'a> {
 impl Drop for Held<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_was_sent_is_repeated_only_when_that_is_safe() {
-        let again = |failure, repeatable| next(failure, repeatable) == Next::Again;
-        let safe = [
-            Failure::Connect,
-            Failure::Unsent,
-            Failure::Lost,
-            Failure::Garbage,
-            Failure::Timeout,
-            Failure::Client,
-        ]
-        .map(|failure| (again(failure, true), again(failure, false)));
-        let expected = [
-            (true, true),
-            (true, true),
-            (true, false),
-            (false, false),
-            (false, false),
-            (false, false),
-        ];
-        assert_eq!(safe, expected);
     }
 }

@@ -17,6 +17,7 @@ use crate::table::{HeaderChanges, RouteTable};
 
 mod bad_input;
 mod drains;
+mod policies;
 mod protocols;
 mod world;
 

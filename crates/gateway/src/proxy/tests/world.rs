@@ -27,7 +27,7 @@ use crate::ports::{Listener, Scheme};
 use crate::series::Registry;
 use crate::table::{
     Backend, EndpointEntry, HeaderChanges, HostMatch, PathMatch, PortEntry, PortRef, Protocol,
-    RequestMatch, RouteTable, Rule, ServiceEntry,
+    RequestMatch, RouteTable, Rule, RulePolicy, ServiceEntry,
 };
 use crate::tls::Tls;
 use crate::worker;
@@ -407,11 +407,8 @@ pub(super) async fn read_head(stream: &mut TcpStream) -> String {
 
 /// Every request to every host, in these shares.
 pub(super) fn rule(shares: &[(&str, u32)]) -> Rule {
-    let backends = shares.iter().map(|(name, weight)| Backend {
-        service: ObjectName::new("default", *name),
-        port: PortRef::First,
-        weight: *weight,
-        headers: HeaderChanges::default(),
+    let backends = shares.iter().map(|(name, weight)| {
+        Backend::new(ObjectName::new("default", *name), PortRef::First, *weight)
     });
     Rule {
         source: Source {
@@ -421,16 +418,12 @@ pub(super) fn rule(shares: &[(&str, u32)]) -> Rule {
         created: jiff::Timestamp::UNIX_EPOCH,
         index: 0,
         hosts: vec![HostMatch::Any],
-        matches: vec![RequestMatch {
-            path: PathMatch::Prefix(String::new()),
-            method: None,
-            headers: Vec::new(),
-            query: Vec::new(),
-        }],
+        matches: vec![RequestMatch::of_path(PathMatch::Prefix(String::new()))],
         backends: backends.collect(),
         headers: HeaderChanges::default(),
         timeout_ms: None,
         try_timeout_ms: None,
+        policy: RulePolicy::default(),
     }
 }
 
@@ -440,6 +433,7 @@ pub(super) fn service(name: &str, instances: &[(&str, &Upstream)]) -> (ObjectNam
         address: upstream.address,
         instance: (*instance).into(),
         revision: name.into(),
+        subsets: Vec::new(),
     });
     let port = PortEntry {
         name: String::new(),
@@ -448,8 +442,8 @@ pub(super) fn service(name: &str, instances: &[(&str, &Upstream)]) -> (ObjectNam
         endpoints: endpoints.collect(),
     };
     let entry = ServiceEntry {
-        served_generation: None,
         ports: vec![port],
+        ..ServiceEntry::default()
     };
     (ObjectName::new("default", name), entry)
 }
@@ -458,6 +452,6 @@ pub(super) fn table(rules: Vec<Rule>, services: Vec<(ObjectName, ServiceEntry)>)
     RouteTable {
         rules,
         services: services.into_iter().collect(),
-        routes: Default::default(),
+        ..RouteTable::default()
     }
 }

@@ -1,0 +1,211 @@
+//! The annotations under `serin.dev/` that say how a route or a Service is treated, where its kind has no field for it.
+//!
+//! A value is words of the form `KEY=VALUE`, of which the first may be a bare one: `100/s burst=20`, `cookie=user ttl=24h`.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use serin_api::Problem;
+use serin_api::keys::annotation;
+use serin_api::problem::FieldPath;
+use serin_api::units::parse_duration_text;
+
+use crate::table::{Breaker, Ejection, HashKey, Limits, RateLimit, RulePolicy, ServicePolicy};
+
+/// Takes what the annotations of a route say into its policy.
+pub(super) fn route(meta: &ObjectMeta, policy: &mut RulePolicy, refused: &mut Vec<Problem>) {
+    if let Some(sticky) = read(meta, annotation::STICKY, sticky, refused) {
+        policy.sticky = Some(sticky);
+    }
+    let limits = Limits {
+        rate: read(meta, annotation::RATE_LIMIT, rate, refused),
+        max_in_flight: read(meta, annotation::MAX_IN_FLIGHT, positive, refused),
+        breaker: read(meta, annotation::CIRCUIT_BREAKER, breaker, refused),
+    };
+    if !limits.is_empty() {
+        policy.limits = limits;
+    }
+}
+
+/// What the annotations of a Service say.
+pub(super) fn service(meta: &ObjectMeta, refused: &mut Vec<Problem>) -> ServicePolicy {
+    ServicePolicy {
+        affinity: read(meta, annotation::STICKY, sticky, refused),
+        ejection: read(meta, annotation::EJECTION, ejection, refused),
+        max_in_flight: read(meta, annotation::MAX_IN_FLIGHT, positive, refused),
+    }
+}
+
+fn read<T>(
+    meta: &ObjectMeta,
+    key: &str,
+    parse: impl Fn(&str) -> Result<T, String>,
+    refused: &mut Vec<Problem>,
+) -> Option<T> {
+    let text = meta.annotations.as_ref()?.get(key)?;
+    match parse(text.trim()) {
+        Ok(value) => Some(value),
+        Err(why) => {
+            let at = FieldPath::new("metadata.annotations").key(key);
+            refused.push(Problem::invalid(at, format!("{text:?}"), &why));
+            None
+        }
+    }
+}
+
+/// The words of a value by their keys; the bare first word has the empty key.
+struct Words<'a>(BTreeMap<&'a str, &'a str>);
+
+impl<'a> Words<'a> {
+    fn parse(text: &'a str, known: &[&str]) -> Result<Self, String> {
+        let mut words = BTreeMap::new();
+        for (index, word) in text.split_whitespace().enumerate() {
+            let (key, value) = match word.split_once('=') {
+                Some(pair) => pair,
+                None if index == 0 && known.contains(&"") => ("", word),
+                None => (word, ""),
+            };
+            if !known.contains(&key) {
+                let known: Vec<_> = known.iter().filter(|key| !key.is_empty()).collect();
+                return Err(format!("{key:?} is not known here; known are {known:?}"));
+            }
+            words.insert(key, value);
+        }
+        Ok(Self(words))
+    }
+
+    fn number(&self, key: &str, default: u32) -> Result<u32, String> {
+        match self.0.get(key) {
+            None => Ok(default),
+            Some(text) => positive(text).map_err(|why| format!("{key}: {why}")),
+        }
+    }
+
+    fn millis(&self, key: &str, default: u64) -> Result<u64, String> {
+        match self.0.get(key) {
+            None => Ok(default),
+            Some(text) => millis(text).map_err(|why| format!("{key}: {why}")),
+        }
+    }
+}
+
+fn positive(text: &str) -> Result<u32, String> {
+    let number = text.parse().ok().filter(|number| *number > 0);
+    number.ok_or_else(|| "must be a number from 1".into())
+}
+
+fn millis(text: &str) -> Result<u64, String> {
+    let millis = parse_duration_text(text).and_then(|d| u64::try_from(d.as_millis()).ok());
+    let millis = millis.filter(|ms| *ms > 0);
+    millis.ok_or_else(|| "must be a duration such as 10s".into())
+}
+
+/// `100/s`, `6000/m` or `10/10s`, with `burst=20`.
+fn rate(text: &str) -> Result<RateLimit, String> {
+    let words = Words::parse(text, &["", "burst"])?;
+    let rate = words.0.get("").copied().unwrap_or_default();
+    let parsed = || -> Option<(u32, u64)> {
+        let (requests, period) = rate.split_once('/')?;
+        let period = match period {
+            "s" => 1_000,
+            "m" => 60_000,
+            "h" => 3_600_000,
+            other => millis(other).ok()?,
+        };
+        Some((positive(requests).ok()?, period))
+    };
+    let (requests, period_ms) =
+        parsed().ok_or("must be REQUESTS/PERIOD such as \"100/s\" or \"6000/m burst=50\"")?;
+    // A tenth of a second of the rate may come at once, so that a burst of few is no offence.
+    let tenth = u64::from(requests) * 100 / period_ms.max(1);
+    let burst = u32::try_from(tenth).unwrap_or(u32::MAX).max(1);
+    Ok(RateLimit {
+        requests,
+        period_ms,
+        burst: words.number("burst", burst)?,
+    })
+}
+
+/// `failures=5 open=10s`.
+fn breaker(text: &str) -> Result<Breaker, String> {
+    let words = Words::parse(text, &["failures", "open"])?;
+    Ok(Breaker {
+        failures: words.number("failures", 5)?,
+        open_ms: words.millis("open", 10_000)?,
+    })
+}
+
+/// `failures=5 for=30s max=10`.
+fn ejection(text: &str) -> Result<Ejection, String> {
+    let words = Words::parse(text, &["failures", "for", "max"])?;
+    Ok(Ejection {
+        failures: words.number("failures", 5)?,
+        gateway_errors_only: false,
+        base_ms: words.millis("for", 30_000)?,
+        max_percent: words.number("max", 10)?.min(100),
+    })
+}
+
+/// `cookie=NAME ttl=24h path=/`, `header=NAME`, `query=NAME` or `source-ip`.
+fn sticky(text: &str) -> Result<HashKey, String> {
+    let known = ["cookie", "ttl", "path", "header", "query", "source-ip"];
+    let words = Words::parse(text, &known)?;
+    let name = |key| words.0.get(key).copied().filter(|name| !name.is_empty());
+    let is_token = |name: &&str| http::HeaderName::from_bytes(name.as_bytes()).is_ok();
+    let ttl = words.millis("ttl", 0)? / 1000;
+    let chosen = ["cookie", "header", "query", "source-ip"];
+    let chosen = chosen.iter().filter(|key| words.0.contains_key(**key));
+    if chosen.count() != 1 {
+        return Err("must be one of cookie=NAME, header=NAME, query=NAME and source-ip".into());
+    }
+    if let Some(name) = name("cookie").filter(is_token) {
+        return Ok(HashKey::Cookie {
+            name: name.to_owned(),
+            path: words.0.get("path").map(|path| (*path).to_owned()),
+            ttl_seconds: (ttl > 0).then_some(ttl),
+            issue: true,
+        });
+    }
+    if let Some(name) = name("header").filter(is_token) {
+        return Ok(HashKey::Header(name.to_ascii_lowercase()));
+    }
+    if let Some(name) = name("query") {
+        return Ok(HashKey::Query(name.to_owned()));
+    }
+    if words.0.contains_key("source-ip") {
+        return Ok(HashKey::SourceIp);
+    }
+    Err("needs the name of a cookie, header or query parameter".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_read_and_wrong_ones_told() {
+        let limit = |requests, period_ms, burst| RateLimit {
+            requests,
+            period_ms,
+            burst,
+        };
+        assert_eq!(rate("100/s"), Ok(limit(100, 1000, 10)));
+        assert_eq!(rate("6000/m burst=50"), Ok(limit(6000, 60_000, 50)));
+        assert_eq!(rate("1/10s"), Ok(limit(1, 10_000, 1)));
+        for wrong in ["", "100", "0/s", "1/x", "1/s burst=0", "1/s boost=2"] {
+            assert!(rate(wrong).is_err(), "{wrong}");
+        }
+        assert_eq!(
+            breaker("").map(|b| (b.failures, b.open_ms)),
+            Ok((5, 10_000))
+        );
+        assert_eq!(
+            sticky("header=X-User"),
+            Ok(HashKey::Header("x-user".into()))
+        );
+        assert_eq!(sticky("source-ip"), Ok(HashKey::SourceIp));
+        for wrong in ["", "cookie", "cookie=a header=b", "cookie=a;b", "user"] {
+            assert!(sticky(wrong).is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,286 @@
+//! What rules do beside choosing a backend, over real sockets.
+
+use super::*;
+use crate::names::ObjectName;
+use crate::table::{
+    Direct, Ejection, Fault, HashKey, Limits, Mirror, PathRewrite, PortRef, RateLimit, Redirect,
+    Retry, Rewrite, RulePolicy, ServicePolicy,
+};
+use http::HeaderMap;
+
+async fn one(upstream: &Upstream, policy: RulePolicy) -> Gate {
+    let mut with = rule(&[("web", 1)]);
+    with.policy = policy;
+    Gate::serving(table(vec![with], vec![service("web", &[("w1", upstream)])]))
+}
+
+fn header(headers: &HeaderMap, name: &str) -> String {
+    let value = headers.get(name).map(|v| v.to_str().unwrap().to_owned());
+    value.unwrap_or_default()
+}
+
+#[tokio::test]
+async fn redirects_fixed_answers_and_faults_ask_no_instance() {
+    let web = Upstream::saying("web").await;
+    let redirect = Direct::Redirect(Redirect {
+        status: 301,
+        scheme: Some("https".into()),
+        host: None,
+        port: None,
+        path: None,
+    });
+    let fixed = Direct::Fixed {
+        status: 418,
+        body: "teapot".into(),
+    };
+    let abort = Fault {
+        abort: Some((503, 1_000_000)),
+        delay: Some((1, 1_000_000)),
+    };
+    let policies = [
+        RulePolicy {
+            direct: Some(redirect),
+            ..RulePolicy::default()
+        },
+        RulePolicy {
+            direct: Some(fixed),
+            ..RulePolicy::default()
+        },
+        RulePolicy {
+            fault: Some(abort),
+            ..RulePolicy::default()
+        },
+    ];
+    let mut seen = Vec::new();
+    for policy in policies {
+        let gate = one(&web, policy).await;
+        let answer = gate.client().await.get("/a?b=c").await;
+        let location = header(&answer.headers, "location");
+        seen.push((answer.status.as_u16(), location, answer.text()));
+        assert_eq!(requests(&gate, "").status.iter().sum::<u64>(), 1);
+    }
+    let seen: Vec<_> = seen
+        .iter()
+        .map(|(s, l, t)| (*s, l.as_str(), t.as_str()))
+        .collect();
+    assert_eq!(
+        seen,
+        [
+            (301, "https://app.example.com/a?b=c", ""),
+            (418, "", "teapot"),
+            (503, "", "A fault that the route asks for.\n"),
+        ]
+    );
+    assert_eq!(web.requests(), 0);
+}
+
+#[tokio::test]
+async fn path_host_and_headers_of_both_sides_are_changed() {
+    let echo = Upstream::echo().await;
+    let policy = RulePolicy {
+        rewrite: Some(Rewrite {
+            host: Some("inner.example".into()),
+            path: Some(PathRewrite::Prefix("/new".into())),
+        }),
+        answer_headers: HeaderChanges {
+            set: vec![("x-version".into(), "2".into())],
+            add: Vec::new(),
+            remove: vec!["server".into()],
+        },
+        ..RulePolicy::default()
+    };
+    let gate = one(&echo, policy).await;
+    let answer = gate.client().await.get("/a?b=c").await;
+    let text = answer.text();
+    assert!(
+        text.starts_with("GET /new/a?b=c\nhost: inner.example\n"),
+        "{text}"
+    );
+    assert_eq!(header(&answer.headers, "x-version"), "2");
+    assert!(!answer.headers.contains_key("server"));
+}
+
+#[tokio::test]
+async fn a_copy_has_the_same_body_and_counts_apart() {
+    let (web, shadow) = (Upstream::echo().await, Upstream::echo().await);
+    let mut with = rule(&[("web", 1)]);
+    with.policy.mirrors = vec![Mirror {
+        service: ObjectName::new("default", "shadow"),
+        port: PortRef::First,
+        subset: None,
+        per_million: 1_000_000,
+    }];
+    let services = vec![
+        service("web", &[("w1", &web)]),
+        service("shadow", &[("s1", &shadow)]),
+    ];
+    let gate = Gate::serving(table(vec![with], services));
+    let mut client = gate.client().await;
+    assert!(client.post("/p", "hello").await.text().ends_with("\nhello"));
+    assert_eq!(client.get("/g").await.status, StatusCode::OK);
+    gate.until(|| requests(&gate, "shadow").status[1] == 2)
+        .await;
+    assert_eq!(requests(&gate, "web").requests(), 2);
+    let all = gate.registry.totals();
+    let copies = all.iter().find(|s| s.key.revision == "shadow").unwrap();
+    assert_eq!(copies.key.route, "mirror/httproute/default/web");
+    gate.until_drained("s1").await;
+}
+
+#[tokio::test]
+async fn answers_that_the_rule_does_not_want_are_asked_for_again() {
+    let bad = Upstream::with(|_| async {
+        let mut answer = Response::new(Full::from("bad"));
+        *answer.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+        answer
+    })
+    .await;
+    let good = Upstream::saying("good").await;
+    let mut with = rule(&[("web", 1)]);
+    with.policy.retry = Some(Retry {
+        attempts: 2,
+        statuses: vec![503],
+        on_failure: true,
+        pause_ms: 0,
+    });
+    let both = service("web", &[("b1", &bad), ("g1", &good)]);
+    let gate = Gate::serving(table(vec![with], vec![both]));
+    let mut client = gate.client().await;
+    for _ in 0..10 {
+        assert_eq!(client.get("/").await.text(), "good");
+    }
+    // What has a body is sent once.
+    let mut statuses = Vec::new();
+    for _ in 0..4 {
+        statuses.push(client.post("/", "x").await.status.as_u16());
+    }
+    assert!(
+        statuses.contains(&503) && statuses.contains(&200),
+        "{statuses:?}"
+    );
+    let counts = requests(&gate, "web");
+    assert_eq!(counts.requests(), 14);
+    assert_eq!(
+        counts.retries as usize,
+        good.requests() + bad.requests() - 14
+    );
+}
+
+#[tokio::test]
+async fn an_instance_that_fails_is_left_out() {
+    let bad = Upstream::with(|_| async {
+        let mut answer = Response::new(Full::from("bad"));
+        *answer.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
+        answer
+    })
+    .await;
+    let good = Upstream::saying("good").await;
+    let (name, mut entry) = service("web", &[("b1", &bad), ("g1", &good)]);
+    entry.policy = ServicePolicy {
+        ejection: Some(Ejection {
+            failures: 3,
+            gateway_errors_only: false,
+            base_ms: 600_000,
+            max_percent: 50,
+        }),
+        ..ServicePolicy::default()
+    };
+    let gate = Gate::serving(table(vec![rule(&[("web", 1)])], vec![(name, entry)]));
+    let mut client = gate.client().await;
+    for _ in 0..50 {
+        client.get("/").await;
+    }
+    assert_eq!(bad.requests(), 3);
+    assert_eq!(gate.shared.gauges.ejections.load(Ordering::Relaxed), 1);
+}
+
+#[tokio::test]
+async fn what_is_above_the_rate_is_answered_429_and_counts_as_no_error() {
+    let web = Upstream::saying("web").await;
+    let policy = RulePolicy {
+        limits: Limits {
+            rate: Some(RateLimit {
+                requests: 1,
+                period_ms: 3_600_000,
+                burst: 3,
+            }),
+            ..Limits::default()
+        },
+        ..RulePolicy::default()
+    };
+    let gate = one(&web, policy).await;
+    let mut client = gate.client().await;
+    let mut statuses = Vec::new();
+    for _ in 0..5 {
+        let answer = client.get("/").await;
+        statuses.push(answer.status.as_u16());
+        if answer.status == StatusCode::TOO_MANY_REQUESTS {
+            assert_eq!(answer.reason(), "rate-limited");
+            assert!(
+                header(&answer.headers, "retry-after")
+                    .parse::<u32>()
+                    .unwrap()
+                    > 1
+            );
+        }
+    }
+    assert_eq!(statuses, [200, 200, 200, 429, 429]);
+    let refused = requests(&gate, "");
+    assert_eq!(
+        (refused.rate_limited, refused.requests(), refused.errors()),
+        (2, 0, 0)
+    );
+}
+
+#[tokio::test]
+async fn users_come_in_their_shares_and_stay() {
+    let (stable, canary) = (
+        Upstream::saying("stable").await,
+        Upstream::saying("canary").await,
+    );
+    let split = |share: u32| {
+        let mut with = rule(&[("stable", 100 - share), ("canary", share)]);
+        with.policy.sticky = Some(HashKey::Cookie {
+            name: "user".into(),
+            path: None,
+            ttl_seconds: Some(60),
+            issue: true,
+        });
+        let services = vec![
+            service("stable", &[("s1", &stable)]),
+            service("canary", &[("c1", &canary)]),
+        ];
+        table(vec![with], services)
+    };
+    let gate = Gate::serving(split(5));
+    let mut client = gate.client().await;
+    let mut users = Vec::new();
+    for _ in 0..200 {
+        let answer = client.get("/").await;
+        let cookie = header(&answer.headers, "set-cookie");
+        assert!(
+            cookie.ends_with("; Path=/; Max-Age=60; HttpOnly; SameSite=Lax"),
+            "{cookie}"
+        );
+        users.push((cookie.split(';').next().unwrap().to_owned(), answer.text()));
+    }
+    assert_eq!(
+        users.iter().filter(|(_, side)| side == "canary").count(),
+        10
+    );
+    for share in [5, 40, 5] {
+        gate.swap(split(share));
+        for (cookie, first) in &users {
+            let request = Request::get("/")
+                .header("host", "a")
+                .header("cookie", cookie);
+            let answer = client.send(request.body(Full::default()).unwrap()).await;
+            assert!(!answer.headers.contains_key("set-cookie"));
+            let stays = answer.text() == *first;
+            assert!(
+                stays || (share == 40 && first == "stable"),
+                "{cookie} at {share}"
+            );
+        }
+    }
+}
