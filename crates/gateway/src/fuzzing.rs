@@ -15,7 +15,7 @@ use crate::live::{Lasting, LiveTable};
 use crate::names::{ObjectName, Source, SourceKind};
 use crate::proxy::proxy_protocol::{self, Found};
 use crate::proxy::websocket::Frames;
-use crate::proxy::{Settings, Shared, Worker, converse};
+use crate::proxy::{Client, Settings, Shared, Worker, converse};
 use crate::table::{
     Backend, EndpointEntry, HeaderChanges, HostMatch, PathMatch, PortEntry, PortRef, Protocol,
     RequestMatch, RouteTable, Rule, ServiceEntry,
@@ -126,7 +126,8 @@ impl Proxy {
     async fn converse(&self, is_http2: bool, client: &[u8]) {
         let (near, far) = tokio::io::duplex(64 * 1024);
         let peer = SocketAddr::from(([127, 0, 0, 1], 1));
-        let served = tokio::spawn(converse(Arc::clone(&self.worker), far, peer, is_http2));
+        let served = Client::new(Arc::clone(&self.worker), peer, false);
+        let served = tokio::spawn(converse(served, far, is_http2));
         let (mut from, mut to) = tokio::io::split(near);
         let write = async {
             let _ = to.write_all(client).await;

@@ -31,7 +31,7 @@ mod upgrade;
 pub(crate) mod websocket;
 
 use budget::RetryBudget;
-pub(crate) use front::{converse, serve};
+pub(crate) use front::{Client, converse, serve};
 use pool::Pool;
 
 /// The longest head of a request, in bytes; a longer one is answered 431.

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -12,6 +13,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
+use tokio_rustls::TlsConnector;
 
 use crate::peers::{Front, HOST};
 
@@ -27,6 +29,8 @@ pub(crate) struct Load {
     /// `None`: as fast as answers come.
     pub(crate) rate_per_second: Option<f64>,
     pub(crate) time: Duration,
+    /// Ends it before its time.
+    pub(crate) stop: Arc<AtomicBool>,
 }
 
 #[derive(Default)]
@@ -65,8 +69,9 @@ pub(crate) fn raise_descriptor_limit() -> usize {
 }
 
 /// When one of several senders is to send.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 struct Schedule {
+    stop: Arc<AtomicBool>,
     end: Instant,
     next: Instant,
     every: Option<Duration>,
@@ -76,7 +81,7 @@ impl Schedule {
     /// Waits for the next turn; the time from which its latency counts, `None` at the end.
     async fn turn(&mut self) -> Option<Instant> {
         let now = Instant::now();
-        if now >= self.end {
+        if now >= self.end || self.stop.load(Ordering::Relaxed) {
             return None;
         }
         let Some(every) = self.every else {
@@ -107,6 +112,7 @@ impl Load {
                 .unwrap_or_default()
                 .mul_f64(number as f64 / self.connections as f64);
             let schedule = Schedule {
+                stop: Arc::clone(&self.stop),
                 end: start + self.time,
                 next: start + offset,
                 every,
@@ -125,33 +131,44 @@ async fn connection(
     address: SocketAddr,
     front: Front,
     path: &'static str,
-    schedule: Schedule,
+    mut schedule: Schedule,
 ) -> Measured {
-    let stream = TcpStream::connect(address).await.unwrap();
-    stream.set_nodelay(true).unwrap();
-    match front {
-        Front::Plain => http1(stream, path, schedule).await,
-        Front::Tls => {
-            let connector = tokio_rustls::TlsConnector::from(Arc::new(crate::peers::trusting()));
-            let name = HOST.try_into().unwrap();
-            http1(
-                connector.connect(name, stream).await.unwrap(),
-                path,
-                schedule,
-            )
-            .await
+    let mut measured = Measured::default();
+    while let Ok(stream) = TcpStream::connect(address).await {
+        stream.set_nodelay(true).unwrap();
+        let wants_more = match front {
+            Front::Plain => http1(stream, path, &mut schedule, &mut measured).await,
+            Front::Tls => {
+                let connector = TlsConnector::from(Arc::new(crate::peers::trusting()));
+                let stream = connector.connect(HOST.try_into().unwrap(), stream).await;
+                http1(stream.unwrap(), path, &mut schedule, &mut measured).await
+            }
+            Front::H2c => {
+                measured.add(http2(stream, path, schedule.clone()).await);
+                false
+            }
+        };
+        if !wants_more {
+            return measured;
         }
-        Front::H2c => http2(stream, path, schedule).await,
     }
+    // Refused: there is no use in going on.
+    measured.errors += 1;
+    measured
 }
 
-async fn http1<S>(mut stream: S, path: &str, mut schedule: Schedule) -> Measured
+/// Sends requests for as long as the other side keeps the connection. Whether another connection is to follow.
+async fn http1<S>(
+    mut stream: S,
+    path: &str,
+    schedule: &mut Schedule,
+    measured: &mut Measured,
+) -> bool
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let request =
         format!("GET {path} HTTP/1.1\r\nhost: {HOST}\r\nuser-agent: bench\r\naccept: */*\r\n\r\n");
-    let mut measured = Measured::default();
     let mut buffer = Vec::with_capacity(128 * 1024);
     while let Some(since) = schedule.turn().await {
         let answered = async {
@@ -160,22 +177,27 @@ where
             read_answer(&mut stream, &mut buffer).await
         };
         match answered.await {
-            Ok(200) => measured.micros.push(micros(since)),
+            Ok((200, is_last)) => {
+                measured.micros.push(micros(since));
+                if is_last {
+                    return true;
+                }
+            }
             Ok(_) => measured.errors += 1,
             Err(_) => {
                 measured.errors += 1;
-                return measured;
+                return true;
             }
         }
     }
-    measured
+    false
 }
 
-/// Reads one answer with a length; its status.
+/// Reads one answer with a length; its status, and whether it is the last one of the connection.
 async fn read_answer<S: AsyncRead + Unpin>(
     stream: &mut S,
     buffer: &mut Vec<u8>,
-) -> std::io::Result<u16> {
+) -> std::io::Result<(u16, bool)> {
     buffer.clear();
     let head = loop {
         if stream.read_buf(buffer).await? == 0 {
@@ -195,7 +217,8 @@ async fn read_answer<S: AsyncRead + Unpin>(
         }
     }
     let status = text.get(9..12).and_then(|status| status.parse().ok());
-    status.ok_or_else(|| std::io::ErrorKind::InvalidData.into())
+    let status = status.ok_or(std::io::ErrorKind::InvalidData)?;
+    Ok((status, text.contains("\r\nconnection: close\r\n")))
 }
 
 async fn http2(stream: TcpStream, path: &'static str, schedule: Schedule) -> Measured {
@@ -208,7 +231,7 @@ async fn http2(stream: TcpStream, path: &'static str, schedule: Schedule) -> Mea
     let mut streams = JoinSet::new();
     for number in 0..STREAMS {
         let mut sender = sender.clone();
-        let mut schedule = schedule;
+        let mut schedule = schedule.clone();
         schedule.next += schedule
             .every
             .unwrap_or_default()
@@ -257,7 +280,7 @@ pub(crate) async fn hold(address: SocketAddr, count: usize) -> Vec<TcpStream> {
         stream.write_all(request.as_bytes()).await.unwrap();
         if read_answer(&mut stream, &mut buffer)
             .await
-            .is_ok_and(|status| status == 200)
+            .is_ok_and(|(status, _)| status == 200)
         {
             held.push(stream);
         }

@@ -4,7 +4,10 @@
 //! turns within each round, in a new order every time, so that whatever else the machine does falls on all of them alike; what is
 //! compared is the ratio within a round. CPU is what the kernel has accounted to the process.
 //!
-//! Options: `--rounds N`, `--seconds S`, `--only WORD` (scenarios whose name has it), `--peers LIST`, such as `nginx,serin`.
+//! At the end our gateway is upgraded and killed many times under load, and what users lost is told.
+//!
+//! Options: `--rounds N`, `--seconds S`, `--times N` (of upgrades and kills), `--only WORD` (parts whose name has it), `--peers LIST`,
+//! such as `nginx,serin`.
 
 #![expect(
     clippy::print_stdout,
@@ -12,12 +15,14 @@
     reason = "a bench prints its table and fails by a panic"
 )]
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use options::Options;
 use peers::{Front, Peer};
 use table::{Round, Table};
 
+mod life;
 mod load;
 mod options;
 mod origin;
@@ -67,7 +72,7 @@ const SCENARIOS: [Scenario; 4] = [
 ];
 
 fn main() {
-    if peers::be_gateway() {
+    if peers::be_gateway() || life::be_keeper() {
         return;
     }
     let options = Options::from_env();
@@ -85,6 +90,9 @@ fn main() {
     if options.wants("idle") {
         let count = IDLE.min(descriptors / 2 - 150);
         runtime.block_on(idle(count, &origins, &options));
+    }
+    if options.wants("life") {
+        runtime.block_on(life::run(options.times, &origins));
     }
 }
 
@@ -118,6 +126,7 @@ async fn compare(
                 connections: scenario.connections,
                 rate_per_second: None,
                 time: Duration::from_millis(300),
+                stop: Arc::default(),
             };
             load.run().await;
             load.time = options.time;

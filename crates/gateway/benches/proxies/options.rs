@@ -8,6 +8,8 @@ pub(crate) struct Options {
     pub(crate) rounds: usize,
     /// Of each measurement.
     pub(crate) time: Duration,
+    /// Upgrades and kills.
+    pub(crate) times: usize,
     pub(crate) peers: Vec<Kind>,
     only: Option<String>,
 }
@@ -24,6 +26,7 @@ impl Options {
         Self {
             rounds: value("--rounds").map_or(6, |text| text.parse().unwrap()),
             time: Duration::from_secs_f64(seconds),
+            times: value("--times").map_or(100, |text| text.parse().unwrap()),
             peers: peers.split(',').map(|word| word.parse().unwrap()).collect(),
             only: value("--only"),
         }

@@ -16,8 +16,6 @@ use tokio_rustls::rustls;
 use crate::{LOAD_CORE, PROXY_CORE};
 
 pub(crate) const HOST: &str = "app.example.com";
-/// Says to a copy of this program that it is the gateway of that home.
-const ROLE: &str = "SERIN_BENCH_GATEWAY";
 /// Ticks of `/proc/PID/stat` in a second, as Linux has it on every machine.
 const TICKS_PER_SECOND: f64 = 100.0;
 const START: Duration = Duration::from_secs(10);
@@ -61,11 +59,16 @@ impl FromStr for Kind {
     }
 }
 
-/// Runs the gateway when this process was started to be one.
+/// Runs the gateway when this process was started to be one: `gateway --home DIR`.
 pub(crate) fn be_gateway() -> bool {
-    let Some(home) = std::env::var_os(ROLE) else {
+    let mut arguments = std::env::args_os().skip(1);
+    let words = [arguments.next(), arguments.next(), arguments.next()];
+    let [Some(word), Some(_), Some(home)] = words else {
         return false;
     };
+    if word != "gateway" {
+        return false;
+    }
     let config = GatewayConfig::load(Path::new(&home)).unwrap();
     gateway_main(&config).unwrap();
     true
@@ -258,7 +261,7 @@ fn nginx(path: &Path, ports: Ports, [stable, canary]: &[SocketAddr; 2]) -> Comma
           client_body_temp_path {directory}/b; proxy_temp_path {directory}/p; fastcgi_temp_path {directory}/f;
           uwsgi_temp_path {directory}/u; scgi_temp_path {directory}/s;
           upstream app {{ server {stable} weight=90; server {canary} weight=10; keepalive 128; keepalive_requests 100000000; }}
-          proxy_http_version 1.1; proxy_set_header Connection \"\"; proxy_set_header Host $host;
+          proxy_http_version 1.1; proxy_buffer_size 16k; proxy_buffers 8 16k; proxy_set_header Connection \"\"; proxy_set_header Host $host;
           proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for; proxy_set_header X-Forwarded-Proto $scheme;
           server {{ listen {plain}; server_name {HOST}; {locations} }}
           server {{ listen {h2c} http2; server_name {HOST}; {locations} }}
@@ -300,6 +303,17 @@ fn haproxy(path: &Path, ports: Ports, [stable, canary]: &[SocketAddr; 2]) -> Com
 }
 
 fn serin(path: &Path, ports: Ports, origins: &[SocketAddr; 2]) -> Command {
+    let config = serde_json::json!({
+        "listen": [ports.plain], "tlsListen": [ports.tls], "workers": 1, "clientIdleMs": 300_000,
+        "certificates": [{"certificate": path.join("cert.pem"), "key": path.join("key.pem")}]});
+    write_home(path, &config, origins);
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["gateway", "--home"]).arg(path);
+    command
+}
+
+/// Makes a state directory of our gateway, with settings and last good routes.
+pub(crate) fn write_home(path: &Path, config: &serde_json::Value, origins: &[SocketAddr; 2]) {
     let service = |address: SocketAddr, revision: &str| {
         serde_json::json!({"ports": [{"port": 80, "endpoints": [
             {"address": address, "instance": revision, "revision": revision}]}]})
@@ -317,16 +331,10 @@ fn serin(path: &Path, ports: Ports, origins: &[SocketAddr; 2]) -> Command {
     let routes = serde_json::json!({"format": 1, "table": {
         "rules": [rule(0, "/small"), rule(1, "/large"), rule(2, "/other")], "routes": {},
         "services": {"default/stable": service(stable, "v1"), "default/canary": service(canary, "v2")}}});
-    let config = serde_json::json!({
-        "listen": [ports.plain], "tlsListen": [ports.tls], "workers": 1, "clientIdleMs": 300_000,
-        "certificates": [{"certificate": path.join("cert.pem"), "key": path.join("key.pem")}]});
     let gateway = path.join("gateway");
     fs::create_dir(&gateway).unwrap();
     fs::write(gateway.join("routes.json"), routes.to_string()).unwrap();
     fs::write(gateway.join("config.json"), config.to_string()).unwrap();
-    let mut command = Command::new(std::env::current_exe().unwrap());
-    command.env(ROLE, path);
-    command
 }
 
 /// Debian keeps servers where not everybody's PATH leads.

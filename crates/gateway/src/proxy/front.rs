@@ -5,6 +5,7 @@
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -49,7 +50,7 @@ const PING_PATIENCE: Duration = Duration::from_secs(20);
 const MOST_RESETS: u64 = 100;
 
 /// One client connection.
-struct Client {
+pub(crate) struct Client {
     worker: Arc<Worker>,
     hop: Hop,
     /// Where HTTP/1 is spoken.
@@ -83,17 +84,24 @@ pub(crate) async fn serve(
         _ = phase.wait_for(|phase| *phase >= Phase::Closing) => return,
     };
     if let Ok(Ok(())) = spoke {
-        let _ = Box::pin(open(worker, stream, peer, scheme)).await;
+        // What opening takes, a handshake above all, is given back before the first request.
+        let opened = Box::pin(open(worker, stream, peer, scheme)).await;
+        if let Ok(serving) = opened {
+            serving.await;
+        }
     }
 }
 
-/// Finds out who the client is and what it speaks, and serves it.
+/// A connection that was opened, and is served to its end.
+type Serving = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// Finds out who the client is and what it speaks.
 async fn open(
     worker: Arc<Worker>,
     stream: TcpStream,
     mut peer: SocketAddr,
     scheme: Scheme,
-) -> io::Result<()> {
+) -> io::Result<Serving> {
     let settings = &worker.shared.settings;
     let patience = settings.client_idle;
     let mut early = BytesMut::new();
@@ -106,30 +114,22 @@ async fn open(
         let io = ClientIo::new(stream, early.freeze(), patience);
         let io = tokio::time::timeout(OPENING, acceptor.accept(io)).await??;
         let is_http2 = io.get_ref().1.alpn_protocol() == Some(b"h2");
-        let client = Client::new(worker, peer, true);
-        if is_http2 {
-            client.http2(io).await;
-        } else {
-            client.http1(io).await;
-        }
-        return Ok(());
+        return Ok(converse(Client::new(worker, peer, true), io, is_http2));
     }
     let is_http2 = tokio::time::timeout(patience, speaks_http2(&stream, &mut early)).await??;
     let io = ClientIo::new(stream, early.freeze(), patience);
-    converse(worker, io, peer, is_http2).await;
-    Ok(())
+    Ok(converse(Client::new(worker, peer, false), io, is_http2))
 }
 
 /// Serves one client over any stream, of which it is known what is spoken.
-pub(crate) async fn converse<S>(worker: Arc<Worker>, io: S, peer: SocketAddr, is_http2: bool)
+pub(crate) fn converse<S>(client: Client, io: S, is_http2: bool) -> Serving
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let client = Client::new(worker, peer, false);
     if is_http2 {
-        client.http2(io).await;
+        Box::pin(client.http2(io))
     } else {
-        client.http1(io).await;
+        Box::pin(client.http1(io))
     }
 }
 
@@ -175,7 +175,7 @@ async fn read_some(stream: &TcpStream, early: &mut BytesMut) -> io::Result<()> {
 }
 
 impl Client {
-    fn new(worker: Arc<Worker>, peer: SocketAddr, is_tls: bool) -> Self {
+    pub(crate) fn new(worker: Arc<Worker>, peer: SocketAddr, is_tls: bool) -> Self {
         let address = HeaderValue::from_str(&peer.ip().to_canonical().to_string());
         let settings = &worker.shared.settings;
         let hop = Hop {
@@ -201,7 +201,8 @@ impl Client {
         let shared = Arc::clone(&self.worker.shared);
         let mut phase = shared.phase.subscribe();
         let client = Arc::new(self);
-        let service = service_fn(move |request| Arc::clone(&client).handle(request));
+        // hyper keeps room for the future of one request for as long as the connection lives; boxed, that is a pointer.
+        let service = service_fn(move |request| Box::pin(Arc::clone(&client).handle(request)));
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(shared.settings.client_idle)

@@ -66,6 +66,10 @@ impl AsyncRead for ClientIo {
         let count = self.early.len().min(buf.remaining());
         buf.put_slice(self.early.get(..count).unwrap_or_default());
         self.early.advance(count);
+        if self.early.is_empty() {
+            // Its memory goes with it.
+            self.early = Bytes::new();
+        }
         Poll::Ready(Ok(()))
     }
 }
