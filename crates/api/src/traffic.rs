@@ -98,6 +98,32 @@ impl Counts {
         LATENCY_BOUNDS_SECONDS.last().copied()
     }
 
+    /// What was counted since `before`; `None` when anything is less than it was, as after a new start.
+    pub fn since(&self, before: &Self) -> Option<Self> {
+        let mut status = [0; 5];
+        for ((difference, now), then) in status.iter_mut().zip(self.status).zip(before.status) {
+            *difference = now.checked_sub(then)?;
+        }
+        let then = before.latency.iter().chain(std::iter::repeat(&0));
+        let latency = self
+            .latency
+            .iter()
+            .zip(then)
+            .map(|(now, then)| now.checked_sub(*then));
+        Some(Self {
+            status,
+            connect_failures: self.connect_failures.checked_sub(before.connect_failures)?,
+            broken: self.broken.checked_sub(before.broken)?,
+            timeouts: self.timeouts.checked_sub(before.timeouts)?,
+            no_endpoint: self.no_endpoint.checked_sub(before.no_endpoint)?,
+            client_gone: self.client_gone.checked_sub(before.client_gone)?,
+            latency: latency.collect::<Option<_>>()?,
+            latency_sum_micros: self
+                .latency_sum_micros
+                .checked_sub(before.latency_sum_micros)?,
+        })
+    }
+
     /// Adds another span.
     pub fn add(&mut self, other: &Self) {
         for (mine, theirs) in self.status.iter_mut().zip(other.status) {

@@ -14,6 +14,7 @@ pub mod endpoints;
 pub mod hash;
 pub mod invariants;
 pub mod job;
+pub mod judge;
 pub mod replica_set;
 pub mod rollout;
 #[cfg(feature = "sim")]
