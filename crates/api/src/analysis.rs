@@ -1,5 +1,7 @@
 //! `AnalysisTemplate`, `ClusterAnalysisTemplate` and `AnalysisRun` of `argoproj.io/v1alpha1`.
 
+mod provider;
+
 use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
@@ -7,6 +9,11 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+pub use provider::{
+    Authentication, BasicAuth, Header, JobMetadata, JobMetric, MetricProvider, OAuth2,
+    PrometheusMetric, RangeQuery, SerinMetric, WebMetric,
+};
 
 /// What is measured, with open arguments.
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -134,104 +141,6 @@ pub struct Metric {
     pub consecutive_success_limit: Option<IntOrString>,
     /// Who is asked.
     pub provider: MetricProvider,
-}
-
-/// Who is asked for a metric: exactly one.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", default)]
-pub struct MetricProvider {
-    /// The measurements of Serin's own gateway.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub serin: Option<SerinMetric>,
-    /// A Prometheus server.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub prometheus: Option<PrometheusMetric>,
-    /// A JSON document of a web server.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub web: Option<serde_json::Value>,
-    /// The outcome of a Job.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub job: Option<serde_json::Value>,
-    /// Datadog.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub datadog: Option<serde_json::Value>,
-    /// New Relic.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub new_relic: Option<serde_json::Value>,
-    /// Wavefront.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub wavefront: Option<serde_json::Value>,
-    /// Amazon CloudWatch.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub cloud_watch: Option<serde_json::Value>,
-    /// Graphite.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub graphite: Option<serde_json::Value>,
-    /// InfluxDB.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub influxdb: Option<serde_json::Value>,
-    /// Apache SkyWalking.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub skywalking: Option<serde_json::Value>,
-    /// Kayenta.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub kayenta: Option<serde_json::Value>,
-    /// Plugins, by name.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub plugin: Option<serde_json::Value>,
-}
-
-/// A measurement of Serin's own gateway. `result` is one number.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", default)]
-pub struct SerinMetric {
-    /// `error-ratio` (0 to 1), `latency` (seconds) or `requests` (a count).
-    pub metric: String,
-    /// For `latency`: the quantile, above 0 and below 1; 0.95 when absent. As text, so that an argument can stand there.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub quantile: Option<String>,
-    /// Only this route: `httproute/NAME`, `ingress/NAME` or `service/NAME`, in the namespace of the run.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub route: Option<String>,
-    /// Only this Service, in the namespace of the run.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub service: Option<String>,
-    /// Only this revision: a pod template hash, mostly through an argument.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub revision: Option<String>,
-    /// The span that is looked at (`30s`); the interval of the metric when absent, or 10 s.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub window: Option<String>,
-    /// With fewer requests in the window than this the measurement is inconclusive; 1 when absent.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub min_requests: Option<IntOrString>,
-}
-
-/// A query to a Prometheus server.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", default)]
-pub struct PrometheusMetric {
-    /// `http://HOST:PORT`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub address: Option<String>,
-    /// PromQL.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub query: Option<String>,
-    /// A range in the place of an instant.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub range_query: Option<serde_json::Value>,
-    /// Seconds until the query is given up; 30 when absent.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub timeout: Option<i64>,
-    /// Whether a wrong certificate is borne.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub insecure: Option<bool>,
-    /// Headers of the request.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub headers: Vec<serde_json::Value>,
-    /// How we say who we are.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub authentication: Option<serde_json::Value>,
 }
 
 /// An argument with its value, or where the value comes from.

@@ -22,11 +22,13 @@ mod workload;
 use std::path::PathBuf;
 
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
+use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{Pod, Service};
 use kube::Client;
 use serin_api::keys::label;
 use tokio_util::sync::CancellationToken;
 
+pub use analysis::Egress;
 pub use clock::Clock;
 pub use election::{Election, Fence, FenceLayer, Fenced, elected};
 
@@ -41,6 +43,8 @@ pub struct Config {
     pub rollouts: bool,
     /// The admin socket of our gateway, which acknowledges what is set and measures; `None` when there is none.
     pub gateway_socket: Option<PathBuf>,
+    /// Where metrics of analyses may be asked for.
+    pub egress: Egress,
     /// Objects that one controller looks at in the same moment; 0 for any number.
     pub concurrency: u16,
     /// The time.
@@ -55,6 +59,7 @@ impl Default for Config {
             built_in_kinds: true,
             rollouts: true,
             gateway_socket: None,
+            egress: Egress::default(),
             concurrency: 16,
             clock: Clock::system(),
         }
@@ -67,6 +72,7 @@ struct Shared {
     replica_sets: shell::Cache<ReplicaSet>,
     services: shell::Cache<Service>,
     deployments: shell::Cache<Deployment>,
+    jobs: shell::Cache<Job>,
 }
 
 /// Runs all controllers until `shutdown`. One that fails is started again; it never ends the others.
@@ -85,6 +91,7 @@ pub async fn run(client: Client, config: Config, shutdown: CancellationToken) {
         replica_sets: hub.watch_labelled(label),
         services: hub.watch(),
         deployments: hub.watch(),
+        jobs: hub.watch(),
     };
     if config.built_in_kinds {
         replica_set::start(&mut hub, &shared.replica_sets, &shared.pods);
@@ -96,9 +103,8 @@ pub async fn run(client: Client, config: Config, shutdown: CancellationToken) {
         );
         endpoints::start(&mut hub, &shared.services, &shared.pods);
         disruption::start(&mut hub, &shared.replica_sets, &shared.pods);
-        let jobs = hub.watch();
-        job::start(&mut hub, &jobs, &shared.pods);
-        cron_job::start(&mut hub, &jobs);
+        job::start(&mut hub, &shared.jobs, &shared.pods);
+        cron_job::start(&mut hub, &shared.jobs);
     }
     if config.rollouts {
         start_rollouts(&mut hub, &config, shared);
@@ -123,21 +129,26 @@ fn start_rollouts(hub: &mut shell::Hub, config: &Config, shared: Shared) {
         templates: hub.watch(),
         policies: hub.watch(),
     };
-    let analyses = analysis::Analyses {
-        client: hub.client.clone(),
-        clock: hub.clock.clone(),
-        runs: rollouts.runs.clone(),
-        gateway_socket: config.gateway_socket.clone(),
-    };
+    let jobs = shared.jobs;
+    let providers = analysis::Providers::new(
+        hub.client.clone(),
+        hub.clock.clone(),
+        jobs.clone(),
+        config.gateway_socket.clone(),
+        &config.egress,
+    );
+    let (client, clock) = (hub.client.clone(), hub.clock.clone());
+    let analyses = analysis::Analyses::new(client, clock, rollouts.runs.clone(), jobs, providers);
     let abandoned = rollout::Abandoned {
         client: hub.client.clone(),
         services: rollouts.services.clone(),
         rollouts: rollouts.rollouts.clone(),
     };
+    let runs = rollouts.runs.clone();
     let (main, triggers) = (rollouts.rollouts.clone(), rollouts.clone());
     hub.run(rollouts, &main, move || triggers.triggers());
     let (services, triggers) = (abandoned.services.clone(), abandoned.clone());
     hub.run(abandoned, &services, move || triggers.triggers());
-    let runs = analyses.runs.clone();
-    hub.run(analyses, &runs, Vec::new);
+    let finished = analyses.triggers();
+    hub.run(analyses, &runs, finished);
 }

@@ -5,9 +5,12 @@
 
 mod condition;
 mod instantiate;
+mod judged;
 mod run;
 
 pub use condition::{Judgement, MetricValue, judge};
 pub(crate) use instantiate::arguments;
-pub use instantiate::{Origin, TemplateSource, instantiate, resolve};
+pub use instantiate::{Origin, TemplateSource, instantiate, is_secret, resolve, reveal};
+pub use judged::{Traffic, judge_rules};
+pub(crate) use run::is_endless;
 pub use run::{Measured, Order, RunPlan, plan, record};

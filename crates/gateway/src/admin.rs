@@ -103,6 +103,14 @@ fn answer(
         "/healthz" => page(StatusCode::OK, "text/plain", "ok\n".into()),
         "/metrics" => page(StatusCode::OK, "text/plain; version=0.0.4", pages.metrics()),
         "/routes" => page(StatusCode::OK, "application/json", pages.routes()),
+        "/totals" => {
+            let totals = serin_api::traffic::Stats {
+                window_seconds: pages.shared.started.elapsed().as_secs_f64(),
+                series: pages.registry.totals(),
+            };
+            let text = serde_json::to_string(&totals).unwrap_or_default();
+            page(StatusCode::OK, "application/json", text)
+        }
         "/stats" => match window(query) {
             Ok(window) => {
                 let stats = pages.registry.stats(window, pages.shared.started.elapsed());
@@ -114,7 +122,7 @@ fn answer(
         _ => page(
             StatusCode::NOT_FOUND,
             "text/plain",
-            "there are /healthz, /metrics, /routes and /stats?window=SECONDS\n".into(),
+            "there are /healthz, /metrics, /routes, /stats?window=SECONDS and /totals\n".into(),
         ),
     }
 }

@@ -1,5 +1,7 @@
 //! AnalysisTemplates and AnalysisRuns.
 
+mod provider;
+
 use std::collections::BTreeSet;
 
 use serde_json::Value;
@@ -56,26 +58,7 @@ fn common(spec: &Field<'_>, out: &mut Vec<Problem>) {
     for list in ["dryRun", "measurementRetention"] {
         for entry in spec.get(list).items() {
             entry.get("metricName").require("", out);
-            pattern_not_yet(list, &entry.get("metricName"), &metrics, out);
         }
-    }
-}
-
-/// Of patterns only `.*` is understood; any other text is the name of one metric.
-fn pattern_not_yet(list: &str, name: &Field<'_>, metrics: &Field<'_>, out: &mut Vec<Problem>) {
-    const PATTERN: [char; 13] = [
-        '\\', '^', '$', '|', '?', '*', '+', '(', ')', '[', ']', '{', '}',
-    ];
-    let text = name.text_or_empty();
-    let is_name = metrics.items().any(|m| m.get("name").text() == Some(text));
-    if text == ".*" || is_name || is_open(name) || !text.contains(PATTERN) {
-        return;
-    }
-    let instead = "name one metric, or all with \".*\"";
-    if list == "dryRun" {
-        out.push(Problem::unbuilt(name.path.clone(), instead));
-    } else {
-        name.not_yet(instead, out);
     }
 }
 
@@ -100,82 +83,7 @@ fn metric(metric: &Field<'_>, out: &mut Vec<Problem>) {
     }
     number(&metric.get("consecutiveErrorLimit"), -1, out);
     number(&metric.get("consecutiveSuccessLimit"), 0, out);
-    provider(&metric.get("provider"), out);
-}
-
-fn provider(provider: &Field<'_>, out: &mut Vec<Problem>) {
-    let given = provider.map().into_iter().flatten();
-    let given: Vec<_> = given
-        .filter(|(_, settings)| !settings.is_null())
-        .map(|(name, _)| name.as_str())
-        .collect();
-    match given.as_slice() {
-        [] => out.push(provider.required("say who is asked: serin or prometheus")),
-        ["serin"] => serin(&provider.get("serin"), out),
-        ["prometheus"] => prometheus(&provider.get("prometheus"), out),
-        [other] => {
-            let at = provider.get(other).path;
-            out.push(Problem::unbuilt(at, "use serin or prometheus"));
-        }
-        several => out.push(Problem::invalid(
-            provider.path.clone(),
-            several.join(" and "),
-            "give only one provider",
-        )),
-    }
-}
-
-fn serin(serin: &Field<'_>, out: &mut Vec<Problem>) {
-    const METRICS: [&str; 3] = ["error-ratio", "latency", "requests"];
-    let metric = serin.get("metric");
-    if metric.require("one of error-ratio, latency and requests", out) && !is_open(&metric) {
-        metric.one_of(&METRICS, out);
-    }
-    duration(&serin.get("window"), out);
-    number(&serin.get("minRequests"), 0, out);
-    let quantile = serin.get("quantile");
-    let inside = |text: &str| text.parse().is_ok_and(|q: f64| q > 0.0 && q < 1.0);
-    if !is_open(&quantile) && !quantile.text().is_none_or(inside) {
-        out.push(quantile.invalid("must be a number above 0 and below 1 in quotes"));
-    }
-    if quantile.is_there() && matches!(metric.text(), Some("error-ratio" | "requests")) {
-        out.push(quantile.warning("only latency has a quantile"));
-    }
-    let route = serin.get("route");
-    let known = |text: &str| {
-        let (kind, name) = text.split_once('/').unwrap_or_default();
-        matches!(kind, "httproute" | "ingress" | "service") && !name.is_empty()
-    };
-    if !is_open(&route) && !route.text().is_none_or(known) {
-        out.push(route.invalid("must be httproute/NAME, ingress/NAME or service/NAME"));
-    }
-}
-
-fn prometheus(prometheus: &Field<'_>, out: &mut Vec<Problem>) {
-    prometheus
-        .get("query")
-        .require("write the query in PromQL", out);
-    let address = prometheus.get("address");
-    if address.require("http://HOST:PORT of the server", out) && !is_open(&address) {
-        let text = address.text_or_empty();
-        if text.starts_with("https://") {
-            out.push(Problem::unbuilt(address.path, "use http://"));
-        } else if !text.starts_with("http://") {
-            out.push(address.invalid("must begin with http://"));
-        }
-    }
-    let fields = [
-        ("rangeQuery", "the query is asked for the present instant"),
-        ("headers", "the query is sent without them"),
-        ("authentication", "the query is sent without it"),
-    ];
-    for (name, instead) in fields {
-        prometheus.get(name).not_yet(instead, out);
-    }
-    let insecure = prometheus.get("insecure");
-    if insecure.boolean() == Some(true) {
-        insecure.not_yet("only http:// addresses are asked", out);
-    }
+    provider::check(&metric.get("provider"), out);
 }
 
 /// Whether an argument stands in the text, so that its value is not known yet.

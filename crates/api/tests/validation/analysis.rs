@@ -51,7 +51,7 @@ fn analysis_templates() {
             spec.metrics[3].provider.web.url: Invalid value: args.nobody: is used here and not declared in spec.args
             spec.metrics[5].provider.serin.metric: Invalid value: args.c: is used here and not declared in spec.args
             spec.metrics[0].interval: Required value: must be specified when count is above 1
-            spec.metrics[0].provider: Required value: say who is asked: serin or prometheus
+            spec.metrics[0].provider: Required value: say who is asked: serin, prometheus, web or job
             spec.metrics[1].interval: Invalid value: "often": must be seconds (30) or a duration such as "30s", "5m", "1h30m"
             spec.metrics[1].count: Invalid value: "many": must be a number from 0
             spec.metrics[1].failureLimit: Invalid value: -2: must be a number from 0, or -1 for no limit
@@ -60,9 +60,8 @@ fn analysis_templates() {
             spec.metrics[1].provider.serin.route: Invalid value: "web": must be httproute/NAME, ingress/NAME or service/NAME
             spec.metrics[2].failureLimit: Invalid value: 3: must not be above count
             spec.metrics[2].provider.prometheus.query: Required value: write the query in PromQL
-            spec.metrics[2].provider.prometheus.address: Invalid value: "localhost:9090": must begin with http://
+            spec.metrics[2].provider.prometheus.address: Invalid value: "localhost:9090": must begin with http:// or https://
             spec.metrics[3].name: Required value
-            Unbuilt spec.metrics[3].provider.web: not carried out by this version of Serin; use serin or prometheus
             spec.metrics[4].provider: Invalid value: job and serin: give only one provider
             spec.metrics[1].name: Duplicate value: "x"
             spec.args[1].valueFrom: Forbidden: may not be specified when `value` is given
@@ -82,24 +81,112 @@ fn analysis_runs_need_values() {
 }
 
 #[test]
-fn what_is_not_carried_out_for_metrics_is_told() {
+fn providers_that_nobody_asks_are_refused_by_name() {
+    let names = [
+        "datadog",
+        "newRelic",
+        "wavefront",
+        "cloudWatch",
+        "graphite",
+        "influxdb",
+        "skywalking",
+        "kayenta",
+        "plugin",
+    ];
+    let metrics: Vec<_> = names
+        .iter()
+        .map(|name| json!({"name": name, "provider": {*name: {"query": "x"}}}))
+        .collect();
+    check(
+        template(json!({"metrics": metrics})),
+        expect![[r#"
+        spec.metrics[0].provider.datadog: Forbidden: metrics of datadog are not asked for by Serin; use serin, prometheus, web or job
+        spec.metrics[1].provider.newRelic: Forbidden: metrics of newRelic are not asked for by Serin; use serin, prometheus, web or job
+        spec.metrics[2].provider.wavefront: Forbidden: metrics of wavefront are not asked for by Serin; use serin, prometheus, web or job
+        spec.metrics[3].provider.cloudWatch: Forbidden: metrics of cloudWatch are not asked for by Serin; use serin, prometheus, web or job
+        spec.metrics[4].provider.graphite: Forbidden: metrics of graphite are not asked for by Serin; use serin, prometheus, web or job
+        spec.metrics[5].provider.influxdb: Forbidden: metrics of influxdb are not asked for by Serin; use serin, prometheus, web or job
+        spec.metrics[6].provider.skywalking: Forbidden: metrics of skywalking are not asked for by Serin; use serin, prometheus, web or job
+        spec.metrics[7].provider.kayenta: Forbidden: metrics of kayenta are not asked for by Serin; use serin, prometheus, web or job
+        spec.metrics[8].provider.plugin: Forbidden: metrics of plugin are not asked for by Serin; use serin, prometheus, web or job"#]],
+    );
+}
+
+#[test]
+fn words_of_prometheus_and_web_metrics() {
     check(
         template(json!({
+            "args": [{"name": "url"}],
             "metrics": [
-                {"name": "a", "provider": {"prometheus": {"address": "https://p:9090", "query": "up", "rangeQuery": {"step": "1m"},
-                    "headers": [{"key": "a", "value": "b"}], "authentication": {"sigv4": {}}, "insecure": true}}},
-                {"name": "b*", "provider": {"prometheus": {"address": "http://p:9090", "query": "up", "insecure": false, "headers": []}}},
+                {"name": "fine", "provider": {"prometheus": {"address": "https://p:9090", "query": "up", "insecure": true,
+                    "rangeQuery": {"start": "now() - duration('5m')", "end": "now()", "step": "1m"},
+                    "headers": [{"key": "a", "value": "b"}], "authentication": {"basicAuth": {"username": "u", "password": "p"}}}}},
+                {"name": "wrong", "provider": {"prometheus": {"address": "https://p:9090", "query": "up", "rangeQuery": {"step": "often"},
+                    "headers": [{"value": "b"}], "authentication": {"sigv4": {"region": "x"}, "oauth2": {"tokenUrl": "x"}}}}},
+                {"name": "open", "provider": {"web": {"url": "{{args.url}}", "method": "POST", "jsonBody": {"a": 1}}}},
+                {"name": "web", "provider": {"web": {"url": "ftp://x", "method": "DELETE", "timeoutSeconds": -1}}},
+                {"name": "body", "provider": {"web": {"url": "http://x", "body": "a", "jsonBody": {}}}},
+                {"name": "job", "provider": {"job": {"spec": {}}}},
             ],
-            "dryRun": [{"metricName": "a"}, {"metricName": ".*"}, {"metricName": "b*"}, {"metricName": "a|b"}],
-            "measurementRetention": [{"metricName": "a.+", "limit": 5}],
+            "dryRun": [{"metricName": "a|b"}, {}],
         })),
         expect![[r#"
-            Unbuilt spec.metrics[0].provider.prometheus.address: not carried out by this version of Serin; use http://
-            Warning spec.metrics[0].provider.prometheus.rangeQuery: not carried out yet: the query is asked for the present instant
-            Warning spec.metrics[0].provider.prometheus.headers: not carried out yet: the query is sent without them
-            Warning spec.metrics[0].provider.prometheus.authentication: not carried out yet: the query is sent without it
-            Warning spec.metrics[0].provider.prometheus.insecure: not carried out yet: only http:// addresses are asked
-            Unbuilt spec.dryRun[3].metricName: not carried out by this version of Serin; name one metric, or all with ".*"
-            Warning spec.measurementRetention[0].metricName: not carried out yet: name one metric, or all with ".*""#]],
+            spec.metrics[5].provider.job.spec.template: Required value
+            spec.metrics[1].provider.prometheus.rangeQuery.start: Required value: write now() or now() - duration("5m")
+            spec.metrics[1].provider.prometheus.rangeQuery.end: Required value: write now() or now() - duration("5m")
+            spec.metrics[1].provider.prometheus.rangeQuery.step: Invalid value: "often": must be seconds (30) or a duration such as "30s", "5m", "1h30m"
+            spec.metrics[1].provider.prometheus.headers[0].key: Required value: the name of the header
+            spec.metrics[1].provider.prometheus.authentication.sigv4: Forbidden: requests are not signed for Amazon; use basicAuth, oauth2 or headers
+            spec.metrics[1].provider.prometheus.authentication.oauth2.clientId: Required value
+            spec.metrics[1].provider.prometheus.authentication.oauth2.tokenUrl: Invalid value: "x": must begin with http:// or https://
+            spec.metrics[3].provider.web.url: Invalid value: "ftp://x": must begin with http:// or https://
+            spec.metrics[3].provider.web.method: Unsupported value: "DELETE": supported values: "GET", "POST", "PUT"
+            spec.metrics[3].provider.web.timeoutSeconds: Invalid value: -1: must be greater than or equal to 0
+            spec.metrics[4].provider.web.jsonBody: Forbidden: may not be specified when `body` is given
+            spec.metrics[4].provider.web.body: Forbidden: a GET has no body: set method to POST or PUT
+            spec.dryRun[1].metricName: Required value"#]],
+    );
+}
+
+#[test]
+fn words_of_judged_metrics() {
+    let serin = |extra: Value| {
+        let mut serin = json!({"metric": "error-ratio"});
+        serin
+            .as_object_mut()
+            .unwrap()
+            .extend(extra.as_object().unwrap().clone());
+        json!({"name": extra.to_string(), "provider": {"serin": serin}})
+    };
+    check(
+        template(json!({"metrics": [
+            serin(json!({"compare": "stable", "alpha": "0.05", "margin": "0.5", "onBad": "decide"})),
+            serin(json!({"compare": "threshold", "threshold": "0.01"})),
+            serin(json!({"compare": "threshold"})),
+            serin(json!({"compare": "yesterday", "threshold": "1"})),
+            serin(json!({"compare": "stable", "alpha": "0.9", "margin": "-1", "onBad": "panic"})),
+            serin(json!({"compare": "stable", "metric": "requests"})),
+            serin(json!({"alpha": "0.1"})),
+        ]})),
+        expect![[r#"
+            spec.metrics[2].provider.serin.threshold: Required value: a ratio such as "0.01", or seconds such as "1.0"
+            spec.metrics[3].provider.serin.compare: Unsupported value: "yesterday": supported values: "stable", "threshold"
+            spec.metrics[3].provider.serin.threshold: Forbidden: has a meaning only with compare: threshold
+            spec.metrics[4].provider.serin.alpha: Invalid value: "0.9": must be a number above 0 and below 0.5 in quotes
+            spec.metrics[4].provider.serin.margin: Invalid value: "-1": must be a number from 0 to 10 in quotes
+            spec.metrics[4].provider.serin.onBad: Unsupported value: "panic": supported values: "abort", "decide"
+            spec.metrics[5].provider.serin.compare: Forbidden: a number of requests is not compared; use a condition
+            spec.metrics[6].provider.serin.alpha: Forbidden: has a meaning only with `compare`"#]],
+    );
+}
+
+#[test]
+fn the_default_set_has_no_mistakes() {
+    let text = include_str!("../../../../examples/analysis/templates.yaml");
+    let manifest = serin_api::manifest::parse_bytes(text.as_bytes(), "templates.yaml");
+    let problems: Vec<_> = manifest.problems.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        (manifest.objects.len(), problems.join("\n")),
+        (3, String::new())
     );
 }

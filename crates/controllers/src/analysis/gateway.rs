@@ -1,49 +1,96 @@
 //! The measurements of our own gateway.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use jiff::SignedDuration;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use serin_api::analysis::{Metric, SerinMetric};
 use serin_api::traffic::{Counts, Stats};
 use serin_api::units::parse_duration_text;
-use serin_engine::analysis::{Measured, MetricValue};
+use serin_engine::analysis::{Measured, MetricValue, Traffic};
 use tokio::time::Duration;
 
-use super::http::{self, Server};
+use super::http;
+use super::provider::{Ask, Provider};
+use crate::clock::Clock;
 
 const DEADLINE: Duration = Duration::from_secs(5);
 const DEFAULT_WINDOW_SECONDS: f64 = 10.0;
 
-pub(super) async fn measure(
-    socket: &Path,
-    metric: &Metric,
-    asked: &SerinMetric,
-    namespace: &str,
-) -> Measured {
+/// Asks our own gateway.
+pub(super) struct Gateway {
+    /// Its admin socket; `None` without one.
+    pub(super) socket: Option<PathBuf>,
+    pub(super) clock: Clock,
+}
+
+impl Provider for Gateway {
+    fn measure<'a>(&'a self, ask: &'a Ask) -> BoxFuture<'a, Measured> {
+        async move {
+            let (Some(socket), Some(asked)) = (&self.socket, &ask.metric.provider.serin) else {
+                return Measured::Unavailable("there is no gateway here to ask".into());
+            };
+            if asked.compare.is_some() {
+                return self.totals(socket, asked, &ask.namespace).await;
+            }
+            measure(socket, &ask.metric, asked, &ask.namespace).await
+        }
+        .boxed()
+    }
+}
+
+impl Gateway {
+    /// What was counted of both revisions since the gateway started.
+    async fn totals(&self, socket: &Path, asked: &SerinMetric, namespace: &str) -> Measured {
+        if asked.revision.is_none() {
+            let why = "serin.revision is not given, and the run is of no release that has one";
+            return Measured::Unavailable(why.into());
+        }
+        let stats = match stats(socket, "/totals").await {
+            Ok(stats) => stats,
+            Err(why) => return Measured::Unavailable(why),
+        };
+        let baseline = SerinMetric {
+            revision: asked.baseline.clone(),
+            ..asked.clone()
+        };
+        let compared = asked.compare.as_deref() == Some("stable");
+        if compared && baseline.revision.is_none() {
+            return Measured::Unavailable("serin.baseline is not given".into());
+        }
+        let stable = compared.then(|| selected(&stats, &baseline, namespace));
+        let up = SignedDuration::try_from_secs_f64(stats.window_seconds).unwrap_or_default();
+        Measured::Traffic(Box::new(Traffic {
+            canary: selected(&stats, asked, namespace),
+            stable: stable.unwrap_or_default(),
+            since: self.clock.now() - up,
+        }))
+    }
+}
+
+async fn measure(socket: &Path, metric: &Metric, asked: &SerinMetric, namespace: &str) -> Measured {
     let window = asked
         .window
         .as_deref()
         .or(metric.interval.as_deref())
         .and_then(parse_duration_text);
     let seconds = window.map_or(DEFAULT_WINDOW_SECONDS, |w| w.as_secs_f64());
-    match http::get(
-        Server::Unix(socket),
-        &format!("/stats?window={seconds}"),
-        DEADLINE,
-    )
-    .await
-    {
-        Err(why) => Measured::Unavailable(format!("the gateway does not answer: {why}")),
-        Ok((status, _)) if !status.is_success() => {
-            Measured::Unavailable(format!("the gateway answers {status}"))
-        }
-        Ok((_, body)) => match serde_json::from_slice::<Stats>(&body) {
-            Ok(stats) => value(&stats, asked, namespace),
-            Err(why) => {
-                Measured::Unavailable(format!("the answer of the gateway cannot be read: {why}"))
-            }
-        },
+    match stats(socket, &format!("/stats?window={seconds}")).await {
+        Ok(stats) => value(&stats, asked, namespace),
+        Err(why) => Measured::Unavailable(why),
     }
+}
+
+async fn stats(socket: &Path, path: &str) -> Result<Stats, String> {
+    let answer = http::get_unix(socket, path, DEADLINE).await;
+    let (status, body) = answer.map_err(|why| format!("the gateway does not answer: {why}"))?;
+    if !status.is_success() {
+        return Err(format!("the gateway answers {status}"));
+    }
+    serde_json::from_slice(&body)
+        .map_err(|why| format!("the answer of the gateway cannot be read: {why}"))
 }
 
 fn value(stats: &Stats, asked: &SerinMetric, namespace: &str) -> Measured {

@@ -85,7 +85,7 @@ impl Error {
     }
 
     /// With the causes below the one that is shown.
-    pub(super) fn chain(&self) -> String {
+    pub(crate) fn chain(&self) -> String {
         let mut text = self.to_string();
         let mut below = self.source().and_then(|first| first.source());
         while let Some(cause) = below {

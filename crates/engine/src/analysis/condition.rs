@@ -1,7 +1,10 @@
-//! Conditions on a measured value, in the expr language, and what a value means under them.
+//! What a measured value means under the conditions of its metric.
 
-use expr::{Context, Environment, Value};
+use std::fmt;
+
 use serin_api::analysis::{AnalysisPhase, Metric};
+
+use crate::expression::{Expression, Value};
 
 /// What a provider found.
 #[derive(Clone, Debug, PartialEq)]
@@ -10,29 +13,54 @@ pub enum MetricValue {
     Number(f64),
     /// A list of numbers, as a query with several series gives.
     List(Vec<f64>),
+    /// A JSON document, or a part of one.
+    Document(serde_json::Value),
     /// Nothing to judge, and why: too few requests, say.
     NoData(String),
 }
 
+/// The longest text of a value that is kept with a measurement, in bytes.
+const SHOWN_BYTES: usize = 1024;
+
 impl MetricValue {
-    /// As text, for the measurement.
+    /// As text, for the measurement; cut when it is long. `None` without data.
     pub fn shown(&self) -> Option<String> {
-        match self {
-            Self::Number(number) => Some(number.to_string()),
-            Self::List(numbers) => {
-                let numbers: Vec<_> = numbers.iter().map(f64::to_string).collect();
-                Some(format!("[{}]", numbers.join(",")))
-            }
-            Self::NoData(_) => None,
+        let mut text = match self {
+            Self::Number(number) => number.to_string(),
+            Self::List(numbers) => format!("[{}]", Commas(numbers)),
+            Self::Document(json) => json.to_string(),
+            Self::NoData(_) => return None,
+        };
+        if text.len() > SHOWN_BYTES {
+            let end = (0..=SHOWN_BYTES)
+                .rev()
+                .find(|end| text.is_char_boundary(*end));
+            text.truncate(end.unwrap_or(0));
+            text.push('…');
         }
+        Some(text)
     }
 
-    fn is_finite(&self) -> bool {
+    fn to_value(&self) -> Value {
         match self {
-            Self::Number(number) => number.is_finite(),
-            Self::List(numbers) => !numbers.is_empty() && numbers.iter().all(|n| n.is_finite()),
-            Self::NoData(_) => false,
+            Self::Number(number) => Value::Float(*number),
+            Self::List(numbers) => Value::list_of(numbers),
+            Self::Document(json) => Value::from_json(json),
+            Self::NoData(_) => Value::Nil,
         }
+    }
+}
+
+/// The first of a list; more than are shown anyway are not written out.
+struct Commas<'a>(&'a [f64]);
+
+impl fmt::Display for Commas<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, number) in self.0.iter().take(SHOWN_BYTES).enumerate() {
+            let comma = if i == 0 { "" } else { "," };
+            write!(f, "{comma}{number}")?;
+        }
+        Ok(())
     }
 }
 
@@ -53,7 +81,8 @@ impl Judgement {
         }
     }
 
-    fn because(phase: AnalysisPhase, message: impl Into<String>) -> Self {
+    /// With a reason.
+    pub fn because(phase: AnalysisPhase, message: impl Into<String>) -> Self {
         Self {
             phase,
             message: Some(message.into()),
@@ -61,22 +90,68 @@ impl Judgement {
     }
 }
 
+/// The conditions of a metric, read.
+struct Conditions {
+    success: Option<Expression>,
+    failure: Option<Expression>,
+}
+
+impl Conditions {
+    /// Reads them; the problems begin with the name of the field.
+    fn parse(metric: &Metric) -> Result<Self, Vec<String>> {
+        let mut problems = Vec::new();
+        let mut read = |field: &str, text: &Option<String>| {
+            let text = text.as_deref().filter(|text| !text.trim().is_empty())?;
+            let expression = Expression::parse(text);
+            expression
+                .map_err(|why| problems.push(format!("{field} `{text}`: {why}")))
+                .ok()
+        };
+        let conditions = Self {
+            success: read("successCondition", &metric.success_condition),
+            failure: read("failureCondition", &metric.failure_condition),
+        };
+        if problems.is_empty() {
+            Ok(conditions)
+        } else {
+            Err(problems)
+        }
+    }
+
+    fn either_asks(&self, functions: &[&str]) -> bool {
+        [&self.success, &self.failure]
+            .into_iter()
+            .flatten()
+            .any(|condition| condition.asks(functions))
+    }
+}
+
+/// What is wrong with the conditions of a metric whose arguments are filled in.
+pub(super) fn problems(metric: &Metric) -> Vec<String> {
+    Conditions::parse(metric).err().unwrap_or_default()
+}
+
 /// Judges a value by the conditions of its metric. A value that is no finite number is inconclusive, never good, unless a
-/// condition says itself what it means by asking `isNaN` or `isInf`, or by giving a `default`.
+/// condition says itself what it means by asking `isNaN`, `isInf` or `isNil`, or by giving a default.
 pub fn judge(metric: &Metric, value: &MetricValue) -> Judgement {
     if let MetricValue::NoData(why) = value {
         return Judgement::because(AnalysisPhase::Inconclusive, why.clone());
     }
-    if !value.is_finite() && !says_what_it_means(metric, value) {
-        let shown = value.shown().unwrap_or_default();
-        return Judgement::because(
-            AnalysisPhase::Inconclusive,
-            format!("{shown} is not a finite number"),
-        );
+    let conditions = match Conditions::parse(metric) {
+        Ok(conditions) => conditions,
+        Err(problems) => return Judgement::because(AnalysisPhase::Error, problems.join("; ")),
+    };
+    if let Some(why) = means_nothing(&conditions, value) {
+        return Judgement::because(AnalysisPhase::Inconclusive, why);
     }
+    let value = value.to_value();
+    let holds = |field: &str, condition: &Option<Expression>| {
+        let outcome = condition.as_ref().map(|condition| condition.holds(&value));
+        outcome.transpose().map_err(|why| format!("{field} {why}"))
+    };
     match (
-        holds(metric.success_condition.as_ref(), value),
-        holds(metric.failure_condition.as_ref(), value),
+        holds("successCondition", &conditions.success),
+        holds("failureCondition", &conditions.failure),
     ) {
         (Err(message), _) | (_, Err(message)) => Judgement::because(AnalysisPhase::Error, message),
         (Ok(_), Ok(Some(true))) => Judgement::plain(AnalysisPhase::Failed),
@@ -89,86 +164,32 @@ pub fn judge(metric: &Metric, value: &MetricValue) -> Judgement {
     }
 }
 
-/// Whether the conditions themselves say what a value means that is no finite number. An empty list is only good when the
-/// success condition says so.
-fn says_what_it_means(metric: &Metric, value: &MetricValue) -> bool {
-    let asks = |condition: &Option<String>, words: &[&str]| {
-        let text = condition.as_deref().unwrap_or_default();
-        words.iter().any(|word| text.contains(word))
-    };
-    let (good, bad) = (&metric.success_condition, &metric.failure_condition);
+/// Why a value says nothing, unless the conditions themselves say what it means. An empty list is only good when the success
+/// condition says so.
+fn means_nothing(conditions: &Conditions, value: &MetricValue) -> Option<String> {
+    const ODD_NUMBERS: [&str; 3] = ["isNaN", "isInf", "default"];
+    const EMPTY: [&str; 3] = ["len", "default", "isNil"];
+    let none = conditions.success.is_none() && conditions.failure.is_none();
     match value {
         MetricValue::List(numbers) if numbers.is_empty() => {
-            asks(good, &["len(", "default", "isNil"])
+            let asks = conditions.success.as_ref().is_some_and(|c| c.asks(&EMPTY));
+            (!asks).then(|| "the query found nothing".to_owned())
         }
-        _ => [good, bad]
-            .into_iter()
-            .any(|condition| asks(condition, &["isNaN", "isInf", "default"])),
-    }
-}
-
-/// Whether a condition holds; `None` without a condition.
-fn holds(condition: Option<&String>, value: &MetricValue) -> Result<Option<bool>, String> {
-    let Some(condition) = condition.filter(|c| !c.trim().is_empty()) else {
-        return Ok(None);
-    };
-    let mut context = Context::default();
-    match value {
-        MetricValue::Number(number) => context.insert("result", *number),
-        MetricValue::List(numbers) => context.insert(
-            "result",
-            Value::Array(numbers.iter().map(|n| Value::Float(*n)).collect()),
-        ),
-        MetricValue::NoData(_) => context.insert("result", Value::Nil),
-    }
-    let outcome = environment()
-        .eval(condition, &context)
-        .map_err(|e| format!("condition `{condition}`: {e}"))?;
-    let truth = outcome
-        .as_bool()
-        .ok_or_else(|| format!("condition `{condition}` gives {outcome:?}, not true or false"))?;
-    Ok(Some(truth))
-}
-
-/// The functions that Argo Rollouts adds to the language.
-fn environment() -> Environment<'static> {
-    let mut environment = Environment::new();
-    environment.add_function("isNaN", |call| {
-        Ok(number(call.args.first()).is_some_and(f64::is_nan).into())
-    });
-    environment.add_function("isInf", |call| {
-        Ok(number(call.args.first())
-            .is_some_and(f64::is_infinite)
-            .into())
-    });
-    environment.add_function("isNil", |call| {
-        Ok(call.args.first().is_none_or(Value::is_nil).into())
-    });
-    environment.add_function("asFloat", |call| {
-        Ok(number(call.args.first()).map_or(Value::Nil, Value::Float))
-    });
-    environment.add_function("asInt", |call| {
-        let number = number(call.args.first()).filter(|n| n.is_finite());
-        // A float beyond the range of integers saturates: the comparison that follows still has the right outcome.
-        Ok(number.map_or(Value::Nil, |n| Value::Integer(n as i64)))
-    });
-    environment.add_function("default", |call| {
-        let mut args = call.args.iter();
-        let (value, otherwise) = (args.next(), args.next());
-        let missing = value.is_none_or(Value::is_nil) || number(value).is_some_and(f64::is_nan);
-        Ok(if missing { otherwise } else { value }
-            .cloned()
-            .unwrap_or(Value::Nil))
-    });
-    environment
-}
-
-fn number(value: Option<&Value>) -> Option<f64> {
-    match value? {
-        Value::Float(number) => Some(*number),
-        Value::Integer(number) => Some(*number as f64),
-        Value::String(text) => text.trim().parse().ok(),
-        _ => None,
+        MetricValue::Number(number) => (!number.is_finite()
+            && !conditions.either_asks(&ODD_NUMBERS))
+        .then(|| format!("{number} is not a finite number")),
+        MetricValue::List(numbers) => {
+            let odd = numbers.iter().find(|number| !number.is_finite())?;
+            (!conditions.either_asks(&ODD_NUMBERS))
+                .then(|| format!("{odd} in the list is not a finite number"))
+        }
+        MetricValue::Document(serde_json::Value::Null) => {
+            (!conditions.either_asks(&["isNil", "default"])).then(|| "the value is null".to_owned())
+        }
+        MetricValue::Document(serde_json::Value::String(_) | serde_json::Value::Bool(false)) => {
+            none.then(|| "no condition says what this value means".to_owned())
+        }
+        MetricValue::Document(_) | MetricValue::NoData(_) => None,
     }
 }
 
@@ -264,6 +285,32 @@ mod tests {
             ),
             Inconclusive
         );
+    }
+
+    #[test]
+    fn documents_are_judged_by_their_fields_and_null_or_text_alone_is_not_healthy() {
+        let document = |json| MetricValue::Document(json);
+        let (null, text) = (serde_json::json!(null), serde_json::json!("fine"));
+        for (success, json, expected) in [
+            ("", null.clone(), Inconclusive),
+            ("result < 1", null.clone(), Inconclusive),
+            ("isNil(result) || result < 1", null, Successful),
+            ("", text.clone(), Inconclusive),
+            ("result < 1", text.clone(), Error),
+            ("result == 'fine'", text, Successful),
+            (
+                "result.rate >= 0.9",
+                serde_json::json!({"rate": 0.95}),
+                Successful,
+            ),
+            (
+                "result.rate >= 0.9",
+                serde_json::json!({"rate": null}),
+                Error,
+            ),
+        ] {
+            assert_eq!(phase(success, "", document(json)), expected, "{success}");
+        }
     }
 
     #[test]

@@ -3,8 +3,12 @@
 use std::collections::BTreeMap;
 
 use serde_json::Value;
-use serin_api::analysis::{AnalysisRunSpec, AnalysisTemplateSpec, Argument, Metric, TemplateRef};
+use serin_api::analysis::{
+    AnalysisRunSpec, AnalysisTemplateSpec, Argument, Metric, MetricProvider, TemplateRef,
+};
 use serin_api::rollout::AnalysisRef;
+
+use super::run;
 
 /// The templates that exist, by whether they are of the cluster and by name.
 pub type TemplateSource = BTreeMap<(bool, String), AnalysisTemplateSpec>;
@@ -43,29 +47,32 @@ pub fn instantiate(
         &mut problems,
     );
     for given in &analysis.args {
-        let resolved = Argument {
-            name: given.name.clone(),
-            value: value_of(given, origin, &mut problems),
-            value_from: None,
-        };
+        let resolved = handed_on(given, origin, &mut problems);
         match run.args.iter_mut().find(|a| a.name == given.name) {
             Some(argument) => *argument = resolved,
             None => run.args.push(resolved),
         }
     }
     for argument in run.args.iter_mut().filter(|a| a.value.is_none()) {
+        let given = analysis.args.iter().any(|a| a.name == argument.name);
+        if is_secret(argument) || given {
+            continue;
+        }
         let from_template = argument.value_from.is_some();
         argument.value = value_of(argument, origin, &mut problems);
-        if argument.value.is_none()
-            && !from_template
-            && !analysis.args.iter().any(|a| a.name == argument.name)
-        {
+        if argument.value.is_none() && !from_template {
             problems.push(format!(
                 "args.{}: no value is given and the template has no default",
                 argument.name
             ));
         }
         argument.value_from = None;
+    }
+    for metric in &mut run.metrics {
+        name_revisions(metric, origin);
+    }
+    if problems.is_empty() {
+        problems = unfit(&run);
     }
     if problems.is_empty() {
         Ok(run)
@@ -80,12 +87,22 @@ pub(crate) fn arguments(
     origin: &Origin,
     problems: &mut Vec<String>,
 ) -> Vec<Argument> {
-    let resolved = given.iter().map(|argument| Argument {
-        name: argument.name.clone(),
-        value: value_of(argument, origin, problems),
+    let resolved = given.iter();
+    resolved
+        .map(|argument| handed_on(argument, origin, problems))
+        .collect()
+}
+
+/// An argument with its value. That of a secret is read when a measurement is taken, and stands nowhere before.
+fn handed_on(given: &Argument, origin: &Origin, problems: &mut Vec<String>) -> Argument {
+    if is_secret(given) {
+        return given.clone();
+    }
+    Argument {
+        name: given.name.clone(),
+        value: value_of(given, origin, problems),
         value_from: None,
-    });
-    resolved.collect()
+    }
 }
 
 fn collect(
@@ -165,12 +182,49 @@ fn value_of(argument: &Argument, origin: &Origin, problems: &mut Vec<String>) ->
         }
         return found;
     }
-    if from.secret_key_ref.is_some() {
-        problems.push(format!(
-            "args.{name}: secretKeyRef is not carried out by this version of Serin"
-        ));
-    }
+    problems.push(format!(
+        "args.{name}: valueFrom must name a podTemplateHashValue, a fieldRef or a secretKeyRef"
+    ));
     None
+}
+
+/// Whether the value is a key of a Secret.
+pub fn is_secret(argument: &Argument) -> bool {
+    let from = argument.value_from.as_ref();
+    argument.value.is_none() && from.is_some_and(|from| from.secret_key_ref.is_some())
+}
+
+/// A judged metric that names no revisions is about the one on trial, and the stable one beside it.
+fn name_revisions(metric: &mut Metric, origin: &Origin) {
+    let judged = metric
+        .provider
+        .serin
+        .as_mut()
+        .filter(|serin| serin.compare.is_some());
+    let Some(serin) = judged else { return };
+    let named = |hash: &str| (!hash.is_empty()).then(|| hash.to_owned());
+    if serin.revision.is_none() {
+        serin.revision = named(&origin.latest);
+    }
+    if serin.baseline.is_none() && serin.compare.as_deref() == Some("stable") {
+        serin.baseline = named(&origin.stable);
+    }
+}
+
+/// What is wrong with the rules and metrics of a run: found when a Rollout is applied, not in the middle of its release.
+fn unfit(run: &AnalysisRunSpec) -> Vec<String> {
+    let rules = run::rule_problems(run);
+    let metrics = run.metrics.iter().flat_map(|metric| {
+        let found = match resolve(metric, &run.args) {
+            Ok(resolved) => run::problems(&resolved),
+            Err(why) => vec![why],
+        };
+        let name = metric.name.clone();
+        found
+            .into_iter()
+            .map(move |why| format!("metric {name:?}: {why}"))
+    });
+    rules.into_iter().chain(metrics).collect()
 }
 
 /// The text at `metadata.labels['region']`, `metadata.name` or `spec.replicas`.
@@ -195,49 +249,87 @@ fn field_of(object: &Value, path: &str) -> Option<String> {
     }
 }
 
-/// Fills the arguments into a metric: `{{args.NAME}}` in any text of it.
+/// Fills the arguments into a metric: `{{args.NAME}}` in any text of it. Those whose values are secret stay as they are in the
+/// provider, for whoever asks it; anywhere else they are refused, as the text would be shown.
 ///
 /// # Errors
 /// The sentence for the person when an argument has no value.
 pub fn resolve(metric: &Metric, args: &[Argument]) -> Result<Metric, String> {
-    let mut value =
-        serde_json::to_value(metric).map_err(|e| format!("metric {:?}: {e}", metric.name))?;
-    fill(&mut value, args)?;
-    serde_json::from_value(value).map_err(|e| format!("metric {:?}: {e}", metric.name))
+    let mut fields = serde_json::to_value(metric).map_err(|e| e.to_string())?;
+    let value_of = |name: &str, in_provider: bool| {
+        let Some(argument) = args.iter().find(|a| a.name == name) else {
+            return Err(format!("the argument {name:?} has no value"));
+        };
+        match &argument.value {
+            Some(value) => Ok(Some(value.clone())),
+            None if is_secret(argument) && in_provider => Ok(None),
+            None if is_secret(argument) => Err(format!(
+                "the argument {name:?} is secret: it can be used in the provider only"
+            )),
+            None => Err(format!("the argument {name:?} has no value")),
+        }
+    };
+    let mut provider = fields
+        .as_object_mut()
+        .and_then(|fields| fields.remove("provider"));
+    fill(&mut fields, &|name| value_of(name, false))?;
+    if let Some(provider) = &mut provider {
+        fill(provider, &|name| value_of(name, true))?;
+    }
+    if let (Some(fields), Some(provider)) = (fields.as_object_mut(), provider) {
+        fields.insert("provider".to_owned(), provider);
+    }
+    serde_json::from_value(fields).map_err(|e| format!("with its arguments it cannot be read: {e}"))
 }
 
-fn fill(value: &mut Value, args: &[Argument]) -> Result<(), String> {
+/// Fills the values of secrets into a provider, right before it is asked.
+///
+/// # Errors
+/// The sentence for the person when a value is missing.
+pub fn reveal(
+    provider: &MetricProvider,
+    secrets: &BTreeMap<String, String>,
+) -> Result<MetricProvider, String> {
+    let mut fields = serde_json::to_value(provider).map_err(|e| e.to_string())?;
+    fill(&mut fields, &|name| {
+        let value = secrets.get(name).cloned().map(Some);
+        value.ok_or_else(|| format!("the argument {name:?} has no value"))
+    })?;
+    serde_json::from_value(fields).map_err(|_| "with its secrets it cannot be read".to_owned())
+}
+
+/// The value of an argument by its name; `None` leaves the place as it is.
+type Lookup<'a> = &'a dyn Fn(&str) -> Result<Option<String>, String>;
+
+fn fill(value: &mut Value, lookup: Lookup<'_>) -> Result<(), String> {
     match value {
         Value::String(text) => {
-            *text = filled(text, args)?;
+            *text = filled(text, lookup)?;
             Ok(())
         }
-        Value::Array(items) => items.iter_mut().try_for_each(|item| fill(item, args)),
-        Value::Object(fields) => fields.values_mut().try_for_each(|field| fill(field, args)),
+        Value::Array(items) => items.iter_mut().try_for_each(|item| fill(item, lookup)),
+        Value::Object(fields) => fields
+            .values_mut()
+            .try_for_each(|field| fill(field, lookup)),
         _ => Ok(()),
     }
 }
 
-fn filled(text: &str, args: &[Argument]) -> Result<String, String> {
+fn filled(text: &str, lookup: Lookup<'_>) -> Result<String, String> {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
     while let Some((before, after)) = rest.split_once("{{") {
-        let Some((name, tail)) = after.split_once("}}") else {
+        let Some((inside, tail)) = after.split_once("}}") else {
             break;
         };
         out.push_str(before);
-        match name.trim().strip_prefix("args.") {
-            Some(name) => {
-                let value = args
-                    .iter()
-                    .find(|a| a.name == name)
-                    .and_then(|a| a.value.as_deref());
-                out.push_str(value.ok_or_else(|| format!("the argument {name:?} has no value"))?);
-            }
-            // Not ours: a query may have double braces of its own.
+        let name = inside.trim().strip_prefix("args.");
+        match name.map(lookup).transpose()?.flatten() {
+            Some(value) => out.push_str(&value),
+            // Not ours, as a query may have double braces of its own; or not yet.
             None => {
                 out.push_str("{{");
-                out.push_str(name);
+                out.push_str(inside);
                 out.push_str("}}");
             }
         }
@@ -335,14 +427,76 @@ mod tests {
             value: Some(value.into()),
             value_from: None,
         };
-        let filled = resolve(
+        let resolved = resolve(
             &metric,
             &[arg("n", "3"), arg("max", "0.5"), arg("job", "web")],
         )
         .unwrap();
-        assert_eq!(filled.success_condition.as_deref(), Some("result < 0.5"));
-        let query = filled.provider.prometheus.unwrap().query.unwrap();
+        assert_eq!(resolved.success_condition.as_deref(), Some("result < 0.5"));
+        let query = resolved.provider.prometheus.unwrap().query.unwrap();
         assert_eq!(query, "sum({job=\"web\"}) {{other}}");
         assert!(resolve(&metric, &[]).unwrap_err().contains("has no value"));
+    }
+
+    #[test]
+    fn secrets_stand_nowhere_until_the_provider_is_asked() {
+        let source = source(json!({"t": {
+            "args": [{"name": "token", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}],
+            "metrics": [{"name": "m", "provider": {"web": {"url": "https://a", "headers": [
+                {"key": "Authorization", "value": "Bearer {{args.token}}"}]}}}],
+        }}));
+        let run = instantiate(&analysis(&["t"], json!([])), &source, &Origin::default()).unwrap();
+        assert!(is_secret(&run.args[0]));
+        let metric = resolve(&run.metrics[0], &run.args).unwrap();
+        let header =
+            |provider: &MetricProvider| provider.web.clone().unwrap().headers[0].value.clone();
+        assert_eq!(header(&metric.provider), "Bearer {{args.token}}");
+        let secrets = BTreeMap::from([("token".to_owned(), "x".to_owned())]);
+        assert_eq!(
+            header(&reveal(&metric.provider, &secrets).unwrap()),
+            "Bearer x"
+        );
+        assert!(reveal(&metric.provider, &BTreeMap::new()).is_err());
+        let told = Metric {
+            success_condition: Some("result == '{{args.token}}'".into()),
+            ..metric
+        };
+        assert!(resolve(&told, &run.args).unwrap_err().contains("is secret"));
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_metric_is_told_before_the_release() {
+        let source = source(json!({"t": {
+            "args": [{"name": "n", "value": "many"}],
+            "dryRun": [{"metricName": "gone"}], "measurementRetention": [{"metricName": "(", "limit": 3}],
+            "metrics": [{"name": "m", "count": "{{args.n}}", "interval": "soon", "successCondition": "reslut > 1"}],
+        }}));
+        let problems = instantiate(&analysis(&["t"], json!([])), &source, &Origin::default());
+        expect_test::expect![[r#"
+            dryRun[0].metricName "gone" matches no metric
+            measurementRetention[0].metricName "(" is no regular expression
+            metric "m": successCondition `reslut > 1`: at column 1 ("reslut > 1"): there is no "reslut" here: the measured value is `result`
+            metric "m": count must be a number from 0
+            metric "m": interval "soon" is no time such as 30s or 5m"#]].assert_eq(&problems.unwrap_err().join("\n"));
+    }
+
+    #[test]
+    fn a_judged_metric_is_about_the_revisions_of_its_release() {
+        let source = source(json!({"t": {"metrics": [
+            {"name": "m", "provider": {"serin": {"metric": "error-ratio", "compare": "stable"}}},
+            {"name": "n", "provider": {"serin": {"metric": "error-ratio"}}},
+        ]}}));
+        let origin = Origin {
+            stable: "s".into(),
+            latest: "l".into(),
+            object: json!({}),
+        };
+        let run = instantiate(&analysis(&["t"], json!([])), &source, &origin).unwrap();
+        let named = |i: usize| {
+            let serin = run.metrics[i].provider.serin.clone().unwrap();
+            (serin.revision, serin.baseline)
+        };
+        assert_eq!(named(0), (Some("l".into()), Some("s".into())));
+        assert_eq!(named(1), (None, None));
     }
 }

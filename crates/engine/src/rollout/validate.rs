@@ -4,7 +4,7 @@ use serin_api::analysis::AnalysisRunSpec;
 use serin_api::rollout::{AnalysisRef, Desired, Route, Step, Strategy};
 
 use super::observed::Observed;
-use crate::analysis::{Origin, instantiate};
+use crate::analysis::{Origin, instantiate, is_endless, resolve};
 
 /// One sentence for each object that is missing or unfit, with the path of the field that names it.
 pub(super) fn references(desired: &Desired, observed: &Observed) -> Vec<String> {
@@ -77,9 +77,12 @@ fn path_of(route: &Route) -> &'static str {
 
 /// A release that waits for a metric without end would never go on.
 fn endless(run: &AnalysisRunSpec) -> impl Iterator<Item = String> + '_ {
-    let endless = run.metrics.iter().filter(|m| {
-        m.interval.is_some() && m.count.is_none() && m.consecutive_success_limit.is_none()
-    });
+    // The arguments decide it: a count may be one.
+    let resolved = run
+        .metrics
+        .iter()
+        .filter_map(|m| resolve(m, &run.args).ok());
+    let endless = resolved.filter(is_endless);
     endless.map(|m| format!("metric {:?} is measured for ever: give it a count", m.name))
 }
 
