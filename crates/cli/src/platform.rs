@@ -56,6 +56,8 @@ pub(crate) struct Options {
     pub(crate) rollouts: bool,
     /// Where the gateway listens; empty for what its own settings say.
     pub(crate) gateway_listen: Vec<SocketAddr>,
+    /// The only hosts that metrics are asked of; empty for any.
+    pub(crate) metrics_hosts: Vec<String>,
     /// Where the gateway speaks TLS; empty for what its own settings say.
     pub(crate) gateway_tls_listen: Vec<SocketAddr>,
     /// What image names stand for.
@@ -239,10 +241,15 @@ fn start_parts(parts: &mut JoinSet<()>, options: &Options, api: &Router, stop: &
         .gateway
         .then(|| serin_gateway::info::admin_socket(options.home.root()));
     let rollouts = options.rollouts;
+    let metrics_hosts = options.metrics_hosts.clone();
     parts.spawn(again("the controllers", stop.clone(), move |stop| {
         let config = serin_controllers::Config {
             rollouts,
             gateway_socket: gateway_socket.clone(),
+            egress: serin_controllers::Egress {
+                hosts: metrics_hosts.clone(),
+                private: false,
+            },
             ..serin_controllers::Config::default()
         };
         let running = serin_controllers::run(controllers.clone(), config, stop);

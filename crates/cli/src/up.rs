@@ -35,6 +35,9 @@ pub(crate) struct UpArgs {
     /// Where the gateway speaks TLS; may be given several times; certificates come from the Secrets that Ingresses name
     #[arg(long, value_name = "ADDRESS", conflicts_with = "no_gateway")]
     gateway_tls_listen: Vec<SocketAddr>,
+    /// The only hosts that metrics of analyses are asked of, as HOST, HOST:PORT or *.DOMAIN, private ones too; may be given several times
+    #[arg(long, value_name = "HOST")]
+    metrics_host: Vec<String>,
     /// Without a gateway
     #[arg(long)]
     no_gateway: bool,
@@ -90,6 +93,7 @@ fn options(context: &Context, args: &UpArgs, images: &Images) -> Result<Options,
         rollouts: !args.no_rollouts,
         gateway_listen: args.gateway_listen.clone(),
         gateway_tls_listen: args.gateway_tls_listen.clone(),
+        metrics_hosts: args.metrics_host.clone(),
         bundles: images.bundles()?,
         program,
     })
@@ -194,6 +198,9 @@ fn background_arguments(context: &Context, args: &UpArgs) -> Vec<std::ffi::OsStr
     }
     for address in &args.gateway_tls_listen {
         all.extend(["--gateway-tls-listen".into(), address.to_string().into()]);
+    }
+    for host in &args.metrics_host {
+        all.extend(["--metrics-host".into(), host.into()]);
     }
     if args.no_gateway {
         all.push("--no-gateway".into());
