@@ -49,7 +49,8 @@ fn exceeded(metric: &Metric, result: &MetricResult) -> Option<End> {
     if beyond(result.consecutive_error, errors) {
         let count = result.consecutive_error;
         let what = format!(
-            "the metric source is down: consecutiveErrors ({count}) > consecutiveErrorLimit ({errors})"
+            "the metric source is down: {count} measurements in a row could not be taken \
+             (consecutiveErrorLimit {errors})"
         );
         return Some((AnalysisPhase::Error, because(result, what)));
     }
