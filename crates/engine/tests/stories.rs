@@ -688,10 +688,9 @@ fn a_canary_whose_services_take_turns() {
             061s keep v1 until 2027-01-15T08:01:06Z
             061s remember of v2: promoted
             061s step 4, Healthy, waits for nothing
-            062s send 0 % of web to the canary
-            062s step 4, Progressing, waits for the gateway to serve HTTPRoute web
-            063s point ping at v2
-            064s step 4, Healthy, waits for v1 to be reclaimed at 2027-01-15T08:01:06Z
+            062s point ping at v2
+            062s step 4, Progressing, waits for the gateway to serve Service ping
+            063s step 4, Healthy, waits for v1 to be reclaimed at 2027-01-15T08:01:06Z
             066s scale v1 to 0
             080s somebody: Deploy(3)
             081s make cf6596c66 as revision 3
@@ -712,10 +711,9 @@ fn a_canary_whose_services_take_turns() {
             106s keep v2 until 2027-01-15T08:01:51Z
             106s remember of v3: promoted
             106s step 4, Healthy, waits for nothing
-            107s send 0 % of web to the canary
-            107s step 4, Progressing, waits for the gateway to serve HTTPRoute web
-            108s point pong at v3
-            109s step 4, Healthy, waits for v2 to be reclaimed at 2027-01-15T08:01:51Z
+            107s point pong at v3
+            107s step 4, Progressing, waits for the gateway to serve Service pong
+            108s step 4, Healthy, waits for v2 to be reclaimed at 2027-01-15T08:01:51Z
             111s scale v2 to 0
         "#]],
     );

@@ -250,9 +250,21 @@ impl<T: Clone + PartialEq> Served<T> {
 /// Where the requests of the route go.
 #[derive(Clone, Debug, Default, PartialEq)]
 struct Split {
+    /// The Service that was the canary's when this was set, and its share; the other one has the rest.
+    trial: &'static str,
     canary: Weight,
     /// The managed rules by name and digest.
     managed: Vec<(String, String)>,
+}
+
+impl Split {
+    fn share_of(&self, service: &str) -> Weight {
+        if self.trial == service {
+            self.canary
+        } else {
+            self.canary.complement()
+        }
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -300,6 +312,14 @@ struct World {
 
 impl World {
     fn new(scenario: Scenario, seed: u64) -> Self {
+        let unsplit = Split {
+            trial: if scenario == Scenario::PingPong {
+                "pong"
+            } else {
+                "canary"
+            },
+            ..Split::default()
+        };
         let services = match scenario {
             Scenario::BlueGreen => ["active", "preview"],
             Scenario::PingPong => ["ping", "pong"],
@@ -334,8 +354,8 @@ impl World {
             sets: BTreeMap::new(),
             services,
             route: Served {
-                set: Split::default(),
-                served: Split::default(),
+                set: unsplit.clone(),
+                served: unsplit,
             },
             runs: Vec::new(),
             faults: true,
@@ -470,7 +490,7 @@ impl World {
             (name.clone(), view)
         });
         let route = RouteView {
-            canary: Some(self.route.set.canary),
+            canary: Some(self.route.set.share_of(self.sides().1)),
             exact: true,
             managed: self.route.set.managed.clone(),
             acknowledged: self.route.acknowledged(),

@@ -45,6 +45,7 @@ impl World {
             } => {
                 let managed = managed.iter().map(|rule| (rule.name.clone(), digest(rule)));
                 self.route.set = Split {
+                    trial: self.sides().1,
                     canary: *canary,
                     managed: managed.collect(),
                 };

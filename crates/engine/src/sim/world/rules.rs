@@ -79,7 +79,7 @@ impl World {
             "{}; {}; {} to the canary; {:?}",
             sets.join(", "),
             services.join(", "),
-            self.route.served.canary,
+            self.route.served.share_of(self.sides().1),
             self.status.phase
         )
     }
@@ -100,8 +100,8 @@ impl World {
                     Weight::FULL
                 };
                 vec![
-                    share(canary, served.canary.max(by_rule)),
-                    share(stable, served.canary.complement()),
+                    share(canary, served.share_of(canary).max(by_rule)),
+                    share(stable, served.share_of(stable)),
                 ]
             }
             Scenario::BlueGreen => vec![share("active", Weight::FULL)],
@@ -122,7 +122,7 @@ impl World {
     }
 
     /// The Services of the stable revision and of the canary.
-    fn sides(&self) -> (&'static str, &'static str) {
+    pub(super) fn sides(&self) -> (&'static str, &'static str) {
         match (
             self.scenario,
             self.status.canary.stable_ping_pong.as_deref(),
@@ -152,7 +152,7 @@ impl World {
             return Ok(());
         }
         let served = &self.route.served;
-        if served.canary != Weight::ZERO || !served.managed.is_empty() {
+        if served.share_of(self.sides().1) != Weight::ZERO || !served.managed.is_empty() {
             return Err(format!("at rest with {served:?} on the canary"));
         }
         for (hash, set) in &self.sets {
