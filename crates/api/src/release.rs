@@ -4,10 +4,12 @@
 //! one to the other with every problem at once. A Rollout that no policy governs behaves as in Argo Rollouts:
 //! [`Policy::default`].
 
+mod cron;
 mod lower;
 mod policy;
 mod spec;
 
+pub use cron::Cron;
 pub use lower::lower;
 pub use policy::*;
 pub use spec::*;

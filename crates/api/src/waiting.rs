@@ -62,6 +62,19 @@ pub enum WaitingOn {
         #[schemars(with = "String")]
         until: Timestamp,
     },
+    /// A window in which no release goes on.
+    Freeze {
+        /// Its name.
+        window: String,
+        /// Its end, RFC 3339.
+        #[schemars(with = "String")]
+        until: Timestamp,
+    },
+    /// A person must approve.
+    Gate {
+        /// What.
+        name: String,
+    },
     /// A person must promote or abort.
     Decision {
         /// Why a person is asked.
@@ -118,6 +131,10 @@ impl fmt::Display for WaitingOn {
             Self::Experiment { name } => write!(f, "experiment {name}"),
             Self::Pause { until } => write!(f, "the end of a pause at {until:.0}"),
             Self::Bake { until } => write!(f, "the end of the bake at {until:.0}"),
+            Self::Freeze { window, until } => {
+                write!(f, "the end of the freeze {window} at {until:.0}")
+            }
+            Self::Gate { name } => write!(f, "somebody to approve {name}"),
             Self::Decision { why } => write!(f, "a decision: {why}"),
             Self::Paused => f.write_str("resume: it is paused"),
             Self::Missing { kind, name } => write!(f, "{kind} {name}, which does not exist"),

@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::client::Client;
 use self::ledger::Ledger;
-use self::outcome::Outcome;
+use self::outcome::{Ending, Outcome};
 
 pub(crate) use self::ledger::Report;
 pub(crate) use self::spec::{LoadSpec, SpecProblem};
@@ -153,6 +153,14 @@ impl Shared {
     fn is_over_before(&self, due: Duration) -> bool {
         self.stopped_at.get().is_some_and(|end| due > *end)
     }
+}
+
+/// Sends a single request of the spec.
+pub(crate) async fn once(spec: LoadSpec) -> Result<Ending, LoadError> {
+    spec.check()?;
+    let addresses = resolve(&spec.authority).await?;
+    let deadline = Instant::now() + spec.timeout;
+    Ok(Client::new(Arc::new(spec), addresses).send(deadline).await)
 }
 
 async fn resolve(authority: &str) -> Result<Arc<[SocketAddr]>, LoadError> {

@@ -1,5 +1,6 @@
 //! `serin rollout`: look at a workload that rolls out, wait for it, and steer it.
 
+mod emergency;
 mod follow;
 mod history;
 mod objects;
@@ -19,7 +20,8 @@ use serin_api::rollout::Decision;
 
 use crate::client::{Client, FIELD_MANAGER};
 use crate::context::{Context, parse_timeout};
-use crate::error::CliError;
+use crate::error::{CliError, Exit};
+use crate::load::LoadSpec;
 
 pub(crate) use objects::{Objects, Target, Workload, pods, selector_text, typed};
 pub(crate) use render::{Look, render};
@@ -73,6 +75,21 @@ pub(crate) enum RolloutCommand {
         after_help = "Examples:\n  serin rollout undo shop\n  serin rollout undo shop --to-revision 3"
     )]
     Undo(UndoArgs),
+    /// Go back to the last good version at once, from any state, and prove that it worked
+    #[command(
+        after_help = "It prints its five steps with their times. Exit code: 0 only if all of them are done.\n\n\
+        Examples:\n  serin rollout emergency shop -m 'orders fail'\n  serin rollout emergency deploy/web --url http://127.0.0.1:8080/health \
+        --host web.example.com"
+    )]
+    Emergency(EmergencyArgs),
+    /// Approve a release at a gate
+    #[command(
+        after_help = "Examples:\n  serin rollout approve shop\n  serin rollout approve shop security -m 'looked at it'"
+    )]
+    Approve(GateArgs),
+    /// Reject a release at a gate: it is taken back
+    #[command(after_help = "Example:\n  serin rollout reject shop -m 'not before the holidays'")]
+    Reject(GateArgs),
     /// Make all its instances anew, of the same version
     #[command(after_help = "Example:\n  serin rollout restart shop")]
     Restart(Named),
@@ -131,6 +148,44 @@ pub(crate) struct AbortArgs {
     #[command(flatten)]
     named: Named,
     /// Why, for the history of the revision
+    #[arg(short, long, value_name = "TEXT")]
+    message: Option<String>,
+}
+
+/// For `emergency`.
+#[derive(Debug, Args)]
+pub(crate) struct EmergencyArgs {
+    #[command(flatten)]
+    named: Named,
+    /// Why, for the record
+    #[arg(short, long, value_name = "TEXT")]
+    message: Option<String>,
+    /// The longest wait for the old version
+    #[arg(long, value_name = "DURATION", default_value = "180s", value_parser = parse_timeout)]
+    timeout: Duration,
+    /// An address that answers 2xx when the service is well; without it the readiness of the instances counts
+    #[arg(long, value_name = "URL")]
+    url: Option<String>,
+    /// The Host header for --url
+    #[arg(long, value_name = "NAME", requires = "url")]
+    host: Option<String>,
+    /// How often the service is asked before it counts as bad
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    tries: u32,
+    /// The time between two tries
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = parse_timeout)]
+    interval: Duration,
+}
+
+/// For `approve` and `reject`.
+#[derive(Debug, Args)]
+pub(crate) struct GateArgs {
+    #[command(flatten)]
+    named: Named,
+    /// The gate; without it the one that the release waits at
+    #[arg(value_name = "GATE")]
+    gate: Option<String>,
+    /// Why, for the record
     #[arg(short, long, value_name = "TEXT")]
     message: Option<String>,
 }
@@ -211,6 +266,9 @@ pub(crate) async fn run(context: &Context, command: RolloutCommand) -> Result<()
             let change = |w: &Workload| verbs::set_image(w, &args.images, cause);
             steer(context, &client, &args.named, change).await
         }
+        RolloutCommand::Emergency(args) => emergency(context, &client, args).await,
+        RolloutCommand::Approve(args) => answer_gate(context, &client, args, true).await,
+        RolloutCommand::Reject(args) => answer_gate(context, &client, args, false).await,
         RolloutCommand::Undo(args) => undo(context, &client, args).await,
     }
 }
@@ -233,6 +291,40 @@ async fn decision(client: &Client, message: Option<String>) -> Decision {
         by: client.user().await.unwrap_or_default(),
         why: message.unwrap_or_default(),
     }
+}
+
+async fn emergency(
+    context: &Context,
+    client: &Client,
+    args: EmergencyArgs,
+) -> Result<(), CliError> {
+    let url = args.url.as_deref().map(LoadSpec::new).transpose();
+    let mut url = url.map_err(|error| CliError::new(Exit::Usage, error.to_string()))?;
+    if let (Some(url), Some(host)) = (&mut url, args.host) {
+        url.host = host;
+    }
+    let plan = emergency::Plan {
+        timeout: args.timeout,
+        url,
+        tries: args.tries,
+        interval: args.interval,
+    };
+    let decision = decision(client, args.message).await;
+    emergency::run(context, client, &args.named.target, &plan, &decision).await
+}
+
+async fn answer_gate(
+    context: &Context,
+    client: &Client,
+    args: GateArgs,
+    approved: bool,
+) -> Result<(), CliError> {
+    let decision = decision(client, args.message).await;
+    let gate = args.gate.as_deref();
+    steer(context, client, &args.named, |w| {
+        verbs::answer_gate(w, gate, approved, &decision)
+    })
+    .await
 }
 
 async fn undo(context: &Context, client: &Client, args: UndoArgs) -> Result<(), CliError> {

@@ -60,6 +60,11 @@ pub enum Violation {
         /// Which.
         revision: RevisionHash,
     },
+    /// More users would be sent to a release that is held.
+    HeldGoesOn {
+        /// By what.
+        held_by: String,
+    },
     /// A revision that is in use would be forgotten.
     ForgotInUse {
         /// Which.
@@ -101,6 +106,12 @@ impl fmt::Display for Violation {
                 f,
                 "{revision} was taken back and would get users again by itself"
             ),
+            Self::HeldGoesOn { held_by } => {
+                write!(
+                    f,
+                    "more users would be sent to a release that waits for {held_by}"
+                )
+            }
             Self::ForgotInUse { revision } => {
                 write!(f, "{revision} is in use and would be forgotten")
             }
@@ -133,6 +144,7 @@ pub fn check_for(desired: &Desired, observed: &Observed, plan: &Plan) -> Vec<Vio
         broken.extend(view.stable_bears_its_share(action));
         broken.extend(view.keeps_what_is_in_use(action));
         broken.extend(view.holds_what_was_rejected(action));
+        broken.extend(view.holds_what_waits(action));
     }
     broken.extend(view.stays_within_bounds());
     broken.extend(view.rollback_does_not_wait());
@@ -358,25 +370,35 @@ impl View<'_> {
             let event = Event::Forgiven;
             matches!(action, Action::Remember { event: e, .. } if *e == event)
         });
-        let more = match (action, &self.desired.strategy) {
+        let starts = matches!(action, Action::Scale { revision: which, to }
+            if *which == current && *to > revision.desired);
+        let more = starts || self.sends_more_users(action);
+        (rejected && !forgiven && more)
+            .then_some(Violation::RejectedComesBack { revision: current })
+    }
+
+    /// Whether an action sends more users to the revision that is wanted.
+    fn sends_more_users(&self, action: &Action) -> bool {
+        match (action, &self.desired.strategy) {
             (Action::Split { route, canary, .. }, _) => {
                 let now = self.observed.routes.get(route).and_then(|r| r.canary);
                 now.is_some_and(|now| now < *canary)
             }
             (Action::Select { service, revision }, Strategy::BlueGreen(blue_green)) => {
-                *service == blue_green.active_service && *revision == current
+                let current = self.plan.status.current_pod_hash.as_deref();
+                *service == blue_green.active_service && current == Some(revision.as_str())
             }
-            (
-                Action::Scale {
-                    revision: which,
-                    to,
-                },
-                _,
-            ) => *which == current && *to > revision.desired,
             _ => false,
-        };
-        (rejected && !forgiven && more)
-            .then_some(Violation::RejectedComesBack { revision: current })
+        }
+    }
+
+    /// In a freeze and before a gate nobody is sent to the revision on trial.
+    fn holds_what_waits(&self, action: &Action) -> Option<Violation> {
+        let waiting = &self.plan.waiting_on;
+        let held = matches!(waiting, WaitingOn::Freeze { .. } | WaitingOn::Gate { .. });
+        (held && self.sends_more_users(action)).then(|| Violation::HeldGoesOn {
+            held_by: waiting.to_string(),
+        })
     }
 
     /// Without routes the numbers of instances are the split, and surge and unavailability bound them.
@@ -435,6 +457,8 @@ impl View<'_> {
                 | WaitingOn::Analysis { .. }
                 | WaitingOn::Bake { .. }
                 | WaitingOn::Experiment { .. }
+                | WaitingOn::Freeze { .. }
+                | WaitingOn::Gate { .. }
                 | WaitingOn::Decision { .. }
                 | WaitingOn::Paused
         );

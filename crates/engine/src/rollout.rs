@@ -14,6 +14,7 @@ mod cleanup;
 mod experiments;
 mod governed;
 mod history;
+mod holds;
 mod observed;
 mod pauses;
 mod planner;
@@ -264,6 +265,7 @@ pub fn plan_for(desired: &Desired, observed: &Observed, now: Timestamp) -> Plan 
     }
     planner.problems = problems;
     planner.take_in_changes();
+    planner.take_in_holds();
     if planner.make_revision() {
         planner.carry_settings();
         planner.scale_workload();

@@ -771,3 +771,141 @@ fn a_canary_for_testers_first() {
         "#]],
     );
 }
+
+#[test]
+fn a_freeze_holds_a_release_and_not_its_way_back() {
+    // The world begins at 08:00: the freeze is from 08:00:00 to 08:00:45, and again a day later.
+    let freeze = json!({"freeze": [{"name": "morning", "schedule": "0 8 * * *", "duration": 45}]});
+    let acts = [(Act::Deploy(1), 10), (Act::Deploy(2), 50)];
+    check_under(
+        freeze.clone(),
+        Scenario::Traffic,
+        &acts,
+        expect![[r#"
+        010s somebody: Deploy(2)
+        011s make 6dc4c998ff as revision 2
+        011s step 0, Paused, waits for the end of the freeze morning at 2027-01-15T08:00:45Z
+        045s scale v2 to 1
+        045s step 0, Progressing, waits for 0 of 1 instances of v2 to become available
+        050s point canary at v2
+        051s send 25 % of web to the canary
+        052s step 1, Progressing, waits for nothing
+        053s start analysis web-v2-2-1
+        059s step 2, Progressing, waits for nothing
+        060s step 2, Paused, waits for the end of a pause at 2027-01-15T08:01:03Z
+    "#]],
+    );
+    let late = json!({"freeze": [{"name": "minute", "schedule": "1 8 * * *", "duration": 40}]});
+    let acts = [
+        (Act::Deploy(1), 10),
+        (Act::Deploy(2), 52),
+        (Act::Promote, 10),
+        (Act::Abort, 20),
+    ];
+    check_under(
+        late,
+        Scenario::Traffic,
+        &acts,
+        expect![[r#"
+        072s somebody: Abort
+        073s send 0 % of web to the canary
+        073s point canary at v1
+        073s remember of v2: taken back by somebody: a person asked for it
+        073s step 0, Degraded, waits for the gateway to serve HTTPRoute web
+        074s keep v2 until 2027-01-15T08:01:16Z
+        076s scale v2 to 0
+    "#]],
+    );
+    check_under(
+        freeze,
+        Scenario::BlueGreen,
+        &acts[..2],
+        expect![[r#"
+        010s somebody: Deploy(2)
+        011s make 6dc4c998ff as revision 2
+        011s Paused, waits for the end of the freeze morning at 2027-01-15T08:00:45Z
+        045s scale v2 to 1
+        045s Progressing, waits for 0 of 1 instances of v2 to become available
+        050s point preview at v2
+        051s start analysis web-v2-2-pre
+        057s Paused, waits for the end of a pause at 2027-01-15T08:01:01Z
+        061s scale v2 to 4
+        061s Progressing, waits for 1 of 4 instances of v2 to become available
+    "#]],
+    );
+}
+
+#[test]
+fn a_gate_asks_a_person_and_a_rejection_takes_back() {
+    let gates = json!({"gates": [{"name": "go", "before": "start"}, {"name": "half", "before": "step", "step": 4}]});
+    let acts = [
+        (Act::Deploy(1), 10),
+        (Act::Deploy(2), 10),
+        (Act::Approve, 30),
+        (Act::Reject, 20),
+    ];
+    check_under(
+        gates.clone(),
+        Scenario::Traffic,
+        &acts[..2],
+        expect![[r#"
+        010s somebody: Deploy(2)
+        011s make 6dc4c998ff as revision 2
+        011s step 0, Paused, waits for somebody to approve go
+    "#]],
+    );
+    check_under(
+        gates.clone(),
+        Scenario::Traffic,
+        &acts[..3],
+        expect![[r#"
+        020s somebody: Approve
+        021s scale v2 to 1
+        021s step 0, Progressing, waits for 0 of 1 instances of v2 to become available
+        026s point canary at v2
+        027s send 25 % of web to the canary
+        028s step 1, Progressing, waits for nothing
+        029s start analysis web-v2-2-1
+        035s step 2, Progressing, waits for nothing
+        036s step 2, Paused, waits for the end of a pause at 2027-01-15T08:00:39Z
+        039s step 3, Progressing, waits for nothing
+        040s scale v2 to 2
+        040s step 3, Paused, waits for somebody to approve half
+    "#]],
+    );
+    check_under(
+        gates,
+        Scenario::Traffic,
+        &acts,
+        expect![[r#"
+        050s somebody: Reject
+        051s send 0 % of web to the canary
+        051s point canary at v1
+        051s remember of v2: taken back by anna: half was rejected
+        051s step 0, Degraded, waits for the gateway to serve HTTPRoute web
+        052s keep v2 until 2027-01-15T08:00:54Z
+        054s scale v2 to 0
+    "#]],
+    );
+    let end = json!({"gates": [{"name": "switch"}]});
+    let acts = [
+        (Act::Deploy(1), 10),
+        (Act::Deploy(2), 20),
+        (Act::Approve, 20),
+    ];
+    check_under(
+        end,
+        Scenario::BlueGreen,
+        &acts,
+        expect![[r#"
+        030s somebody: Approve
+        031s start analysis web-v2-2-pre
+        031s Progressing, waits for analysis web-v2-2-pre
+        037s Paused, waits for the end of a pause at 2027-01-15T08:00:41Z
+        041s scale v2 to 4
+        041s Progressing, waits for 1 of 4 instances of v2 to become available
+        046s point active at v2
+        047s start analysis web-v2-2-post
+    "#]],
+    );
+}

@@ -1,16 +1,20 @@
 //! From the raw spec of a ReleasePolicy to the checked one, with every problem at once.
 
 use jiff::SignedDuration;
+use jiff::tz::TimeZoneDatabase;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
-use super::policy::{Bake, Policy, Warm};
-use super::spec::{BakePolicy, KeepWarm, ReleasePolicySpec};
+use super::Cron;
+use super::policy::{Bake, Before, Freeze, Gate, Policy, Warm};
+use super::spec::{BakePolicy, FreezeWindow, GateSpec, KeepWarm, ReleasePolicySpec};
 use crate::problem::{FieldPath, Problem};
 use crate::rollout::lower_analysis;
 use crate::units::{CountOrPercent, DURATION_EXPECTED, parse_duration};
 
 /// Longer than any of its times may be: a year.
 const LONGEST: SignedDuration = SignedDuration::from_hours(366 * 24);
+
+const LONGEST_WINDOW: SignedDuration = SignedDuration::from_hours(31 * 24);
 
 /// Checks a spec and fills in its defaults. Where there is a problem that stops it, the policy is not to be used.
 pub fn lower(spec: &ReleasePolicySpec) -> (Policy, Vec<Problem>) {
@@ -31,6 +35,8 @@ pub fn lower(spec: &ReleasePolicySpec) -> (Policy, Vec<Problem>) {
         instant: rollback.instant.unwrap_or(warm.is_some()),
         warm,
         bake,
+        freeze: windows(&spec.freeze, &root.field("freeze"), &mut problems),
+        gates: gates(&spec.gates, &root.field("gates"), &mut problems),
     };
     if warm.is_some() && !policy.instant {
         let why = "keepWarm is of no use when going back goes through all steps";
@@ -70,6 +76,85 @@ fn bake(bake: &BakePolicy, at: &FieldPath, out: &mut Vec<Problem>) -> Option<Bak
         duration: duration?,
         analysis,
     })
+}
+
+fn windows(windows: &[FreezeWindow], at: &FieldPath, out: &mut Vec<Problem>) -> Vec<Freeze> {
+    let windows = windows.iter().enumerate();
+    windows
+        .filter_map(|(i, raw)| window(raw, &at.index(i), out))
+        .collect()
+}
+
+fn window(raw: &FreezeWindow, at: &FieldPath, out: &mut Vec<Problem>) -> Option<Freeze> {
+    if raw.name.is_empty() {
+        out.push(Problem::required(at.field("name"), "say what it is for"));
+    }
+    let schedule = Cron::parse(&raw.schedule).map_err(|why| {
+        let text = format!("{:?}", raw.schedule);
+        out.push(Problem::invalid(at.field("schedule"), text, &why));
+    });
+    let duration = duration(raw.duration.as_ref(), &at.field("duration"), out);
+    if duration.is_some_and(|d| d > LONGEST_WINDOW) {
+        let why = "must be at most 31 days";
+        let shown = raw.duration.as_ref().map(shown).unwrap_or_default();
+        out.push(Problem::invalid(at.field("duration"), shown, why));
+    }
+    let name = raw.time_zone.as_deref().unwrap_or("UTC");
+    let zone = TimeZoneDatabase::bundled().get(name).map_err(|_| {
+        let why = "must be a time zone such as Europe/Berlin";
+        let at = at.field("timeZone");
+        out.push(Problem::invalid(at, format!("{name:?}"), why));
+    });
+    Some(Freeze {
+        name: raw.name.clone(),
+        schedule: schedule.ok()?,
+        duration: duration?,
+        zone: zone.ok()?,
+    })
+}
+
+fn gates(gates: &[GateSpec], at: &FieldPath, out: &mut Vec<Problem>) -> Vec<Gate> {
+    let mut lowered: Vec<Gate> = Vec::new();
+    for (i, raw) in gates.iter().enumerate() {
+        let at = at.index(i);
+        if raw.name.is_empty() {
+            out.push(Problem::required(at.field("name"), "say what is approved"));
+        } else if lowered.iter().any(|known| known.name == raw.name) {
+            out.push(Problem::duplicate(at.field("name"), &raw.name));
+        }
+        let before = match (raw.before.as_deref().unwrap_or("promotion"), raw.step) {
+            ("start", None) => Some(Before::Start),
+            ("promotion", None) => Some(Before::Promotion),
+            ("step", Some(step)) => {
+                let step = usize::try_from(step).ok().and_then(|n| n.checked_sub(1));
+                if step.is_none() {
+                    let why = "must be a step, from 1";
+                    let given = raw.step.unwrap_or(0);
+                    out.push(Problem::invalid(at.field("step"), given, why));
+                }
+                step.map(Before::Step)
+            }
+            ("step", None) => {
+                out.push(Problem::required(at.field("step"), "which one, from 1"));
+                None
+            }
+            ("start" | "promotion", Some(_)) => {
+                let why = "goes with `before: step` only";
+                out.push(Problem::forbidden(at.field("step"), why));
+                None
+            }
+            (other, _) => {
+                let words = ["start", "step", "promotion"];
+                out.push(Problem::not_supported(at.field("before"), other, &words));
+                None
+            }
+        };
+        lowered.extend(before.map(|before| Gate {
+            name: raw.name.clone(),
+            before,
+        }));
+    }
+    lowered
 }
 
 /// A time that must be given, above 0 and at most a year.
@@ -130,9 +215,36 @@ mod tests {
     fn a_warm_revision_is_gone_back_to_at_once() {
         check(
             json!({"rollback": {"holdRejected": true, "keepWarm": {"duration": "1h"}}}),
-            expect![[
-                r#"Policy { hold_rejected: true, instant: true, warm: Some(Warm { replicas: Percent(100), duration: 1h }), bake: None }"#
-            ]],
+            expect![
+                "Policy { hold_rejected: true, instant: true, warm: Some(Warm { replicas: Percent(100), duration: 1h }), bake: None, freeze: [], gates: [] }"
+            ],
+        );
+    }
+
+    #[test]
+    fn windows_and_gates_are_checked() {
+        check(
+            json!({
+                "freeze": [
+                    {"name": "weekend", "schedule": "0 16 * * friday", "duration": "64h", "timeZone": "Europe/Berlon"},
+                    {"schedule": "0 0 24 12 *", "duration": "800h"},
+                ],
+                "gates": [
+                    {"name": "ok"}, {"name": "ok", "before": "start"}, {"name": "a", "before": "step"},
+                    {"name": "b", "before": "step", "step": 0}, {"before": "end"}, {"name": "c", "step": 1},
+                ],
+            }),
+            expect![[r#"
+                spec.freeze[0].schedule: Invalid value: "0 16 * * friday": "friday" is no day of the week: it is from 0 to 7
+                spec.freeze[0].timeZone: Invalid value: "Europe/Berlon": must be a time zone such as Europe/Berlin
+                spec.freeze[1].name: Required value: say what it is for
+                spec.freeze[1].duration: Invalid value: "800h": must be at most 31 days
+                spec.gates[1].name: Duplicate value: "ok"
+                spec.gates[2].step: Required value: which one, from 1
+                spec.gates[3].step: Invalid value: 0: must be a step, from 1
+                spec.gates[4].name: Required value: say what is approved
+                spec.gates[4].before: Unsupported value: "end": supported values: "start", "step", "promotion"
+                spec.gates[5].step: Forbidden: goes with `before: step` only"#]],
         );
     }
 

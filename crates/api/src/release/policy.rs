@@ -1,7 +1,9 @@
 //! The checked form of a policy, with defaults filled in.
 
-use jiff::SignedDuration;
+use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Timestamp};
 
+use super::Cron;
 use crate::rollout::AnalysisRef;
 use crate::units::CountOrPercent;
 
@@ -16,6 +18,51 @@ pub struct Policy {
     pub warm: Option<Warm>,
     /// How a new revision is watched before the old one goes; `None` for not at all.
     pub bake: Option<Bake>,
+    /// Times in which no release goes on.
+    pub freeze: Vec<Freeze>,
+    /// What a person must approve.
+    pub gates: Vec<Gate>,
+}
+
+/// Times in which no release goes on.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Freeze {
+    /// What it is for.
+    pub name: String,
+    /// When it begins.
+    pub schedule: Cron,
+    /// How long it lasts.
+    pub duration: SignedDuration,
+    /// Where it is that time.
+    pub zone: TimeZone,
+}
+
+impl Freeze {
+    /// The end of the window that `now` is in; `None` when it is in none.
+    pub fn until(&self, now: Timestamp) -> Option<Timestamp> {
+        let start = self.schedule.latest(now, self.duration, &self.zone)?;
+        start.checked_add(self.duration).ok()
+    }
+}
+
+/// What a person must approve.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Gate {
+    /// Its name.
+    pub name: String,
+    /// What waits for it.
+    pub before: Before,
+}
+
+/// A place in a release.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Before {
+    /// Before the first instance of the new revision.
+    Start,
+    /// Before a step of a canary, from 0.
+    Step(usize),
+    /// Before all users are on the new revision.
+    Promotion,
 }
 
 /// Instances that are kept for going back.

@@ -30,6 +30,43 @@ pub struct ReleasePolicySpec {
     /// How long a new revision is watched while the old one stands by.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bake: Option<BakePolicy>,
+    /// Times in which no release begins or goes on; a way back is never held.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub freeze: Vec<FreezeWindow>,
+    /// What a person must approve, each at its place in a release; a way back is never held.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub gates: Vec<GateSpec>,
+}
+
+/// Times in which no release begins or goes on.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct FreezeWindow {
+    /// What it is for, such as `weekend`.
+    pub name: String,
+    /// When it begins, in the five fields of cron: `0 16 * * fri`.
+    pub schedule: String,
+    /// Seconds, or a duration such as `64h`; at most 31 days.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub duration: Option<IntOrString>,
+    /// The time zone of the schedule, such as `Europe/Berlin`; UTC when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub time_zone: Option<String>,
+}
+
+/// What a person must approve.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct GateSpec {
+    /// Its name, unique in the policy: what is approved.
+    pub name: String,
+    /// What waits for it: `start` of the release, a `step` of a canary, or the `promotion`, after the last step or before the
+    /// switch of a blue-green release; `promotion` when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub before: Option<String>,
+    /// The step, from 1, with `before: step`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub step: Option<i32>,
 }
 
 /// How a release is taken back.

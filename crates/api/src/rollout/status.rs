@@ -1,5 +1,7 @@
 //! The status of a Rollout, field by field as clients of Argo Rollouts read it, and `waitingOn`, which is ours.
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, Time};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -90,9 +92,27 @@ pub struct RolloutStatus {
     /// Of the time in which a new revision is watched while the old one stands by. A field of Serin.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bake: Option<BakeStatus>,
+    /// What people have said at gates, by the name of the gate; clients set it. A field of Serin.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub gates: BTreeMap<String, GateAnswer>,
     /// What it waits for, in a form for programs. A field of Serin.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub waiting_on: Option<WaitingOn>,
+}
+
+/// What a person has said at a gate.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct GateAnswer {
+    /// The hash of the revision that it is said of; what is said of another one does not count.
+    pub revision: String,
+    /// Whether the release may go on; otherwise it is taken back.
+    pub approved: bool,
+    /// Who, as the client told it.
+    pub by: String,
+    /// Why; empty when nothing was said.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub why: String,
 }
 
 /// Who went back from a revision and why: a client writes it as an annotation in the same write that asks for another one.

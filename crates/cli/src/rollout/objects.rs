@@ -138,6 +138,14 @@ impl Workload {
         }
     }
 
+    /// Its `apiVersion` and `kind`.
+    pub(crate) fn api(&self) -> (&'static str, &'static str) {
+        match self {
+            Self::Rollout(_) => ("argoproj.io/v1alpha1", "Rollout"),
+            Self::Deployment(_) => ("apps/v1", "Deployment"),
+        }
+    }
+
     /// `rollout.argoproj.io/shop`.
     pub(crate) fn reference(&self) -> String {
         format!("{}/{}", self.resource().type_name(), self.name())

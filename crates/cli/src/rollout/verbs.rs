@@ -15,9 +15,11 @@ use super::objects::Workload;
 use crate::client::PatchKind;
 use crate::error::CliError;
 
+mod gates;
 mod undo;
 
-pub(crate) use undo::undo;
+pub(crate) use gates::answer_gate;
+pub(crate) use undo::{emergency, undo};
 
 /// One write to a workload.
 #[derive(Clone, Debug, PartialEq)]

@@ -26,4 +26,5 @@ mod full_disk;
 mod gateway;
 mod manifests;
 mod ports;
+mod rollbacks;
 mod state_file;

@@ -52,7 +52,7 @@ impl Planner<'_> {
             return;
         }
         let sides = self.sides_at(canary, index);
-        let settled = !self.desired.paused && self.move_toward(canary, sides);
+        let settled = !self.is_held() && self.move_toward(canary, sides);
         self.point_services(canary);
         if self.held() {
             return;

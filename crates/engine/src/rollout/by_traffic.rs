@@ -123,7 +123,7 @@ impl Planner<'_> {
             return false;
         }
         let ready = self.await_available(&current, canary.enough_of(targets.instances));
-        if !ready || self.desired.paused {
+        if !ready || self.is_held() {
             return false;
         }
         if !self.retarget_canary(canary, stable, have) {

@@ -84,7 +84,7 @@ impl Planner<'_> {
         self.abort_by(if by.is_empty() { SOMEBODY } else { &by }, why);
     }
 
-    fn abort_by(&mut self, by: &str, why: &str) {
+    pub(super) fn abort_by(&mut self, by: &str, why: &str) {
         self.take_back(why);
         let known = self
             .revision()

@@ -55,12 +55,12 @@ impl Planner<'_> {
         self.note(false, "RolloutResumed", "the pause is over".to_owned());
     }
 
-    /// Whether nothing may go on because `spec.paused` says so.
+    /// Whether nothing may go on; says why.
     pub(super) fn held(&mut self) -> bool {
         if self.desired.paused {
             self.wait(WaitingOn::Paused);
         }
-        self.desired.paused
+        self.is_held()
     }
 }
 

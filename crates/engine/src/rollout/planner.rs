@@ -6,6 +6,7 @@ use serin_api::rollout::{Desired, RolloutStatus, Strategy};
 use serin_api::units::RevisionHash;
 use serin_api::waiting::WaitingOn;
 
+use super::holds::Hold;
 use super::observed::{Observed, Revision};
 use super::{Action, Note};
 use crate::hash::{short, templates_equal, text_digest, text_hash};
@@ -19,6 +20,8 @@ pub(super) struct Planner<'a> {
     /// The status as it will be.
     pub(super) next: RolloutStatus,
     pub(super) actions: Vec<Action>,
+    /// What a policy holds the release for.
+    pub(super) hold: Option<Hold>,
     /// What is remembered of revisions; done after all else, as nobody waits for it.
     pub(super) memories: Vec<Action>,
     pub(super) notes: Vec<Note>,
@@ -44,6 +47,7 @@ impl<'a> Planner<'a> {
             current,
             next,
             actions: Vec::new(),
+            hold: None,
             memories: Vec::new(),
             notes: Vec::new(),
             waiting: WaitingOn::Nothing,
@@ -135,6 +139,7 @@ impl<'a> Planner<'a> {
         self.next.blue_green.post_promotion_analysis_run_status = None;
         self.next.blue_green.scale_up_preview_check_point = false;
         self.next.bake = None;
+        self.next.gates.clear();
     }
 
     /// Whether the revision that is wanted is the one that was there before a blue-green switch and is still complete: going
@@ -224,6 +229,9 @@ impl<'a> Planner<'a> {
         let Some(seen) = self.observed.revision(revision) else {
             return;
         };
+        if *revision == self.current && self.is_held_from_the_start() {
+            return;
+        }
         if seen.keep_until.is_some() && to > 0 {
             self.actions.push(Action::KeepUntil {
                 revision: revision.clone(),

@@ -205,7 +205,11 @@ impl Planner<'_> {
             WaitingOn::Nothing | WaitingOn::ScaleDown { .. }
         );
         let complete = on_current && at_rest;
-        let paused = self.next.controller_pause || self.waiting == WaitingOn::Paused;
+        let holds = matches!(
+            self.waiting,
+            WaitingOn::Paused | WaitingOn::Freeze { .. } | WaitingOn::Gate { .. }
+        );
+        let paused = self.next.controller_pause || holds;
         let phase = self.phase(complete, paused);
         self.tell_conditions(complete, paused, phase);
         self.next.phase = Some(phase);

@@ -16,18 +16,23 @@ impl Planner<'_> {
         let Some(revision) = self.revision() else {
             return false;
         };
-        let emergency = self.observed.governed.emergency.as_ref() == Some(&self.current);
         let newest = self.observed.revisions.iter().map(|r| r.number).max();
         let older = newest.is_some_and(|newest| revision.number < newest);
-        emergency || (self.observed.governed.policy.instant && older && revision.is_good())
+        self.is_emergency(revision)
+            || (self.observed.governed.policy.instant && older && revision.is_good())
     }
 
     /// Whether the release under way leads back to a revision that the users were on before. To be asked when all steps are
     /// behind: the status remembers that they are skipped.
     pub(super) fn returns(&self) -> bool {
-        let emergency = self.observed.governed.emergency.as_ref() == Some(&self.current);
-        let good = self.revision().is_some_and(Revision::is_good);
-        self.next.promote_full && (good || emergency)
+        let proved = |r: &Revision| r.is_good() || self.is_emergency(r);
+        self.next.promote_full && self.revision().is_some_and(proved)
+    }
+
+    /// Whether an emergency leads to this revision: one that was not found bad since.
+    fn is_emergency(&self, revision: &Revision) -> bool {
+        self.observed.governed.emergency.as_ref() == Some(&revision.hash)
+            && revision.history.taken_back.is_none()
     }
 
     /// Keeps the instances of the revision that the users were on, for `delay` and, when it is good, for as long as the policy

@@ -13,6 +13,7 @@ use serin_api::units::{RevisionHash, Weight};
 
 mod deeds;
 mod faults;
+mod gates;
 mod objects;
 mod rules;
 
@@ -86,6 +87,10 @@ pub enum Act {
     Abort,
     /// Begin an aborted release again.
     Retry,
+    /// Approve what is waited for.
+    Approve,
+    /// Reject it.
+    Reject,
     /// Go on to the next step, whatever this one waits for.
     Skip,
     /// Skip all steps.
@@ -179,7 +184,7 @@ pub fn run(scenario: Scenario, seed: u64) -> Result<Vec<String>, Failure> {
 /// The rule that was broken, with the story.
 pub fn run_with(scenario: Scenario, seed: u64, faults: Faults) -> Result<Vec<String>, Failure> {
     let mut world = World::new(scenario, seed);
-    world.governed.policy = policy(world.dice.below(4));
+    world.governed.policy = policy(world.dice.below(6));
     for _ in 0..faults.seconds {
         world.interfere(faults.kinds);
         world.step().map_err(|what| world.failure(what))?;
@@ -399,6 +404,9 @@ impl World {
             self.control()?;
             self.rules()?;
             self.follow_scale();
+        }
+        if self.somebody_goes_on {
+            self.answer_gate(true);
         }
         if self.somebody_goes_on && self.status.controller_pause {
             self.status.pause_conditions = None;

@@ -418,3 +418,50 @@ fn undo_never_goes_to_a_revision_that_was_taken_back() {
         ]
     );
 }
+
+#[test]
+fn an_emergency_is_one_patch_from_any_state() {
+    let revisions = [(1, "old"), (2, "new")];
+    let paused = json!({"paused": true});
+    let stuck = with_revisions(shop(paused, updating(json!({"abort": true}))), &revisions);
+    check(
+        emergency(&stuck, &anna()),
+        &expect![[r#"
+        goes back to revision 1
+        Json [{"op":"replace","path":"/spec/template","value":{"metadata":{"labels":{"app":"x"}},"spec":{"containers":[{"image":"old","name":"app"}]}}},{"op":"add","path":"/spec/paused","value":false},{"op":"add","path":"/metadata/annotations","value":{"serin.dev/emergency-rollback-to":"old","serin.dev/undo":"{\"from\":\"new\",\"by\":\"anna\",\"why\":\"slow\"}"}}]
+    "#]],
+    );
+    check(
+        emergency(&with_revisions(web(true), &revisions), &anna()),
+        &expect![[r#"
+            goes back to revision 1
+            Json [{"op":"replace","path":"/spec/template","value":{"metadata":{"labels":{"app":"x"}},"spec":{"containers":[{"image":"old","name":"app"}]}}},{"op":"add","path":"/spec/paused","value":false}]
+        "#]],
+    );
+}
+
+#[test]
+fn a_gate_is_answered_for_the_revision_that_waits() {
+    let waits = json!({"waitingOn": {"type": "Gate", "name": "security"}});
+    let shop_at_gate = shop(json!({}), updating(waits));
+    check(
+        answer_gate(&shop_at_gate, None, true, &anna()),
+        &expect![[r#"
+            approved at security
+            Merge/status {"status":{"gates":{"security":{"approved":true,"by":"anna","revision":"new","why":"slow"}}}}
+        "#]],
+    );
+    check(
+        answer_gate(&shop_at_gate, Some("later"), false, &anna()),
+        &expect![[r#"
+            rejected at later
+            Merge/status {"status":{"gates":{"later":{"approved":false,"by":"anna","revision":"new","why":"slow"}}}}
+        "#]],
+    );
+    check(
+        answer_gate(&shop(json!({}), complete()), None, true, &anna()),
+        &expect![[r#"
+            CliError { exit: Failed, message: "rollout.argoproj.io/shop waits at no gate: there is nothing to approve", hints: ["name the gate to answer before it is reached"], silent: false }
+        "#]],
+    );
+}

@@ -61,6 +61,31 @@ pub(crate) fn undo(
     Ok(change)
 }
 
+/// Goes back to the last good revision from any state, in one patch: a pause ends, and on a Rollout neither steps nor gates nor
+/// windows count for the revision that is gone back to.
+pub(crate) fn emergency(objects: &Objects, decision: &Decision) -> Result<Change, CliError> {
+    let workload = &objects.workload;
+    let known = Known::of(objects)?;
+    let target = known.target(None)?;
+    let mut operations = vec![
+        template_operation(target)?,
+        json!({"op": "add", "path": "/spec/paused", "value": false}),
+    ];
+    let told = known.told(decision);
+    let cause = view::cause(target.set);
+    let mut annotations = vec![
+        (annotation::CHANGE_CAUSE, cause.as_deref()),
+        (annotation::UNDO, told.as_deref()),
+    ];
+    if let Workload::Rollout(_) = workload {
+        let hash = objects.hash_of(&target.set.metadata);
+        annotations.push((annotation::EMERGENCY, hash));
+    }
+    operations.extend(annotate(workload, &annotations));
+    let done = format!("goes back to revision {}", target.number);
+    Ok(Change::new(vec![replace(Value::Array(operations))], done))
+}
+
 /// The operation of a JSON patch that puts the template of a revision into the workload.
 fn template_operation(target: &Revision<'_>) -> Result<Value, CliError> {
     let mut template = serde_json::to_value(target.template)

@@ -5,7 +5,7 @@ use jiff::SignedDuration;
 use super::{Act, REPLICAS, VERSIONS, World};
 
 /// The kinds of faults.
-pub(super) const KINDS: u32 = 13;
+pub(super) const KINDS: u32 = 15;
 
 impl World {
     /// What a person does on purpose.
@@ -15,6 +15,8 @@ impl World {
             Act::Promote => self.status.pause_conditions = None,
             Act::Abort => self.status.abort = true,
             Act::Retry => self.status.abort = false,
+            Act::Approve => self.answer_gate(true),
+            Act::Reject => self.answer_gate(false),
             Act::Skip => {
                 self.status.current_step_index = self.status.current_step_index.map(|i| i + 1)
             }
@@ -43,7 +45,9 @@ impl World {
             8 => Act::Skip,
             9 => Act::Scale(2 + (number % 5) as u32),
             10 | 11 => return self.kill_one(number),
-            _ => return self.limit(number),
+            12 => return self.limit(number),
+            13 => Act::Approve,
+            _ => Act::Reject,
         };
         self.tell(format!("somebody: {act:?}"));
         self.act(act);

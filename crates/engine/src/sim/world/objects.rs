@@ -95,6 +95,14 @@ pub(super) fn policy(number: u64) -> Policy {
             "rollback": {"keepWarm": {"duration": 15}},
             "bake": {"duration": 4, "analysis": {"templates": [{"templateName": "t"}]}},
         }),
+        4 => json!({"freeze": [{"name": "minute", "schedule": "*/3 * * * *", "duration": 25}]}),
+        5 => json!({
+            "rollback": {"instant": true},
+            "gates": [
+                {"name": "begin", "before": "start"}, {"name": "half", "before": "step", "step": 3},
+                {"name": "end"},
+            ],
+        }),
         _ => json!({}),
     };
     let (policy, problems) = release::lower(&serde_json::from_value(value).unwrap_or_default());
