@@ -117,6 +117,9 @@ impl Counts {
             timeouts: self.timeouts.checked_sub(before.timeouts)?,
             no_endpoint: self.no_endpoint.checked_sub(before.no_endpoint)?,
             client_gone: self.client_gone.checked_sub(before.client_gone)?,
+            overloaded: self.overloaded.checked_sub(before.overloaded)?,
+            rate_limited: self.rate_limited.checked_sub(before.rate_limited)?,
+            retries: self.retries.checked_sub(before.retries)?,
             latency: latency.collect::<Option<_>>()?,
             latency_sum_micros: self
                 .latency_sum_micros
