@@ -21,8 +21,6 @@ endef
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-# Six scenarios: 20,004 runs in all.
-SEEDS := 3334
 SIMULATE := $(CARGO) test $(LOCKED) --package serin-engine --features sim --test simulator
 
 .PHONY: help demo build test lint fmt clippy tidy doc deny unit e2e soak sim bench bench-gateway tools skipped clean
@@ -61,7 +59,7 @@ deny:
 	fi
 
 unit:
-	$(call step,tests,SERIN_SIM_SEEDS=$(SEEDS) $(CARGO) test --workspace $(SIM) $(LOCKED))
+	$(call step,tests,$(CARGO) test --workspace $(SIM) $(LOCKED))
 
 e2e: tools ## The tests that drive the real binary
 	$(call step,end-to-end tests,$(CARGO) test --package serin $(LOCKED) --test '*')

@@ -15,8 +15,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use serin_engine::sim::{Act, Failure, Scenario, killed_at, run, shrink};
 
-/// Of each of the six scenarios. The whole test run asks for more.
-const SEEDS: u64 = 300;
+/// Of each of the six scenarios.
+const SEEDS: u64 = 100;
 
 fn seeds() -> std::ops::Range<u64> {
     let number = |name: &str| {
