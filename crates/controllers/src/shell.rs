@@ -18,6 +18,7 @@ use std::fmt::Debug;
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use futures::stream::{BoxStream, SelectAll};
 use futures::{FutureExt, StreamExt};
@@ -280,7 +281,11 @@ impl<K: Kind> Queue<K> {
                 let failures = Arc::clone(&failures);
                 async move {
                     let key = key_of(&*object);
-                    let next = guarded(&*reconciler, object).await?;
+                    let started = Instant::now();
+                    let next = guarded(&*reconciler, object).await;
+                    let took_us = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
+                    tracing::trace!(controller = R::NAME, key, took_us, "looked");
+                    let next = next?;
                     failures.forget(&key);
                     Ok(next.action(&clock))
                 }
