@@ -143,6 +143,7 @@ fn rules() -> Value {
                 "get", "list", "watch", "create", "update", "patch", "delete"
             ]
         ),
+        rule("serin.dev", &["releasepolicies"], &read),
         rule("apps", &["deployments"], &["get", "list", "watch", "patch"]),
         rule("", &["pods"], &["get", "list", "watch", "patch", "delete"]),
         rule("", &["pods/eviction"], &["create"]),
@@ -223,3 +224,6 @@ fn deployment(namespace: &str, args: &InstallArgs) -> Value {
         },
     })
 }
+
+#[cfg(test)]
+mod tests;
