@@ -233,7 +233,34 @@ pub(crate) async fn follow(
     has_moved: impl Fn() -> bool,
 ) -> Option<()> {
     inputs.send(Input::Connected(client.clone())).await.ok()?;
-    let streams: [BoxStream<'static, Result<Input, watcher::Error>>; 9] = [
+    let mut all = futures::stream::select_all(streams(client, has_tls));
+    let mut is_away = false;
+    while let Some(input) = all.next().await {
+        match input {
+            Ok(input) => {
+                is_away = false;
+                inputs.send(input).await.ok()?;
+            }
+            Err(error) => {
+                if !is_away {
+                    tracing::warn!(%error, "the control plane cannot be reached; serving goes on");
+                }
+                is_away = true;
+                if has_moved() {
+                    return Some(());
+                }
+            }
+        }
+    }
+    Some(())
+}
+
+/// One stream for each kind.
+fn streams(
+    client: &Client,
+    has_tls: bool,
+) -> [BoxStream<'static, Result<Input, watcher::Error>>; 9] {
+    [
         stream(
             client,
             Kind::Service,
@@ -282,27 +309,7 @@ pub(crate) async fn follow(
             futures::stream::iter([Ok(Input::Unknown(Kind::Secret))]).boxed()
         },
         stream(client, Kind::Pod, trim_pod, Input::Pod),
-    ];
-    let mut all = futures::stream::select_all(streams);
-    let mut is_away = false;
-    while let Some(input) = all.next().await {
-        match input {
-            Ok(input) => {
-                is_away = false;
-                inputs.send(input).await.ok()?;
-            }
-            Err(error) => {
-                if !is_away {
-                    tracing::warn!(%error, "the control plane cannot be reached; serving goes on");
-                }
-                is_away = true;
-                if has_moved() {
-                    return Some(());
-                }
-            }
-        }
-    }
-    Some(())
+    ]
 }
 
 fn secrets(client: &Client) -> BoxStream<'static, Result<Input, watcher::Error>> {

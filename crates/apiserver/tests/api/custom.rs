@@ -102,7 +102,12 @@ async fn an_installed_kind_behaves_as_a_built_in_one() {
         ["299 - \"example.com/v1beta1 Widget is deprecated\""]
     );
     assert_eq!(beta.json()["apiVersion"], "example.com/v1beta1");
-    // The status and the rest are written apart.
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_parts_of_an_installed_kind_are_written_apart() {
+    let server = server().await;
+    server.post(WIDGETS, &widget("a", json!({"size": 2}))).await;
     let status =
         json!({"status": {"size": 1, "selector": "app=a", "junk": 1}, "spec": {"size": 9}});
     let status = server

@@ -279,6 +279,9 @@ struct Run {
     outcome: AnalysisPhase,
 }
 
+/// What a checked spec depends on: how often the spec has changed, and the workload that it refers to.
+type SpecKey = (u64, Option<String>);
+
 struct World {
     scenario: Scenario,
     dice: Dice,
@@ -292,7 +295,7 @@ struct World {
     /// Counts the changes of the spec.
     spec_number: u64,
     /// The spec as it was last checked, with what it was checked for.
-    checked: Option<((u64, Option<String>), Arc<Desired>)>,
+    checked: Option<(SpecKey, Arc<Desired>)>,
     status: RolloutStatus,
     sets: BTreeMap<RevisionHash, Set>,
     services: BTreeMap<String, Served<Option<RevisionHash>>>,

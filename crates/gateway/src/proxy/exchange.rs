@@ -210,6 +210,8 @@ impl Exchange<'_> {
         // Asked before the table is, so that a table that comes in between is waited for and found there.
         let may_know_more = shared.may_know_more_soon();
         let table = shared.table.load();
+        let sync_until = shared.settings.sync_until;
+        let not_read = || Choice::Wait(table.generation, NoPick::NotRead, sync_until);
         let view = RequestView {
             host: &self.head.host,
             port: self.head.port,
@@ -222,11 +224,7 @@ impl Exchange<'_> {
         };
         let Some((rule, prefix)) = table.find(&view) else {
             if may_know_more {
-                return Choice::Wait(
-                    table.generation,
-                    NoPick::NotRead,
-                    shared.settings.sync_until,
-                );
+                return not_read();
             }
             shared.gauges.no_route.fetch_add(1, Ordering::Relaxed);
             return Choice::Answer(Reason::NoRoute, "No route has this host and path.\n");
@@ -241,11 +239,7 @@ impl Exchange<'_> {
         }
         if !rule.has_service {
             if may_know_more {
-                return Choice::Wait(
-                    table.generation,
-                    NoPick::NotRead,
-                    shared.settings.sync_until,
-                );
+                return not_read();
             }
             return no_backend(rule, &mut self.ticket);
         }

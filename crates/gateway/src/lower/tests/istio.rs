@@ -138,6 +138,7 @@ spec: {host: web, subsets: [{name: v9}]}
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "most of it is the expected table")]
 fn what_a_rule_does_beside_choosing_a_backend() {
     let lowered = lowered(
         r#"
