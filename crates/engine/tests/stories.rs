@@ -4,6 +4,7 @@
     clippy::panic,
     reason = "a rule that is broken ends the test with its story"
 )]
+#![expect(clippy::too_many_lines, reason = "a story is told whole")]
 
 use expect_test::{Expect, expect};
 use serde_json::{Value, json};

@@ -1,6 +1,10 @@
 //! What is planned in a situation, given as a view.
 
-#![expect(clippy::unwrap_used, reason = "a test ends at what it did not expect")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test ends at what it did not expect"
+)]
 
 mod contract;
 mod regressions;

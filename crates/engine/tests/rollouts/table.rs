@@ -663,10 +663,7 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the tests are looked up in their sources; no decision depends on it"
-)]
+/// The tests are looked up in their sources.
 fn read(folder: &Path, into: &mut String) {
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();

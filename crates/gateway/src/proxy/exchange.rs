@@ -269,12 +269,7 @@ impl Exchange<'_> {
                 })
             }
             Err(NoPick::Invalid) => no_backend(rule, &mut self.ticket),
-            Err(NoPick::Full) => {
-                self.ticket.move_to(&rule.unreached);
-                self.ticket.finish(Outcome::Overloaded);
-                let sentence = "As many requests are at the Service as it may have.\n";
-                Choice::Answer(Reason::Overloaded, sentence)
-            }
+            Err(NoPick::Full) => overloaded(rule, &mut self.ticket),
             Err(why) => {
                 self.ticket.move_to(&rule.unreached);
                 Choice::Wait(table.generation, why, deadline)
@@ -519,6 +514,14 @@ impl Exchange<'_> {
         };
         Response::from_parts(parts, AnswerBody::Upstream(Box::new(upstream)))
     }
+}
+
+/// The answer when the Service has as many requests as it may have.
+fn overloaded(rule: &LiveRule, ticket: &mut Ticket) -> Choice {
+    ticket.move_to(&rule.unreached);
+    ticket.finish(Outcome::Overloaded);
+    let sentence = "As many requests are at the Service as it may have.\n";
+    Choice::Answer(Reason::Overloaded, sentence)
 }
 
 /// The share falls to a Service that is not there.
