@@ -783,18 +783,18 @@ fn a_freeze_holds_a_release_and_not_its_way_back() {
         Scenario::Traffic,
         &acts,
         expect![[r#"
-        010s somebody: Deploy(2)
-        011s make 6dc4c998ff as revision 2
-        011s step 0, Paused, waits for the end of the freeze morning at 2027-01-15T08:00:45Z
-        045s scale v2 to 1
-        045s step 0, Progressing, waits for 0 of 1 instances of v2 to become available
-        050s point canary at v2
-        051s send 25 % of web to the canary
-        052s step 1, Progressing, waits for nothing
-        053s start analysis web-v2-2-1
-        059s step 2, Progressing, waits for nothing
-        060s step 2, Paused, waits for the end of a pause at 2027-01-15T08:01:03Z
-    "#]],
+            010s somebody: Deploy(2)
+            011s make 6dc4c998ff as revision 2
+            011s step 0, Paused, waits for the end of the freeze morning at 2027-01-15T08:00:45Z
+            045s scale v2 to 1
+            045s step 0, Progressing, waits for 0 of 1 instances of v2 to become available
+            049s point canary at v2
+            050s send 25 % of web to the canary
+            051s step 1, Progressing, waits for nothing
+            052s start analysis web-v2-2-1
+            057s step 2, Progressing, waits for nothing
+            058s step 2, Paused, waits for the end of a pause at 2027-01-15T08:01:01Z
+        "#]],
     );
     let late = json!({"freeze": [{"name": "minute", "schedule": "1 8 * * *", "duration": 40}]});
     let acts = [
@@ -822,17 +822,17 @@ fn a_freeze_holds_a_release_and_not_its_way_back() {
         Scenario::BlueGreen,
         &acts[..2],
         expect![[r#"
-        010s somebody: Deploy(2)
-        011s make 6dc4c998ff as revision 2
-        011s Paused, waits for the end of the freeze morning at 2027-01-15T08:00:45Z
-        045s scale v2 to 1
-        045s Progressing, waits for 0 of 1 instances of v2 to become available
-        050s point preview at v2
-        051s start analysis web-v2-2-pre
-        057s Paused, waits for the end of a pause at 2027-01-15T08:01:01Z
-        061s scale v2 to 4
-        061s Progressing, waits for 1 of 4 instances of v2 to become available
-    "#]],
+            010s somebody: Deploy(2)
+            011s make 6dc4c998ff as revision 2
+            011s Paused, waits for the end of the freeze morning at 2027-01-15T08:00:45Z
+            045s scale v2 to 1
+            045s Progressing, waits for 0 of 1 instances of v2 to become available
+            049s point preview at v2
+            050s start analysis web-v2-2-pre
+            055s Paused, waits for the end of a pause at 2027-01-15T08:00:59Z
+            059s scale v2 to 4
+            059s Progressing, waits for 1 of 4 instances of v2 to become available
+        "#]],
     );
 }
 
@@ -860,19 +860,19 @@ fn a_gate_asks_a_person_and_a_rejection_takes_back() {
         Scenario::Traffic,
         &acts[..3],
         expect![[r#"
-        020s somebody: Approve
-        021s scale v2 to 1
-        021s step 0, Progressing, waits for 0 of 1 instances of v2 to become available
-        026s point canary at v2
-        027s send 25 % of web to the canary
-        028s step 1, Progressing, waits for nothing
-        029s start analysis web-v2-2-1
-        035s step 2, Progressing, waits for nothing
-        036s step 2, Paused, waits for the end of a pause at 2027-01-15T08:00:39Z
-        039s step 3, Progressing, waits for nothing
-        040s scale v2 to 2
-        040s step 3, Paused, waits for somebody to approve half
-    "#]],
+            020s somebody: Approve
+            021s scale v2 to 1
+            021s step 0, Progressing, waits for 0 of 1 instances of v2 to become available
+            025s point canary at v2
+            026s send 25 % of web to the canary
+            027s step 1, Progressing, waits for nothing
+            028s start analysis web-v2-2-1
+            033s step 2, Progressing, waits for nothing
+            034s step 2, Paused, waits for the end of a pause at 2027-01-15T08:00:37Z
+            037s step 3, Progressing, waits for nothing
+            038s scale v2 to 2
+            038s step 3, Paused, waits for somebody to approve half
+        "#]],
     );
     check_under(
         gates,
@@ -899,14 +899,14 @@ fn a_gate_asks_a_person_and_a_rejection_takes_back() {
         Scenario::BlueGreen,
         &acts,
         expect![[r#"
-        030s somebody: Approve
-        031s start analysis web-v2-2-pre
-        031s Progressing, waits for analysis web-v2-2-pre
-        037s Paused, waits for the end of a pause at 2027-01-15T08:00:41Z
-        041s scale v2 to 4
-        041s Progressing, waits for 1 of 4 instances of v2 to become available
-        046s point active at v2
-        047s start analysis web-v2-2-post
-    "#]],
+            030s somebody: Approve
+            031s start analysis web-v2-2-pre
+            031s Progressing, waits for analysis web-v2-2-pre
+            036s Paused, waits for the end of a pause at 2027-01-15T08:00:40Z
+            040s scale v2 to 4
+            040s Progressing, waits for 1 of 4 instances of v2 to become available
+            045s point active at v2
+            046s start analysis web-v2-2-post
+        "#]],
     );
 }

@@ -141,7 +141,8 @@ impl Planner<'_> {
         if surge == 0 && unavailable == 0 {
             unavailable = 1;
         }
-        let goals = self.goals(canary, sides);
+        let mut goals = self.goals(canary, sides);
+        let made_room = self.make_room(&mut goals, replicas.saturating_add(surge));
         let sum = |of: fn(&Revision) -> u32| {
             goals
                 .iter()
@@ -173,7 +174,7 @@ impl Planner<'_> {
         let there = goals
             .iter()
             .all(|(revision, goal)| self.is_at(revision, *goal));
-        there && final_numbers == u64::from(sides.canary) + u64::from(sides.stable)
+        there && !made_room && final_numbers == u64::from(sides.canary) + u64::from(sides.stable)
     }
 
     fn is_at(&mut self, revision: &Revision, goal: u32) -> bool {
@@ -194,6 +195,26 @@ impl Planner<'_> {
             return false;
         }
         true
+    }
+
+    /// A revision that must keep an instance for its requests, and is neither wanted nor stable, takes the place of one of the
+    /// stable instances: else the wanted revision, to which those requests are to go, might find no room for its first one.
+    /// `true` when it does: the numbers are then those of the moment.
+    fn make_room(&self, goals: &mut [(Revision, u32)], ceiling: u32) -> bool {
+        let all = goals
+            .iter()
+            .fold(0_u32, |sum, (_, goal)| sum.saturating_add(*goal));
+        let stable = self.stable().filter(|s| *s != self.current);
+        let mut others = goals.iter_mut();
+        let of_stable = others.find(|(r, _)| Some(&r.hash) == stable.as_ref());
+        let surplus = all.saturating_sub(ceiling);
+        match of_stable {
+            Some((_, goal)) if surplus > 0 && *goal > 1 => {
+                *goal = goal.saturating_sub(surplus).max(1);
+                true
+            }
+            _ => false,
+        }
     }
 
     /// Each revision and its number: first those that are neither wanted nor stable, then the stable one, then the wanted one. A
