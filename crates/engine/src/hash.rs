@@ -49,14 +49,13 @@ pub fn templates_equal(a: &PodTemplateSpec, b: &PodTemplateSpec) -> bool {
     a == b
 }
 
-/// Tells templates apart where [`template_hash`] may not: 64 bits, for an annotation. Templates as they are written: a
-/// default that is written out makes another.
+/// Tells templates apart where [`template_hash`] may not: 64 bits, for an annotation. As for [`templates_equal`], it does not
+/// count whether a default is written out: what is read back from an API and given to it again is the same template.
 pub fn template_digest(template: &PodTemplateSpec) -> String {
-    text_digest(&template_text(template))
-}
-
-/// The same as [`template_digest`] for the text of a template.
-pub(crate) fn text_digest(text: &str) -> String {
+    let mut content = content(template);
+    serin_api::defaults::pod_template(&mut content);
+    let mut text = String::new();
+    write_canonical(&content, &mut text);
     let one = fnv1a(OFFSET_BASIS, text.as_bytes());
     let other = fnv1a(fnv1a(OFFSET_BASIS, b"digest"), text.as_bytes());
     format!("{one:08x}{other:08x}")
@@ -152,6 +151,18 @@ mod tests {
             "metadata": {"labels": {"app": "web"}},
             "spec": {"containers": [{"name": "web", "image": image}]},
         })
+    }
+
+    #[test]
+    fn a_digest_does_not_count_defaults_that_are_written_out() {
+        let written = web("nginx:1.20");
+        let mut stored = written.clone();
+        serin_api::defaults::pod_template(&mut stored);
+        assert_ne!(written, stored);
+        assert_eq!(
+            template_digest(&template(written)),
+            template_digest(&template(stored))
+        );
     }
 
     #[test]

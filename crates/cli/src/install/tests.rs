@@ -17,7 +17,7 @@ use serin_api::analysis::AnalysisTemplate;
 use serin_api::gateway_api::HTTPRoute;
 use serin_api::rollout::{Rollout, RolloutPhase};
 use serin_apiserver::{ApiServer, Store};
-use serin_controllers::Config;
+use serin_controllers::{Clock, Config};
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
@@ -205,11 +205,14 @@ async fn a_release_needs_no_right_that_is_not_installed() {
     let anybody = Client::new(server.router(), "default");
     let (controllers, refused) = limited(&server);
     let shutdown = CancellationToken::new();
+    let clock = Clock::starting_at("2026-01-01T00:00:00Z".parse().unwrap());
     let clusters_own = Config {
+        clock: clock.clone(),
         rollouts: false,
         ..Config::default()
     };
     let ours = Config {
+        clock,
         built_in_kinds: false,
         ..Config::default()
     };

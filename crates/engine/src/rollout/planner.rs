@@ -9,7 +9,7 @@ use serin_api::waiting::WaitingOn;
 use super::holds::Hold;
 use super::observed::{Observed, Revision};
 use super::{Action, Note};
-use crate::hash::{short, templates_equal, text_digest, text_hash};
+use crate::hash::{short, template_digest, templates_equal, text_hash};
 
 pub(super) struct Planner<'a> {
     pub(super) desired: &'a Desired,
@@ -382,7 +382,7 @@ impl<'a> Planner<'a> {
 fn wanted_revision(desired: &Desired, observed: &Observed) -> (RevisionHash, u32) {
     let known = u32::try_from(observed.status.collision_count.unwrap_or(0)).unwrap_or(0);
     let hash = text_hash(&desired.template_text, known);
-    let digest = text_digest(&desired.template_text);
+    let digest = template_digest(&desired.template);
     let is_it = |r: &Revision| match &r.source {
         Some(source) => *source == digest,
         None => templates_equal(&r.template, &desired.template),
