@@ -2,13 +2,22 @@
 //!
 //! The kernel lets go of the lock when its holder ends, however it ends. The number in the file only names the holder; nobody
 //! is believed to be the holder unless the kernel says that this very process holds this very lock.
+//!
+//! A killed holder lets go a moment after it is gone for everybody else: its other threads are still ending, or a child it was
+//! starting has not yet closed what it inherited. That moment is waited for, so that `kill -9` and `serin up` may follow each other.
 
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+
+/// How long a lock is waited for whose holder has ended.
+const ENDED_HOLDER: Duration = Duration::from_secs(5);
+/// How often it is looked whether the kernel has let go of it.
+const LOOK: Duration = Duration::from_millis(5);
 
 /// Holds the state directory for as long as it lives.
 #[derive(Debug)]
@@ -44,8 +53,20 @@ fn named(holder: Option<i32>) -> String {
 }
 
 impl HomeLock {
-    /// Takes the lock at `path`, or says who has it.
+    /// Takes the lock at `path`, or says who has it. Waits only for a holder that has ended.
     pub(crate) fn take(path: &Path) -> Result<Self, LockError> {
+        let deadline = Instant::now() + ENDED_HOLDER;
+        loop {
+            match Self::try_take(path) {
+                Err(LockError::Held {
+                    holder: Some(pid), ..
+                }) if has_ended(pid) && Instant::now() < deadline => std::thread::sleep(LOOK),
+                result => return result,
+            }
+        }
+    }
+
+    fn try_take(path: &Path) -> Result<Self, LockError> {
         let io = |source| LockError::Io {
             path: path.to_path_buf(),
             source,
@@ -115,6 +136,16 @@ impl Holder {
     }
 }
 
+/// Whether a process is gone, or is only waiting for its parent to ask how it ended.
+fn has_ended(pid: i32) -> bool {
+    let Ok(stat) = fs::read_to_string(format!("/proc/{pid}/stat")) else {
+        return true;
+    };
+    // The name before the state is in parentheses and may have some of its own.
+    stat.rsplit_once(')')
+        .is_some_and(|(_, rest)| rest.trim_start().starts_with(['Z', 'X']))
+}
+
 fn written_pid(path: &Path) -> Option<i32> {
     let text = fs::read_to_string(path).ok()?;
     text.trim().parse().ok()
@@ -154,6 +185,23 @@ mod tests {
         drop(first);
         assert!(!holder.holds());
         assert!(Holder::of(&path).is_none());
+    }
+
+    #[test]
+    fn the_lock_of_an_ended_holder_is_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lock");
+        let late = HomeLock::take(&path).unwrap();
+        let mut ended = std::process::Command::new("true").spawn().unwrap();
+        let pid = i32::try_from(ended.id()).unwrap();
+        ended.wait().unwrap();
+        fs::write(&path, format!("{pid}\n")).unwrap();
+        let release = std::thread::spawn(move || {
+            std::thread::sleep(10 * LOOK);
+            drop(late);
+        });
+        HomeLock::take(&path).unwrap();
+        release.join().unwrap();
     }
 
     #[test]
