@@ -2,6 +2,8 @@
 //!
 //! Responsible for: `arrows`, who may depend on whom, and `tidy`, what every file of the repository keeps to.
 //!
+//! `protobuf API MACHINERY` prints the table by which the API server reads Protocol Buffers, of two unpacked Go modules.
+//!
 //! Absent on purpose: nothing here is needed to build or to run Serin, and no chore changes a file.
 
 use std::io::Write;
@@ -15,6 +17,7 @@ use crate::finding::{Finding, Severity};
 mod arrows;
 mod finding;
 mod markdown;
+mod protobuf;
 mod rust_source;
 mod tidy;
 mod tree;
@@ -24,6 +27,8 @@ usage: cargo xtask CHORE...
 
   arrows   check which crate may depend on which, and that only the command line prints
   tidy     check length, module docs, white space, leftovers, paths and links of every file
+
+  protobuf API MACHINERY   print the table of messages of the unpacked Go modules k8s.io/api and k8s.io/apimachinery
 ";
 
 fn main() -> ExitCode {
@@ -46,6 +51,12 @@ fn run(chores: &[String], out: &mut impl Write) -> Result<bool> {
         .context("xtask does not lie in a workspace")?;
     if chores.is_empty() {
         out.write_all(USAGE.as_bytes())?;
+        return Ok(true);
+    }
+    if let [chore, api, machinery] = chores
+        && chore == "protobuf"
+    {
+        out.write_all(protobuf::table(Path::new(api), Path::new(machinery))?.as_bytes())?;
         return Ok(true);
     }
     let mut passed = true;

@@ -11,6 +11,7 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde_json::Value;
 
 use crate::options::FieldValidation;
+use crate::protobuf;
 use crate::status::Refusal;
 
 /// The largest body, as Kubernetes has it.
@@ -18,7 +19,7 @@ pub(crate) const LIMIT: usize = 3 << 20;
 /// A body that has not come by then is given up.
 const DEADLINE: Duration = Duration::from_secs(30);
 
-const OBJECT_TYPES: &[&str] = &["application/json", "application/yaml"];
+const OBJECT_TYPES: &[&str] = &["application/json", "application/yaml", protobuf::MEDIA_TYPE];
 pub(crate) const PATCH_TYPES: &[&str] = &[
     "application/json-patch+json",
     "application/merge-patch+json",
@@ -56,11 +57,15 @@ pub(crate) fn media_type(headers: &HeaderMap) -> &str {
     value.split(';').next().unwrap_or_default().trim()
 }
 
-/// An object in JSON or YAML.
+/// An object in JSON, YAML or Protocol Buffers.
 pub(crate) fn object(headers: &HeaderMap, body: &[u8]) -> Result<Value, Refusal> {
     let value = match media_type(headers) {
         "" | "application/json" | "*/*" => json(body)?,
         "application/yaml" | "text/yaml" => yaml(body)?,
+        protobuf::MEDIA_TYPE => protobuf::object(body).map_err(|e| {
+            let why = format!("the body of the request is no object in protobuf: {e}");
+            Refusal::bad_request(why)
+        })?,
         other => return Err(Refusal::media_type(other, OBJECT_TYPES)),
     };
     if value.is_object() {

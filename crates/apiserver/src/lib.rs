@@ -30,6 +30,7 @@ mod meta;
 mod openapi;
 mod options;
 mod patch;
+mod protobuf;
 mod registry;
 mod render;
 mod resource;

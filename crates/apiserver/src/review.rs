@@ -8,8 +8,6 @@ use crate::body;
 use crate::status::Refusal;
 use crate::tree::Tree;
 
-const PROTOBUF: &str = "application/vnd.kubernetes.protobuf";
-
 /// Answers a review; `None` when the address is not one.
 pub(crate) fn answer(
     group: &str,
@@ -24,15 +22,10 @@ pub(crate) fn answer(
         "nonResourceRules": [{"verbs": ["*"], "nonResourceURLs": ["*"]}], "incomplete": false,
     });
     let user = json!({"userInfo": {"username": "serin:admin", "groups": ["system:masters", "system:authenticated"]}});
-    let (kind, status) = match (group, resource) {
-        ("authorization.k8s.io", "selfsubjectaccessreviews") => {
-            ("SelfSubjectAccessReview", allowed)
-        }
-        ("authorization.k8s.io", "subjectaccessreviews") => ("SubjectAccessReview", allowed),
-        ("authorization.k8s.io", "selfsubjectrulesreviews") => {
-            ("SelfSubjectRulesReview", everything)
-        }
-        ("authentication.k8s.io", "selfsubjectreviews") => ("SelfSubjectReview", user),
+    let status = match (group, resource) {
+        ("authorization.k8s.io", "selfsubjectaccessreviews" | "subjectaccessreviews") => allowed,
+        ("authorization.k8s.io", "selfsubjectrulesreviews") => everything,
+        ("authentication.k8s.io", "selfsubjectreviews") => user,
         _ => return None,
     };
     if *method != Method::POST {
@@ -42,11 +35,5 @@ pub(crate) fn answer(
         review.set("status", status);
         (StatusCode::CREATED, axum::Json(review)).into_response()
     };
-    // The answer does not depend on the question, so it need not be read in the form that some kubectls put it in.
-    if body::media_type(headers) == PROTOBUF {
-        let unread =
-            json!({"apiVersion": format!("{group}/v1"), "kind": kind, "metadata": {}, "spec": {}});
-        return Some(Ok(answer(unread)));
-    }
     Some(body::object(headers, content).map(answer))
 }
