@@ -235,6 +235,7 @@ fn start_parts(parts: &mut JoinSet<()>, options: &Options, api: &Router, stop: &
             program: options.program.clone(),
         };
         parts.spawn(gateway.keep(stop.clone()));
+        parts.spawn(gateway::make_class(client.clone()));
     }
     let controllers = client.clone();
     let gateway_socket = options

@@ -40,6 +40,7 @@ fn table(routes: u32) -> RouteTable {
         },
         created: "2026-01-01T00:00:00Z".parse().unwrap_or_default(),
         index: 0,
+        port: None,
         hosts: vec![HostMatch::Exact(format!("host-{}.example.com", n % 100))],
         matches: vec![RequestMatch::of_path(PathMatch::Prefix(format!(
             "/api/{n}"

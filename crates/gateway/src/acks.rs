@@ -10,23 +10,25 @@ use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta};
 use serde_json::{Value, json};
 use serin_api::conditions;
-use serin_api::gateway_api::{HTTPRoute, ParentReference, RouteParentStatus};
+use serin_api::gateway_api::{HTTPRoute, RouteParentStatus};
 use serin_api::istio::IstioStatus;
-use serin_api::keys::{GATEWAY_CONTROLLER, condition};
+use serin_api::keys::{self, GATEWAY_CONTROLLER};
 
-use crate::lower::is_ours;
 use crate::names::{ObjectName, Source, SourceKind};
 use crate::objects::{Objects, PodLife};
-use crate::table::{RouteTable, RouteVerdict, ServiceEntry, Verdict};
+use crate::table::{ParentVerdict, RouteTable, RouteVerdict, ServiceEntry, Verdict};
 
-/// The parent that stands in the status of a route without parents.
-const EMBEDDED_PARENT: &str = "serin";
+mod gateways;
 
 /// Whose status is patched.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Target {
     /// An HTTPRoute.
     Route(ObjectName),
+    /// A GatewayClass.
+    GatewayClass(String),
+    /// A Gateway.
+    Gateway(ObjectName),
     /// A VirtualService.
     VirtualService(ObjectName),
     /// A DestinationRule.
@@ -41,6 +43,8 @@ impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Route(name) => write!(f, "HTTPRoute {name}"),
+            Self::GatewayClass(name) => write!(f, "GatewayClass {name}"),
+            Self::Gateway(name) => write!(f, "Gateway {name}"),
             Self::VirtualService(name) => write!(f, "VirtualService {name}"),
             Self::DestinationRule(name) => write!(f, "DestinationRule {name}"),
             Self::Service(name) => write!(f, "Service {name}"),
@@ -72,9 +76,10 @@ pub fn due(
     now: Timestamp,
 ) -> Vec<Due> {
     let routes = objects.routes.iter().filter_map(|(name, route)| {
-        let verdict = table.routes.get(name)?;
+        let verdict = table.routes.get(name);
         route_status(name, route, verdict, now)
     });
+    let gateways = gateways::due(table, objects, now);
     let istio = table.istio.iter();
     let istio = istio.filter_map(|(source, verdict)| istio_status(source, objects, verdict, now));
     let services = objects.services.iter().filter_map(|(name, service)| {
@@ -85,13 +90,19 @@ pub fn due(
     let pods = pods
         .filter(|(_, pod)| pod.is_terminating() && !pod.is_drained() && in_flight(pod.uid()) == 0);
     let pods = pods.map(|(name, pod)| pod_drained(name, pod, now));
-    routes.chain(istio).chain(services).chain(pods).collect()
+    gateways
+        .into_iter()
+        .chain(routes)
+        .chain(istio)
+        .chain(services)
+        .chain(pods)
+        .collect()
 }
 
 fn route_status(
     name: &ObjectName,
     route: &HTTPRoute,
-    verdict: &RouteVerdict,
+    verdict: Option<&RouteVerdict>,
     now: Timestamp,
 ) -> Option<Due> {
     let old = route.status.as_ref().map(|s| s.parents.as_slice());
@@ -99,16 +110,23 @@ fn route_status(
     let is_foreign = |parent: &&RouteParentStatus| parent.controller_name != GATEWAY_CONTROLLER;
     let foreign: Vec<_> = old.iter().filter(is_foreign).cloned().collect();
     let is_alone = foreign.is_empty();
-    let ours = parents(route).into_iter().map(|parent| {
+    let of_parent = |verdict: &RouteVerdict, said: &ParentVerdict| {
+        let parent = said.parent.clone();
         let known = old
             .iter()
             .find(|p| !is_foreign(p) && p.parent_ref == parent);
         let known = known.map(|p| p.conditions.clone()).unwrap_or_default();
+        let accepted = said.refused.as_ref().unwrap_or(&verdict.accepted);
         RouteParentStatus {
             parent_ref: parent,
             controller_name: GATEWAY_CONTROLLER.into(),
-            conditions: route_conditions(known, verdict, now),
+            conditions: route_conditions(known, verdict, accepted, now),
         }
+    };
+    // A route that is nobody's of ours any more keeps no word of ours.
+    let ours = verdict.into_iter().flat_map(|verdict| {
+        let all = verdict.parents.iter();
+        all.map(move |said| of_parent(verdict, said))
     });
     let parents: Vec<_> = foreign.into_iter().chain(ours).collect();
     if parents == old {
@@ -127,39 +145,33 @@ fn route_status(
     })
 }
 
-fn parents(route: &HTTPRoute) -> Vec<ParentReference> {
-    if route.spec.parent_refs.is_empty() {
-        return vec![ParentReference {
-            name: EMBEDDED_PARENT.into(),
-            ..ParentReference::default()
-        }];
-    }
-    let ours = route.spec.parent_refs.iter().filter(|p| is_ours(p));
-    ours.cloned().collect()
-}
-
 /// `known` as the verdict has it. Times stay where the status stays.
 fn route_conditions(
     mut known: Vec<Condition>,
     verdict: &RouteVerdict,
+    accepted: &Verdict,
     now: Timestamp,
 ) -> Vec<Condition> {
     known.retain(|c| c.type_ != "PartiallyInvalid" || verdict.partly.is_some());
-    let condition = |kind: &str, v: &Verdict| Condition {
-        type_: kind.into(),
-        status: conditions::word(v.ok),
-        reason: v.reason.clone(),
-        message: v.message.clone(),
-        observed_generation: Some(verdict.generation),
-        last_transition_time: conditions::time(now),
-    };
-    conditions::set(&mut known, condition("Accepted", &verdict.accepted));
+    let condition = |kind: &str, v: &Verdict| condition(kind, v, verdict.generation, now);
+    conditions::set(&mut known, condition("Accepted", accepted));
     conditions::set(&mut known, condition("ResolvedRefs", &verdict.resolved));
     if let Some(partly) = &verdict.partly {
         let partly = Verdict::yes("UnsupportedValue", partly);
         conditions::set(&mut known, condition("PartiallyInvalid", &partly));
     }
     known
+}
+
+fn condition(kind: &str, verdict: &Verdict, generation: i64, now: Timestamp) -> Condition {
+    Condition {
+        type_: kind.into(),
+        status: conditions::word(verdict.ok),
+        reason: verdict.reason.clone(),
+        message: verdict.message.clone(),
+        observed_generation: Some(generation),
+        last_transition_time: conditions::time(now),
+    }
 }
 
 fn istio_status(
@@ -184,7 +196,7 @@ fn istio_status(
     };
     let known = old.map(|old| old.conditions.clone()).unwrap_or_default();
     let status = IstioStatus {
-        conditions: route_conditions(known, verdict, now),
+        conditions: route_conditions(known, verdict, &verdict.accepted, now),
         observed_generation: Some(verdict.generation),
     };
     if old == Some(&status) {
@@ -214,7 +226,7 @@ fn service_served(
         .status
         .as_ref()
         .and_then(|s| s.conditions.as_deref());
-    let old = conditions::get(known.unwrap_or_default(), condition::SERVED);
+    let old = conditions::get(known.unwrap_or_default(), keys::condition::SERVED);
     if old.is_some_and(|c| c.status == "True" && c.observed_generation == Some(generation)) {
         return None;
     }
@@ -222,7 +234,7 @@ fn service_served(
     conditions::set(
         &mut conditions,
         Condition {
-            type_: condition::SERVED.into(),
+            type_: keys::condition::SERVED.into(),
             status: conditions::word(true),
             reason: "Served".into(),
             message: "the gateway serves the endpoints of this generation".into(),
@@ -249,7 +261,7 @@ fn service_served(
 
 fn pod_drained(name: &ObjectName, pod: &PodLife, now: Timestamp) -> Due {
     let drained = json!({
-        "type": condition::DRAINED,
+        "type": keys::condition::DRAINED,
         "status": "True",
         "reason": "NothingInFlight",
         "message": "no request is in flight and none will come",

@@ -1,6 +1,6 @@
 //! The settings of the gateway and of its keeper: `$SERIN_HOME/gateway/config.json`, every field of which may be absent.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -39,6 +39,9 @@ pub struct GatewayConfig {
     pub kubeconfig: Option<PathBuf>,
     /// The class of Ingresses to take; `None` takes every class.
     pub ingress_class: Option<String>,
+    /// The port of the gateway for a port that listeners of Gateways name, where it is another: `{"80": 8080}`. Without an entry a
+    /// port means itself; 80 and 443 mean the first address of `listen` and `tlsListen` when nothing listens on them.
+    pub gateway_ports: BTreeMap<u16, u16>,
     /// Worker threads; `None` is one for each core, at most 4.
     pub workers: Option<usize>,
     /// Milliseconds that a request is held while no instance is ready, before it is answered 503.
@@ -80,6 +83,7 @@ impl Default for GatewayConfig {
             admin_listen: None,
             kubeconfig: None,
             ingress_class: None,
+            gateway_ports: BTreeMap::new(),
             workers: None,
             hold_ms: 5_000,
             max_held: 10_000,

@@ -13,6 +13,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 use crate::live::{Lasting, LiveTable};
 use crate::names::{ObjectName, Source, SourceKind};
+use crate::ports::{Door, Scheme};
 use crate::proxy::proxy_protocol::{self, Found};
 use crate::proxy::websocket::Frames;
 use crate::proxy::{Client, Settings, Shared, Worker, converse};
@@ -126,7 +127,11 @@ impl Proxy {
     async fn converse(&self, is_http2: bool, client: &[u8]) {
         let (near, far) = tokio::io::duplex(64 * 1024);
         let peer = SocketAddr::from(([127, 0, 0, 1], 1));
-        let served = Client::new(Arc::clone(&self.worker), peer, false);
+        let door = Door {
+            scheme: Scheme::Http,
+            port: 80,
+        };
+        let served = Client::new(Arc::clone(&self.worker), peer, door);
         let served = tokio::spawn(converse(served, far, is_http2));
         let (mut from, mut to) = tokio::io::split(near);
         let write = async {
@@ -215,6 +220,7 @@ fn table(address: SocketAddr) -> RouteTable {
         },
         created: jiff::Timestamp::UNIX_EPOCH,
         index: 0,
+        port: None,
         hosts: vec![HostMatch::Any],
         matches: vec![RequestMatch::of_path(PathMatch::Prefix(String::new()))],
         backends: vec![Backend::new(service.clone(), PortRef::First, 1)],

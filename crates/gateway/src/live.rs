@@ -185,6 +185,7 @@ pub fn route_once(
         headers,
         scheme: "http",
         client: "127.0.0.1",
+        listener: 0,
     };
     let (rule, _) = table.find(&request)?;
     let ask = Ask {

@@ -14,29 +14,33 @@ use serin_api::problem::FieldPath;
 
 use crate::names::{ObjectName, Source, SourceKind};
 use crate::objects::Objects;
-use crate::table::{RouteTable, RouteVerdict, Rule, Verdict};
+use crate::table::{ParentVerdict, RouteTable, RouteVerdict, Rule, Verdict};
 
 mod annotations;
 mod canary;
 mod common;
 mod conflicts;
 mod destination_rule;
+mod gateway;
 mod http_route;
 mod ingress;
 mod service;
+mod sockets;
 mod virtual_service;
 
 use common::Draft;
-pub(crate) use http_route::{is_ours, part_regex, whole_regex};
+pub(crate) use gateway::certificate_uses;
+pub(crate) use http_route::{part_regex, whole_regex};
 pub(crate) use ingress::is_taken as takes_ingress;
+pub use sockets::Sockets;
 
 /// What the operator set.
 #[derive(Clone, Debug, Default)]
 pub struct LowerOptions {
     /// The class of Ingresses to take; `None` takes every class and those without one.
     pub ingress_class: Option<String>,
-    /// Whether there is an address where TLS is spoken.
-    pub has_tls: bool,
+    /// Where the process listens.
+    pub sockets: Sockets,
 }
 
 /// What came of the objects.
@@ -93,9 +97,9 @@ pub fn lower(objects: &Objects, last: &RouteTable, options: &LowerOptions) -> Lo
         verdicts: BTreeMap::new(),
         problems,
     };
+    let mut gateways = gateway::Gateways::new(objects, options);
     for (name, route) in &objects.routes {
-        if http_route::has_our_parent(route) {
-            let draft = http_route::lower(name, route, objects);
+        if let Some(draft) = http_route::lower(name, route, objects, &mut gateways) {
             said.take(SourceKind::HttpRoute, name, draft);
         }
     }
@@ -113,10 +117,13 @@ pub fn lower(objects: &Objects, last: &RouteTable, options: &LowerOptions) -> Lo
         .into_iter()
         .partition::<Vec<_>, _>(|(source, _)| source.kind == SourceKind::HttpRoute);
     let routes = routes.into_iter().map(|(source, v)| (source.name, v));
+    let (classes, gateways) = gateways.verdicts();
     Lowered {
         table: RouteTable {
             rules,
             services,
+            classes,
+            gateways,
             routes: routes.collect(),
             istio,
         },
@@ -151,7 +158,11 @@ impl Said<'_> {
             self.rules.extend(last_rules(self.last, &source));
         }
         let accepted = self.accepted(&source, draft.refused);
-        self.say(source, draft.generation, accepted, draft.unresolved);
+        self.tell(&source, Effect::Partly, refusals(&draft.parents));
+        self.say(source.clone(), draft.generation, accepted, draft.unresolved);
+        if let Some(verdict) = self.verdicts.get_mut(&source) {
+            verdict.parents = draft.parents;
+        }
     }
 
     /// What is said of the DestinationRules.
@@ -201,6 +212,7 @@ impl Said<'_> {
             accepted,
             resolved,
             partly: None,
+            parents: Vec::new(),
         };
         self.verdicts.insert(source, verdict);
     }
@@ -213,6 +225,15 @@ impl Said<'_> {
         });
         self.problems.extend(all);
     }
+}
+
+/// The parents that do not take a route, as problems of the route.
+fn refusals(parents: &[ParentVerdict]) -> Vec<Problem> {
+    let at = FieldPath::new("spec.parentRefs");
+    let refused = parents.iter().filter_map(|parent| parent.refused.as_ref());
+    refused
+        .map(|why| Problem::warning(at.clone(), why.message.clone()))
+        .collect()
 }
 
 fn sentence(problems: &[Problem]) -> String {

@@ -62,6 +62,8 @@ impl TryFrom<String> for ObjectName {
 pub enum SourceKind {
     /// `gateway.networking.k8s.io/v1` HTTPRoute.
     HttpRoute,
+    /// `gateway.networking.k8s.io/v1` Gateway; it makes no rules but listeners.
+    Gateway,
     /// `networking.k8s.io/v1` Ingress.
     Ingress,
     /// `networking.istio.io` VirtualService.
@@ -79,6 +81,7 @@ impl SourceKind {
     pub fn kind(self) -> &'static str {
         match self {
             Self::HttpRoute => "HTTPRoute",
+            Self::Gateway => "Gateway",
             Self::Ingress => "Ingress",
             Self::VirtualService => "VirtualService",
             Self::DestinationRule => "DestinationRule",

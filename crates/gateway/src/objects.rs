@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use k8s_openapi::NamespaceResourceScope;
-use k8s_openapi::api::core::v1::{Secret, Service};
+use k8s_openapi::api::core::v1::{Namespace, Secret, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::Ingress;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use serde::{Deserialize, Serialize};
-use serin_api::gateway_api::{HTTPRoute, ReferenceGrant};
+use serin_api::gateway_api::{Gateway, GatewayClass, HTTPRoute, ReferenceGrant};
 use serin_api::istio::{DestinationRule, VirtualService};
 use serin_api::keys::condition;
 
@@ -24,9 +24,15 @@ pub struct Objects {
     pub slices: BTreeMap<ObjectName, EndpointSlice>,
     /// Ingresses of every class.
     pub ingresses: BTreeMap<ObjectName, Ingress>,
+    /// GatewayClasses of every controller, which are in no namespace: that of their names says nothing.
+    pub classes: BTreeMap<ObjectName, GatewayClass>,
+    /// Gateways of every class.
+    pub gateways: BTreeMap<ObjectName, Gateway>,
+    /// Namespaces, whose labels say which routes a listener takes; as with classes that of their names says nothing.
+    pub namespaces: BTreeMap<ObjectName, Namespace>,
     /// HTTPRoutes.
     pub routes: BTreeMap<ObjectName, HTTPRoute>,
-    /// What lets HTTPRoutes refer to Services of other namespaces.
+    /// What lets HTTPRoutes refer to Services, and Gateways to Secrets, of other namespaces.
     pub grants: BTreeMap<ObjectName, ReferenceGrant>,
     /// VirtualServices.
     pub virtual_services: BTreeMap<ObjectName, VirtualService>,

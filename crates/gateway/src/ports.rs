@@ -70,6 +70,14 @@ impl Scheme {
     }
 }
 
+/// Where a client came in.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Door {
+    pub(crate) scheme: Scheme,
+    /// The port of the socket.
+    pub(crate) port: u16,
+}
+
 /// A socket that listens.
 #[derive(Debug)]
 pub(crate) struct Listener {

@@ -17,7 +17,7 @@ use crate::control::{self, Control};
 use crate::handover::{self, Predecessor};
 use crate::info::{self, GatewayInfo};
 use crate::keeper::REPLACED;
-use crate::lower::LowerOptions;
+use crate::lower::{LowerOptions, Sockets};
 use crate::ports::{self, BindError, Listener, Scheme};
 use crate::proxy::{Phase, Settings, Shared};
 use crate::tls::{Files, Tls};
@@ -84,7 +84,7 @@ pub fn gateway_main(config: &GatewayConfig) -> Result<(), GatewayError> {
         .enable_all()
         .build()
         .map_err(system("start the runtime"))?;
-    let gateway = Gateway::new(config, tls_listen.first().map(SocketAddr::port))?;
+    let gateway = Gateway::new(config, &listen, &tls_listen)?;
     if !is_kept {
         let own = GatewayInfo {
             keeper_pid: None,
@@ -141,7 +141,12 @@ struct Gateway {
 }
 
 impl Gateway {
-    fn new(config: &GatewayConfig, https_port: Option<u16>) -> Result<Self, GatewayError> {
+    fn new(
+        config: &GatewayConfig,
+        listen: &[SocketAddr],
+        tls_listen: &[SocketAddr],
+    ) -> Result<Self, GatewayError> {
+        let https_port = tls_listen.first().map(SocketAddr::port);
         let millis = Duration::from_millis;
         let settings = Settings {
             hold: millis(config.hold_ms),
@@ -172,7 +177,11 @@ impl Gateway {
         });
         let options = LowerOptions {
             ingress_class: config.ingress_class.clone(),
-            has_tls: https_port.is_some(),
+            sockets: Sockets {
+                http: listen.to_vec(),
+                https: tls_listen.to_vec(),
+                mapped: config.gateway_ports.clone(),
+            },
         };
         let mut control = Control::new(Arc::clone(&shared), Arc::clone(&pages), options);
         control.set_drain_limit(millis(config.drain_limit_ms));

@@ -11,8 +11,10 @@ use serde::{Deserialize, Serialize};
 use crate::names::{ObjectName, Source};
 
 mod policy;
+mod verdict;
 
 pub use policy::*;
+pub use verdict::*;
 
 /// Everything that decides where a request goes.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -22,6 +24,12 @@ pub struct RouteTable {
     pub rules: Vec<Rule>,
     /// The Services with the endpoints that may get requests.
     pub services: BTreeMap<ObjectName, ServiceEntry>,
+    /// What is to be said of each GatewayClass of ours.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub classes: BTreeMap<String, ClassVerdict>,
+    /// What is to be said of each Gateway of these classes.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub gateways: BTreeMap<ObjectName, GatewayVerdict>,
     /// What is to be said of each HTTPRoute.
     pub routes: BTreeMap<ObjectName, RouteVerdict>,
     /// What is to be said of each VirtualService and DestinationRule.
@@ -39,6 +47,9 @@ pub struct Rule {
     pub created: Timestamp,
     /// The place of the rule in its object: of two equal matches in one object the first wins.
     pub index: u32,
+    /// The port of the gateway at which the rule is served; `None`: at every one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port: Option<u16>,
     /// The hosts, one of which must match.
     pub hosts: Vec<HostMatch>,
     /// The matches, one of which must hold.
@@ -300,52 +311,6 @@ impl ServiceEntry {
             PortRef::First => self.ports.first(),
             PortRef::Number(number) => self.ports.iter().find(|p| p.port == *number),
             PortRef::Name(name) => self.ports.iter().find(|p| p.name == *name),
-        }
-    }
-}
-
-/// What the gateway says of an HTTPRoute.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct RouteVerdict {
-    /// The generation that the verdict is about.
-    pub generation: i64,
-    /// Whether the route, as of that generation, is served. If not, its last good rules still are.
-    pub accepted: Verdict,
-    /// Whether all of its Services were found.
-    pub resolved: Verdict,
-    /// What of it is left out, when it is served in part.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub partly: Option<String>,
-}
-
-/// One condition.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Verdict {
-    /// Whether it holds.
-    pub ok: bool,
-    /// One word of Gateway API: `Accepted`, `UnsupportedValue`, `ResolvedRefs`, `BackendNotFound` …
-    pub reason: String,
-    /// A sentence for people.
-    pub message: String,
-}
-
-impl Verdict {
-    /// It holds.
-    pub(crate) fn yes(reason: &str, message: &str) -> Self {
-        Self {
-            ok: true,
-            reason: reason.into(),
-            message: message.into(),
-        }
-    }
-
-    /// It does not.
-    pub(crate) fn no(reason: &str, message: String) -> Self {
-        Self {
-            ok: false,
-            reason: reason.into(),
-            message,
         }
     }
 }

@@ -22,6 +22,9 @@ pub(crate) fn objects(manifests: &str) -> Objects {
             "Service" => drop(objects.services.insert(name, typed(value))),
             "EndpointSlice" => drop(objects.slices.insert(name, typed(value))),
             "Ingress" => drop(objects.ingresses.insert(name, typed(value))),
+            "GatewayClass" => drop(objects.classes.insert(name, typed(value))),
+            "Gateway" => drop(objects.gateways.insert(name, typed(value))),
+            "Namespace" => drop(objects.namespaces.insert(name, typed(value))),
             "HTTPRoute" => drop(objects.routes.insert(name, typed(value))),
             "Secret" => drop(objects.secrets.insert(name, typed(value))),
             "ReferenceGrant" => drop(objects.grants.insert(name, typed(value))),
@@ -44,7 +47,7 @@ fn typed<K: DeserializeOwned>(mut value: Value) -> K {
     let api = match kind.as_str() {
         "EndpointSlice" => "discovery.k8s.io/v1",
         "Ingress" => "networking.k8s.io/v1",
-        "HTTPRoute" => "gateway.networking.k8s.io/v1",
+        "HTTPRoute" | "Gateway" | "GatewayClass" => "gateway.networking.k8s.io/v1",
         "ReferenceGrant" => "gateway.networking.k8s.io/v1beta1",
         "VirtualService" | "DestinationRule" => "networking.istio.io/v1",
         _ => "v1",

@@ -21,7 +21,7 @@ mod files;
 mod secrets;
 
 pub(crate) use files::Files;
-pub(crate) use secrets::lower;
+pub(crate) use secrets::{lower, unusable};
 
 /// Certificates as plain data, as they stand on disk.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,7 +37,7 @@ pub(crate) struct CertificateTable {
 /// A certificate, its key, and whom it is for.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Certificate {
-    /// In lower case; `*.DOMAIN` is every host one label below. Empty: every host that no other certificate is for.
+    /// In lower case; `*.DOMAIN` is every host one label below. `*`, or none: every host that no other certificate is for.
     pub(crate) hosts: BTreeSet<String>,
     /// PEM, the one of the host first.
     pub(crate) chain: String,
@@ -117,7 +117,7 @@ impl Certificates {
 impl ByName {
     /// The first certificate for a name keeps it.
     fn add(&mut self, hosts: &BTreeSet<String>, ready: &Arc<CertifiedKey>) {
-        if hosts.is_empty() {
+        if hosts.is_empty() || hosts.contains("*") {
             self.any.get_or_insert_with(|| Arc::clone(ready));
         }
         for host in hosts {

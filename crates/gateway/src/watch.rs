@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use futures::stream::BoxStream;
-use k8s_openapi::api::core::v1::{Secret, Service};
+use k8s_openapi::api::core::v1::{Namespace, Secret, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::Ingress;
 use kube::config::{KubeConfigOptions, Kubeconfig};
@@ -19,7 +19,7 @@ use kube::runtime::watcher::{self, Event};
 use kube::runtime::{WatchStreamExt, watcher as watch};
 use kube::{Api, Client, Config, Resource};
 use serde::de::DeserializeOwned;
-use serin_api::gateway_api::{HTTPRoute, ReferenceGrant};
+use serin_api::gateway_api::{Gateway, GatewayClass, HTTPRoute, ReferenceGrant};
 use serin_api::istio::{DestinationRule, VirtualService};
 use tokio::sync::mpsc;
 
@@ -41,6 +41,9 @@ pub(crate) enum Input {
     Service(Event<Service>),
     Slice(Event<EndpointSlice>),
     Ingress(Event<Ingress>),
+    Class(Event<GatewayClass>),
+    Gateway(Event<Gateway>),
+    Namespace(Event<Namespace>),
     Route(Event<HTTPRoute>),
     Grant(Event<ReferenceGrant>),
     VirtualService(Event<VirtualService>),
@@ -57,6 +60,9 @@ pub(crate) enum Kind {
     Service,
     Slice,
     Ingress,
+    Class,
+    Gateway,
+    Namespace,
     Route,
     Grant,
     VirtualService,
@@ -72,6 +78,9 @@ pub(crate) struct World {
     services: Feed<Service>,
     slices: Feed<EndpointSlice>,
     ingresses: Feed<Ingress>,
+    classes: Feed<GatewayClass>,
+    gateways: Feed<Gateway>,
+    namespaces: Feed<Namespace>,
     routes: Feed<HTTPRoute>,
     grants: Feed<ReferenceGrant>,
     virtual_services: Feed<VirtualService>,
@@ -131,6 +140,9 @@ impl World {
                 self.services = Feed::default();
                 self.slices = Feed::default();
                 self.ingresses = Feed::default();
+                self.classes = Feed::default();
+                self.gateways = Feed::default();
+                self.namespaces = Feed::default();
                 self.routes = Feed::default();
                 self.grants = Feed::default();
                 self.virtual_services = Feed::default();
@@ -141,6 +153,9 @@ impl World {
             Input::Service(event) => self.services.handle(&mut objects.services, event),
             Input::Slice(event) => self.slices.handle(&mut objects.slices, event),
             Input::Ingress(event) => self.ingresses.handle(&mut objects.ingresses, event),
+            Input::Class(event) => self.classes.handle(&mut objects.classes, event),
+            Input::Gateway(event) => self.gateways.handle(&mut objects.gateways, event),
+            Input::Namespace(event) => self.namespaces.handle(&mut objects.namespaces, event),
             Input::Route(event) => self.routes.handle(&mut objects.routes, event),
             Input::Grant(event) => self.grants.handle(&mut objects.grants, event),
             Input::VirtualService(event) => self
@@ -163,6 +178,11 @@ impl World {
             Kind::Ingress => self
                 .ingresses
                 .handle(&mut objects.ingresses, Event::InitDone),
+            Kind::Class => self.classes.handle(&mut objects.classes, Event::InitDone),
+            Kind::Gateway => self.gateways.handle(&mut objects.gateways, Event::InitDone),
+            Kind::Namespace => self
+                .namespaces
+                .handle(&mut objects.namespaces, Event::InitDone),
             Kind::Route => self.routes.handle(&mut objects.routes, Event::InitDone),
             Kind::Grant => self.grants.handle(&mut objects.grants, Event::InitDone),
             Kind::VirtualService => self
@@ -181,6 +201,9 @@ impl World {
         self.services.is_settled()
             && self.slices.is_settled()
             && self.ingresses.is_settled()
+            && self.classes.is_settled()
+            && self.gateways.is_settled()
+            && self.namespaces.is_settled()
             && self.routes.is_settled()
             && self.grants.is_settled()
             && self.virtual_services.is_settled()
@@ -259,7 +282,7 @@ pub(crate) async fn follow(
 fn streams(
     client: &Client,
     has_tls: bool,
-) -> [BoxStream<'static, Result<Input, watcher::Error>>; 9] {
+) -> [BoxStream<'static, Result<Input, watcher::Error>>; 12] {
     [
         stream(
             client,
@@ -278,6 +301,24 @@ fn streams(
             Kind::Ingress,
             |o: &mut Ingress| trim(&mut o.metadata),
             Input::Ingress,
+        ),
+        stream(
+            client,
+            Kind::Class,
+            |o: &mut GatewayClass| trim(&mut o.metadata),
+            Input::Class,
+        ),
+        stream(
+            client,
+            Kind::Gateway,
+            |o: &mut Gateway| trim(&mut o.metadata),
+            Input::Gateway,
+        ),
+        stream(
+            client,
+            Kind::Namespace,
+            |o: &mut Namespace| trim(&mut o.metadata),
+            Input::Namespace,
         ),
         stream(
             client,
@@ -396,6 +437,9 @@ mod tests {
             Kind::Service,
             Kind::Slice,
             Kind::Ingress,
+            Kind::Class,
+            Kind::Gateway,
+            Kind::Namespace,
             Kind::Route,
             Kind::Grant,
             Kind::VirtualService,

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
-use crate::ports::{Listener, Scheme};
+use crate::ports::{Door, Listener};
 use crate::proxy::{Phase, Shared, Worker, serve};
 
 /// The frames of a request are on the heap, so a small stack is enough.
@@ -54,7 +54,11 @@ async fn run(shared: Arc<Shared>, listeners: Vec<Listener>) -> io::Result<()> {
     for listener in listeners {
         listener.socket.set_nonblocking(true)?;
         let socket = tokio::net::TcpListener::from_std(listener.socket)?;
-        let accept = accept(Arc::clone(&worker), socket, listener.scheme);
+        let door = Door {
+            scheme: listener.scheme,
+            port: socket.local_addr()?.port(),
+        };
+        let accept = accept(Arc::clone(&worker), socket, door);
         accepting.push(tokio::spawn(accept));
     }
     let keeping = tokio::spawn(keep_pool(Arc::clone(&worker)));
@@ -72,7 +76,7 @@ async fn run(shared: Arc<Shared>, listeners: Vec<Listener>) -> io::Result<()> {
     Ok(())
 }
 
-async fn accept(worker: Arc<Worker>, listener: tokio::net::TcpListener, scheme: Scheme) {
+async fn accept(worker: Arc<Worker>, listener: tokio::net::TcpListener, door: Door) {
     let shared = Arc::clone(&worker.shared);
     loop {
         if shared.gauges.connections.load(Ordering::Relaxed) >= shared.settings.max_connections {
@@ -82,7 +86,7 @@ async fn accept(worker: Arc<Worker>, listener: tokio::net::TcpListener, scheme: 
         }
         match listener.accept().await {
             Ok((stream, peer)) => {
-                tokio::spawn(serve(Arc::clone(&worker), stream, peer, scheme));
+                tokio::spawn(serve(Arc::clone(&worker), stream, peer, door));
             }
             Err(error) => {
                 tracing::debug!(%error, "a connection cannot be accepted");

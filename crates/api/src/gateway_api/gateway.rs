@@ -18,7 +18,7 @@ use serde_json::Value;
 pub struct GatewayClassSpec {
     /// Who serves the Gateways; ours is `serin.dev/gateway`.
     pub controller_name: String,
-    /// Settings of the controller; not carried out.
+    /// Settings of the controller; there are none, and a class that names some is not accepted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub parameters_ref: Option<Value>,
     /// What the class is for.
@@ -72,7 +72,7 @@ pub struct Listener {
     pub port: i32,
     /// `HTTP` or `HTTPS`.
     pub protocol: String,
-    /// The certificates.
+    /// `certificateRefs` to Secrets of type `kubernetes.io/tls`; the mode is `Terminate`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tls: Option<Value>,
     /// The routes that may attach; those of the same namespace when absent.
@@ -99,7 +99,7 @@ pub struct RouteNamespaces {
     /// `Same` (the default), `All` or `Selector`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub from: Option<String>,
-    /// The labels of the namespaces, with `Selector`; not carried out.
+    /// The labels of the namespaces, with `Selector`; none are taken without it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub selector: Option<LabelSelector>,
 }

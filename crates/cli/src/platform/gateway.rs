@@ -8,6 +8,9 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use kube::api::PostParams;
+use serin_api::gateway_api::{GatewayClass, GatewayClassSpec};
+use serin_api::keys;
 use serin_gateway::{GatewayInfo, healthy, read_endpoint};
 use tokio_util::sync::CancellationToken;
 
@@ -61,6 +64,26 @@ pub(crate) async fn serving(home: &Home) -> Option<GatewayInfo> {
         return None;
     }
     read_endpoint(home.root())
+}
+
+/// Makes the class by which Gateways ask for this gateway, unless it is there.
+pub(super) async fn make_class(client: kube::Client) {
+    let class = GatewayClass::new(
+        "serin",
+        GatewayClassSpec {
+            controller_name: keys::GATEWAY_CONTROLLER.into(),
+            description: Some("The gateway of this machine".into()),
+            ..GatewayClassSpec::default()
+        },
+    );
+    let classes: kube::Api<GatewayClass> = kube::Api::all(client);
+    match classes.create(&PostParams::default(), &class).await {
+        Ok(_) => {}
+        Err(kube::Error::Api(status)) if status.code == 409 => {}
+        Err(error) => {
+            tracing::warn!(%error, "the GatewayClass serin cannot be made; make it to use Gateways");
+        }
+    }
 }
 
 impl Gateway {

@@ -51,16 +51,18 @@ fn a_route_is_told_once_for_each_parent() {
     );
     let with_parents = manifests.replace(
         "spec: {rules",
-        "spec: {parentRefs: [{name: a}, {name: b, sectionName: http}, {kind: Mesh, name: c}], rules",
+        "spec: {parentRefs: [{kind: Service, name: web}, {name: b, sectionName: http}, {kind: Mesh, name: c}, {name: theirs}], rules",
     );
+    let theirs = "---\nkind: Gateway\nmetadata: {name: theirs}\nspec: {gatewayClassName: other}\n";
+    let with_parents = format!("{with_parents}{theirs}");
     check(
         &with_parents,
         &[],
         expect![[r#"
-        HTTPRoute default/web
-          {"op":"test","path":"/metadata/uid","value":"r1"}
-          {"op":"add","path":"/status","value":{"parents":[{"conditions":[{"lastTransitionTime":"2026-01-02T00:00:00Z","message":"served","observedGeneration":5,"reason":"Accepted","status":"True","type":"Accepted"},{"lastTransitionTime":"2026-01-02T00:00:00Z","message":"all Services were found","observedGeneration":5,"reason":"ResolvedRefs","status":"True","type":"ResolvedRefs"}],"controllerName":"serin.dev/gateway","parentRef":{"name":"a"}},{"conditions":[{"lastTransitionTime":"2026-01-02T00:00:00Z","message":"served","observedGeneration":5,"reason":"Accepted","status":"True","type":"Accepted"},{"lastTransitionTime":"2026-01-02T00:00:00Z","message":"all Services were found","observedGeneration":5,"reason":"ResolvedRefs","status":"True","type":"ResolvedRefs"}],"controllerName":"serin.dev/gateway","parentRef":{"name":"b","sectionName":"http"}}]}}
-    "#]],
+            HTTPRoute default/web
+              {"op":"test","path":"/metadata/uid","value":"r1"}
+              {"op":"add","path":"/status","value":{"parents":[{"conditions":[{"lastTransitionTime":"2026-01-02T00:00:00Z","message":"served","observedGeneration":5,"reason":"Accepted","status":"True","type":"Accepted"},{"lastTransitionTime":"2026-01-02T00:00:00Z","message":"all Services were found","observedGeneration":5,"reason":"ResolvedRefs","status":"True","type":"ResolvedRefs"}],"controllerName":"serin.dev/gateway","parentRef":{"kind":"Service","name":"web"}},{"conditions":[{"lastTransitionTime":"2026-01-02T00:00:00Z","message":"there is no Gateway default/b; make one, or leave out parentRefs to be served at every address of this gateway","observedGeneration":5,"reason":"NoMatchingParent","status":"False","type":"Accepted"},{"lastTransitionTime":"2026-01-02T00:00:00Z","message":"all Services were found","observedGeneration":5,"reason":"ResolvedRefs","status":"True","type":"ResolvedRefs"}],"controllerName":"serin.dev/gateway","parentRef":{"name":"b","sectionName":"http"}}]}}
+        "#]],
     );
 }
 

@@ -9,11 +9,12 @@ use kube::{Api, Client, Resource};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use serin_api::conditions;
-use serin_api::gateway_api::HTTPRoute;
+use serin_api::gateway_api::{Gateway, GatewayClass, HTTPRoute};
 use serin_api::keys::condition;
 use tokio::sync::oneshot;
 
 use super::*;
+use crate::lower::Sockets;
 use crate::proxy::Settings;
 use crate::tls::Tls;
 use crate::watch::follow;
@@ -53,7 +54,14 @@ impl World {
             problems: Default::default(),
             in_flight: Default::default(),
         });
-        let mut control = Control::new(Arc::clone(&shared), pages, LowerOptions::default());
+        let options = LowerOptions {
+            sockets: Sockets {
+                http: vec![([127, 0, 0, 1], 8080).into()],
+                ..Sockets::default()
+            },
+            ..LowerOptions::default()
+        };
+        let mut control = Control::new(Arc::clone(&shared), pages, options);
         let (inputs, mut received) = mpsc::channel(16);
         let own = client.clone();
         tokio::spawn(async move { follow(&own, true, &inputs, || false).await });
@@ -218,6 +226,59 @@ async fn what_is_served_is_acknowledged_and_what_leaves_is_drained() {
             .sum::<usize>(),
         0
     );
+}
+
+#[tokio::test]
+async fn a_gateway_of_our_class_says_where_it_is_served_and_how_many_routes_it_has() {
+    let world = World::start();
+    let class = json!({"apiVersion": "gateway.networking.k8s.io/v1", "kind": "GatewayClass",
+        "metadata": {"name": "serin"}, "spec": {"controllerName": "serin.dev/gateway"}});
+    let classes: Api<GatewayClass> = Api::all(world.client.clone());
+    let class = serde_json::from_value(class).unwrap();
+    let params = PostParams::default();
+    classes.create(&params, &class).await.unwrap();
+    let _: Service = world.create(service()).await;
+    let mut attached = route();
+    attached["spec"]["parentRefs"] = json!([{"name": "edge"}]);
+    let _: HTTPRoute = world.create(attached).await;
+    let refused = |route: &HTTPRoute| {
+        let status = route.status.as_ref();
+        let parent = status.and_then(|status| status.parents.first());
+        let accepted = parent.and_then(|p| conditions::get(&p.conditions, "Accepted"));
+        accepted.is_some_and(|c| c.reason == "NoMatchingParent")
+    };
+    world.until("web", refused).await;
+    let _: Gateway = world
+        .create(
+            json!({"apiVersion": "gateway.networking.k8s.io/v1", "kind": "Gateway",
+            "metadata": {"name": "edge"}, "spec": {"gatewayClassName": "serin",
+                "listeners": [{"name": "web", "port": 80, "protocol": "HTTP"}]}}),
+        )
+        .await;
+    let is_served = |gateway: &Gateway| {
+        let Some(status) = &gateway.status else {
+            return false;
+        };
+        let listener = status.listeners.first();
+        let is = |kind| listener.is_some_and(|l| conditions::is_true(&l.conditions, kind));
+        listener.is_some_and(|l| l.attached_routes == 1)
+            && is("Accepted")
+            && is("Programmed")
+            && is("ResolvedRefs")
+            && !is("Conflicted")
+            && conditions::is_true(&status.conditions, "Programmed")
+            && status.addresses.iter().any(|a| a.value == "127.0.0.1")
+    };
+    world.until("edge", is_served).await;
+    let is_acknowledged = |route: &HTTPRoute| route.acknowledged_generation() == Some(1);
+    world.until("web", is_acknowledged).await;
+    let class = classes.get("serin").await.unwrap();
+    assert!(conditions::is_true(
+        &class.status.unwrap().conditions,
+        "Accepted"
+    ));
+    assert_eq!(world.shared.table.load().table.rules[0].port, Some(8080));
+    world.stop().await;
 }
 
 #[tokio::test]

@@ -10,7 +10,7 @@ use futures::{FutureExt, StreamExt};
 use k8s_openapi::api::core::v1::{Pod, Service};
 use kube::api::{Patch, PatchParams};
 use kube::{Api, Client};
-use serin_api::gateway_api::HTTPRoute;
+use serin_api::gateway_api::{Gateway, GatewayClass, HTTPRoute};
 use serin_api::istio::{DestinationRule, VirtualService};
 use serin_api::keys::FIELD_MANAGER;
 use tokio::time::Instant;
@@ -148,6 +148,14 @@ async fn send(
         let sent = match &target {
             Target::Route(name) => {
                 let api: Api<HTTPRoute> = Api::namespaced(client, &name.namespace);
+                api.patch_status(&name.name, &params, &patch).await.err()
+            }
+            Target::GatewayClass(name) => {
+                let api: Api<GatewayClass> = Api::all(client);
+                api.patch_status(name, &params, &patch).await.err()
+            }
+            Target::Gateway(name) => {
+                let api: Api<Gateway> = Api::namespaced(client, &name.namespace);
                 api.patch_status(&name.name, &params, &patch).await.err()
             }
             Target::VirtualService(name) => {

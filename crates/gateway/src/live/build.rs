@@ -186,6 +186,7 @@ pub(super) fn service(
         },
         created: jiff::Timestamp::MIN,
         index: u32::from(port.port),
+        port: None,
         hosts: Vec::new(),
         matches: Vec::new(),
         backends: vec![Backend::new(name.clone(), PortRef::Number(port.port), 1)],

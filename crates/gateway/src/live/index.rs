@@ -29,6 +29,8 @@ pub(crate) struct RequestView<'a> {
     pub(crate) scheme: &'a str,
     /// The address of the client.
     pub(crate) client: &'a str,
+    /// The port of the gateway to which it came.
+    pub(crate) listener: u16,
 }
 
 /// The rule for a request.
@@ -61,6 +63,8 @@ struct Paths {
 #[derive(Debug)]
 struct Claim {
     hit: Hit,
+    /// The port where it holds; `None`: at every one.
+    port: Option<u16>,
     method: Option<Method>,
     headers: Vec<(HeaderName, Value)>,
     query: Vec<(String, Value)>,
@@ -116,7 +120,7 @@ impl Index {
                 HostMatch::OneBelow(domain) => index.one_below.entry(domain.clone()).or_default(),
                 HostMatch::Any => &mut index.any,
             };
-            if let Some(claim) = Claim::new(at, matched) {
+            if let Some(claim) = Claim::new(at, rule.port, matched) {
                 paths.add(&matched.path, claim, is_ordered(rule));
             }
         }
@@ -276,7 +280,7 @@ fn prefixes(path: &str, longest: usize) -> impl Iterator<Item = &str> {
 
 impl Claim {
     /// `None` when a part cannot be read, as in a file that was changed by hand.
-    fn new(rule: usize, matched: &RequestMatch) -> Option<Self> {
+    fn new(rule: usize, port: Option<u16>, matched: &RequestMatch) -> Option<Self> {
         let method = match &matched.method {
             Some(method) => Some(Method::from_bytes(method.as_bytes()).ok()?),
             None => None,
@@ -295,6 +299,7 @@ impl Claim {
         };
         Some(Self {
             hit: Hit { rule, prefix },
+            port,
             method,
             headers: headers.collect::<Option<_>>()?,
             query: query.collect::<Option<_>>()?,
@@ -304,7 +309,8 @@ impl Claim {
     }
 
     fn holds(&self, request: &RequestView<'_>) -> bool {
-        self.method.as_ref().is_none_or(|m| m == request.method)
+        self.port.is_none_or(|port| port == request.listener)
+            && self.method.as_ref().is_none_or(|m| m == request.method)
             && self
                 .headers
                 .iter()

@@ -68,6 +68,7 @@ fn asked((live, names): &(LiveTable, Vec<String>), ask: &Ask<'_>) -> String {
         headers: &headers,
         scheme: "http",
         client: "127.0.0.1",
+        listener: 0,
     };
     let Some((rule, _)) = live.find(&request) else {
         return "none".into();
@@ -237,6 +238,7 @@ fn the_endpoint_with_the_fewest_requests_is_chosen_and_a_tried_or_closed_one_nev
         headers: &headers,
         scheme: "http",
         client: "127.0.0.1",
+        listener: 0,
     };
     let (rule, _) = live.find(&request).unwrap();
     let pick = |tried: &[u64]| {

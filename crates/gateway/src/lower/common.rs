@@ -21,6 +21,8 @@ pub(super) struct Draft {
     pub(super) refused: Vec<Problem>,
     /// The backends that cannot be served, with the reason word of `ResolvedRefs`.
     pub(super) unresolved: Vec<(&'static str, Problem)>,
+    /// Its parents that are ours.
+    pub(super) parents: Vec<crate::table::ParentVerdict>,
 }
 
 /// A duration in milliseconds.

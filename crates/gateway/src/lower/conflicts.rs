@@ -21,7 +21,7 @@ pub(super) struct Conflict {
 /// API has it, so that is no conflict.
 pub(super) fn settle(mut rules: Vec<Rule>) -> (Vec<Rule>, Vec<Conflict>) {
     rules.sort_by(|a, b| (a.created, &a.source, a.index).cmp(&(b.created, &b.source, b.index)));
-    let mut owners: HashMap<(HostMatch, RequestMatch), Source> = HashMap::new();
+    let mut owners = Owners::default();
     let mut kept = Vec::with_capacity(rules.len());
     let mut conflicts = Vec::new();
     let everything = RequestMatch::of_path(PathMatch::Prefix(String::new()));
@@ -29,15 +29,11 @@ pub(super) fn settle(mut rules: Vec<Rule>) -> (Vec<Rule>, Vec<Conflict>) {
         let mut lost = Vec::new();
         for host in &rule.hosts {
             for claim in &rule.matches {
-                let key = (host.clone(), claim.clone());
-                let owner = owners.entry(key).or_insert_with(|| rule.source.clone());
+                let owner = owners.claim(&rule, host, claim);
                 // Of VirtualServices the first that matches counts, and an older one that takes everything takes this too.
-                let all = (host.clone(), everything.clone());
                 let is_ordered = |source: &Source| source.kind == SourceKind::VirtualService;
-                let owner = owner.clone();
-                let shadow = owners
-                    .get(&all)
-                    .filter(|o| is_ordered(o) && is_ordered(&rule.source));
+                let shadow = owners.get(None, host, &everything);
+                let shadow = shadow.filter(|o| is_ordered(o) && is_ordered(&rule.source));
                 let owner = shadow.cloned().unwrap_or(owner);
                 if owner != rule.source {
                     lost.push(Conflict {
@@ -57,6 +53,26 @@ pub(super) fn settle(mut rules: Vec<Rule>) -> (Vec<Rule>, Vec<Conflict>) {
         }
     }
     (kept, conflicts)
+}
+
+/// Who has which match on which host, and at which port.
+#[derive(Default)]
+struct Owners(HashMap<(Option<u16>, HostMatch, RequestMatch), Source>);
+
+impl Owners {
+    fn get(&self, port: Option<u16>, host: &HostMatch, claim: &RequestMatch) -> Option<&Source> {
+        self.0.get(&(port, host.clone(), claim.clone()))
+    }
+
+    /// The owner of a claim: the first one at this port, or at every port.
+    fn claim(&mut self, rule: &Rule, host: &HostMatch, claim: &RequestMatch) -> Source {
+        if let Some(owner) = self.get(None, host, claim) {
+            return owner.clone();
+        }
+        let key = (rule.port, host.clone(), claim.clone());
+        let owner = self.0.entry(key).or_insert_with(|| rule.source.clone());
+        owner.clone()
+    }
 }
 
 /// The rule without what it lost: one rule for each host, as each may have lost other matches.

@@ -1,5 +1,7 @@
 //! HTTPRoutes.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use http::{HeaderName, Method};
 use serin_api::Problem;
 use serin_api::gateway_api::{
@@ -10,10 +12,12 @@ use serin_api::problem::FieldPath;
 
 use super::annotations;
 use super::common::{Draft, check_regex, millis, missing};
+use super::gateway::{Gateways, forbidden};
 use crate::names::{ObjectName, Source, SourceKind};
 use crate::objects::{Objects, created};
 use crate::table::{
-    Backend, HashKey, HostMatch, PathMatch, PortRef, RequestMatch, Rule, ValueMatch, ValuePattern,
+    Backend, HashKey, HostMatch, ParentVerdict, PathMatch, PortRef, RequestMatch, Rule, ValueMatch,
+    ValuePattern,
 };
 
 mod filters;
@@ -25,7 +29,16 @@ struct Context<'a> {
     unresolved: Vec<(&'static str, Problem)>,
 }
 
-pub(super) fn lower(name: &ObjectName, route: &HTTPRoute, objects: &Objects) -> Draft {
+/// The parent of a route that names none: every address of the gateway.
+const EMBEDDED_PARENT: &str = "serin";
+
+/// The rules of a route, once for each port where a parent serves them; `None` when no parent of it is ours.
+pub(super) fn lower(
+    name: &ObjectName,
+    route: &HTTPRoute,
+    objects: &Objects,
+    gateways: &mut Gateways<'_>,
+) -> Option<Draft> {
     let mut cx = Context {
         name,
         objects,
@@ -33,6 +46,10 @@ pub(super) fn lower(name: &ObjectName, route: &HTTPRoute, objects: &Objects) -> 
         unresolved: Vec::new(),
     };
     let hosts = cx.hosts(route);
+    let (parents, places) = cx.parents(route, &hosts, gateways);
+    if parents.is_empty() {
+        return None;
+    }
     let spec = FieldPath::new("spec").field("rules");
     let mut rules = Vec::with_capacity(route.spec.rules.len());
     for (index, rule) in route.spec.rules.iter().enumerate() {
@@ -46,34 +63,39 @@ pub(super) fn lower(name: &ObjectName, route: &HTTPRoute, objects: &Objects) -> 
         let one_try = timeouts.backend_request.as_deref();
         let one_try_at = at.field("backendRequest");
         let whole = timeouts.request.as_deref();
-        rules.push(Rule {
+        let lowered = Rule {
             source: Source {
                 kind: SourceKind::HttpRoute,
                 name: name.clone(),
             },
             created: created(&route.metadata),
             index: u32::try_from(index).unwrap_or(u32::MAX),
-            hosts: hosts.clone(),
+            port: None,
+            hosts: Vec::new(),
             matches: cx.matches(rule, &path),
             backends: cx.backends(rule, &path),
             headers,
             timeout_ms: millis(whole, &at.field("request"), &mut cx.refused),
             try_timeout_ms: millis(one_try, &one_try_at, &mut cx.refused),
             policy,
-        });
+        };
+        rules.extend(places.iter().map(|(port, hosts)| Rule {
+            port: *port,
+            hosts: hosts.iter().cloned().collect(),
+            ..lowered.clone()
+        }));
     }
-    Draft {
+    Some(Draft {
         generation: route.metadata.generation.unwrap_or_default(),
         rules,
         refused: cx.refused,
         unresolved: cx.unresolved,
-    }
+        parents,
+    })
 }
 
-/// Whether any parent is one that this gateway serves.
-pub(super) fn has_our_parent(route: &HTTPRoute) -> bool {
-    route.spec.parent_refs.is_empty() || route.spec.parent_refs.iter().any(is_ours)
-}
+/// Hosts by the port of the gateway where they are served; `None` is every port.
+type Places = BTreeMap<Option<u16>, BTreeSet<HostMatch>>;
 
 /// The user who stays where his first request went.
 fn session(rule: &HttpRouteRule) -> Option<HashKey> {
@@ -93,11 +115,6 @@ fn session(rule: &HttpRouteRule) -> Option<HashKey> {
         ttl_seconds: seconds.filter(|_| lifetime == Some("Permanent")),
         issue: true,
     })
-}
-
-/// Whether a parent is one that this gateway serves: any Gateway, and any Service by its own host name.
-pub(crate) fn is_ours(parent: &ParentReference) -> bool {
-    matches!(parent.kind.as_deref(), None | Some("Gateway" | "Service"))
 }
 
 /// Compiles a regular expression that must match a whole value, within a bound of memory.
@@ -141,20 +158,12 @@ pub(super) fn parse_host(host: &str) -> Option<(bool, String)> {
 }
 
 impl Context<'_> {
+    /// The hosts that the route names.
     fn hosts(&mut self, route: &HTTPRoute) -> Vec<HostMatch> {
+        if route.spec.hostnames.is_empty() {
+            return vec![HostMatch::Any];
+        }
         let mut hosts = Vec::new();
-        let of_services = |parent: &&ParentReference| parent.kind.as_deref() == Some("Service");
-        for parent in route.spec.parent_refs.iter().filter(of_services) {
-            let namespace = parent.namespace.as_deref().unwrap_or(&self.name.namespace);
-            let short = format!("{}.{namespace}", parent.name);
-            let long = ["", ".svc", ".svc.cluster.local"].map(|end| format!("{short}{end}"));
-            hosts.extend(long.map(HostMatch::Exact));
-        }
-        let only_services =
-            !hosts.is_empty() && route.spec.parent_refs.iter().all(|p| of_services(&p));
-        if only_services {
-            return hosts;
-        }
         for (index, host) in route.spec.hostnames.iter().enumerate() {
             match parse_host(host) {
                 Some((true, domain)) => hosts.push(HostMatch::Below(domain)),
@@ -166,10 +175,63 @@ impl Context<'_> {
                 )),
             }
         }
-        if route.spec.hostnames.is_empty() {
-            hosts.push(HostMatch::Any);
-        }
         hosts
+    }
+
+    /// What each parent that is ours says, and where they serve the route. A route without parents is served everywhere, a
+    /// Service as parent serves it by the host name of the Service, a Gateway at its listeners.
+    fn parents(
+        &self,
+        route: &HTTPRoute,
+        hosts: &[HostMatch],
+        gateways: &mut Gateways<'_>,
+    ) -> (Vec<ParentVerdict>, Places) {
+        let mut parents = Vec::new();
+        let mut places = Places::new();
+        if route.spec.parent_refs.is_empty() {
+            places
+                .entry(None)
+                .or_default()
+                .extend(hosts.iter().cloned());
+            parents.push(ParentVerdict {
+                parent: ParentReference {
+                    name: EMBEDDED_PARENT.into(),
+                    ..ParentReference::default()
+                },
+                refused: None,
+            });
+        }
+        for parent in &route.spec.parent_refs {
+            let refused = if parent.kind.as_deref() == Some("Service") {
+                places
+                    .entry(None)
+                    .or_default()
+                    .extend(self.service_hosts(parent));
+                None
+            } else {
+                match gateways.attach(self.name, parent, hosts) {
+                    None => continue,
+                    Some(Err(why)) => Some(why),
+                    Some(Ok(taken)) => {
+                        for (port, host) in taken {
+                            places.entry(Some(port)).or_default().insert(host);
+                        }
+                        None
+                    }
+                }
+            };
+            parents.push(ParentVerdict {
+                parent: parent.clone(),
+                refused,
+            });
+        }
+        (parents, places)
+    }
+
+    fn service_hosts(&self, parent: &ParentReference) -> [HostMatch; 3] {
+        let namespace = parent.namespace.as_deref().unwrap_or(&self.name.namespace);
+        let short = format!("{}.{namespace}", parent.name);
+        ["", ".svc", ".svc.cluster.local"].map(|end| HostMatch::Exact(format!("{short}{end}")))
     }
 
     fn matches(&mut self, rule: &HttpRouteRule, path: &FieldPath) -> Vec<RequestMatch> {
@@ -343,12 +405,8 @@ impl Context<'_> {
             let problem = Problem::not_supported(at.field("kind"), kind, &["Service"]);
             return Some(("InvalidKind", problem));
         }
-        if service.namespace != self.name.namespace && !self.is_granted(service) {
-            let why = format!(
-                "no ReferenceGrant of namespace {} lets HTTPRoutes of namespace {} refer to the Service",
-                service.namespace, self.name.namespace
-            );
-            let problem = Problem::forbidden(at.field("namespace"), &why);
+        let from = ("HTTPRoute", self.name.namespace.as_str());
+        if let Some(problem) = forbidden(from, ("Service", service), at, self.objects) {
             return Some(("RefNotPermitted", problem));
         }
         let (why, is_port) = missing(self.objects, service, port)?;
@@ -358,23 +416,5 @@ impl Context<'_> {
             Problem::invalid(at.field("name"), &reference.name, &why)
         };
         Some(("BackendNotFound", problem))
-    }
-
-    fn is_granted(&self, service: &ObjectName) -> bool {
-        let grants = self.objects.grants.iter();
-        let mut grants = grants.filter(|(name, _)| name.namespace == service.namespace);
-        grants.any(|(_, grant)| {
-            let from = grant.spec.from.iter().any(|from| {
-                from.group == "gateway.networking.k8s.io"
-                    && from.kind == "HTTPRoute"
-                    && from.namespace == self.name.namespace
-            });
-            let to = grant.spec.to.iter().any(|to| {
-                matches!(to.group.as_str(), "" | "core")
-                    && to.kind == "Service"
-                    && to.name.as_ref().is_none_or(|name| *name == service.name)
-            });
-            from && to
-        })
     }
 }

@@ -147,7 +147,7 @@ impl Draft {
         }
         let tls = ingress.spec.as_ref().and_then(|spec| spec.tls.as_deref());
         let tls = tls.unwrap_or_default();
-        if !options.has_tls && !tls.is_empty() {
+        if options.sockets.https.is_empty() && !tls.is_empty() {
             let why = "the gateway has no address for TLS (--gateway-tls-listen), so it is served over plain HTTP";
             let problem = Problem::invalid(
                 FieldPath::new("spec.tls"),
@@ -242,6 +242,7 @@ impl Draft {
             source: self.source.clone(),
             created: created(&ingress.metadata),
             index: u32::try_from(index).unwrap_or(u32::MAX),
+            port: None,
             hosts: vec![host],
             matches: vec![RequestMatch::of_path(path)],
             backends: vec![backend],

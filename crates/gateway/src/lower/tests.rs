@@ -38,6 +38,8 @@ fn shown(lowered: &Lowered) -> String {
                     PathMatch::Begins(path) => format!("{path}*"),
                     PathMatch::Regex(regex) => format!("~{regex}"),
                 };
+                let port = rule.port.iter().map(|port| format!(":{port}"));
+                let host: String = std::iter::once(host).chain(port).collect();
                 let method = one.method.iter().map(|m| format!(" {m}"));
                 let values = one
                     .headers
@@ -87,6 +89,7 @@ fn shown(lowered: &Lowered) -> String {
     text
 }
 
+mod gateways;
 mod istio;
 
 const SERVICES: &str = "
@@ -485,7 +488,7 @@ spec:
 #[test]
 fn a_class_restricts_the_ingresses() {
     let options = |class: &str| LowerOptions {
-        has_tls: false,
+        sockets: Sockets::default(),
         ingress_class: Some(class.into()),
     };
     let rules = |class: &str| {

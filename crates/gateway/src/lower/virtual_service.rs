@@ -62,6 +62,7 @@ pub(super) fn lower(
             },
             created: created(&service.metadata),
             index: u32::try_from(index).unwrap_or(u32::MAX),
+            port: None,
             hosts: hosts.clone(),
             matches: cx.matches(route, &at),
             backends: cx.backends(&route.route, &at.field("route")),
@@ -77,6 +78,7 @@ pub(super) fn lower(
     }
     Draft {
         generation: service.metadata.generation.unwrap_or_default(),
+        parents: Vec::new(),
         rules,
         refused: cx.refused,
         unresolved: cx.unresolved,

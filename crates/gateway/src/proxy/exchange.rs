@@ -49,6 +49,7 @@ struct Exchange<'a> {
     is_bodiless: bool,
     scheme: &'static str,
     client: &'a str,
+    listener: u16,
     steps: Steps,
     turn: Option<u32>,
     tried: Vec<u64>,
@@ -118,6 +119,7 @@ pub(super) async fn run(
         is_bodiless,
         scheme: hop.scheme(),
         client: hop.address.to_str().unwrap_or_default(),
+        listener: hop.listener,
         steps: Steps::default(),
         head,
         method: parts.method,
@@ -221,6 +223,7 @@ impl Exchange<'_> {
             headers: &self.headers,
             scheme: self.scheme,
             client: self.client,
+            listener: self.listener,
         };
         let Some((rule, prefix)) = table.find(&view) else {
             if may_know_more {

@@ -18,6 +18,8 @@ pub(crate) struct Hop {
     /// The client's address as `X-Forwarded-For` has it.
     pub(crate) address: HeaderValue,
     pub(crate) is_tls: bool,
+    /// The port of the gateway to which it came.
+    pub(crate) listener: u16,
     /// The proxies in front of the gateway that are believed.
     pub(crate) trusted: usize,
     /// Whether `Forwarded` is written too.
@@ -132,6 +134,7 @@ mod tests {
         let hop = Hop {
             address: HeaderValue::from_static(address),
             is_tls: true,
+            listener: 443,
             trusted,
             writes_forwarded: true,
         };

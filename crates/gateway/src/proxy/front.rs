@@ -29,7 +29,7 @@ use super::head::Head;
 use super::io::ClientIo;
 use super::proxy_protocol::{self, Found};
 use super::{Living, MAX_HEAD_BYTES, MAX_HEADERS, Phase, Worker, exchange, head, tap};
-use crate::ports::Scheme;
+use crate::ports::{Door, Scheme};
 
 /// With these bytes a client begins to speak HTTP/2 (RFC 9113 section 3.4).
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -68,12 +68,7 @@ struct Activity {
 }
 
 /// Serves one connection until it ends or the process leaves. Errors of the client's side are nobody's business but its own.
-pub(crate) async fn serve(
-    worker: Arc<Worker>,
-    stream: TcpStream,
-    peer: SocketAddr,
-    scheme: Scheme,
-) {
+pub(crate) async fn serve(worker: Arc<Worker>, stream: TcpStream, peer: SocketAddr, door: Door) {
     let _ = stream.set_nodelay(true);
     let shared = Arc::clone(&worker.shared);
     let _living = Living::new(Arc::clone(&worker));
@@ -85,7 +80,7 @@ pub(crate) async fn serve(
     };
     if let Ok(Ok(())) = spoke {
         // What opening takes, a handshake above all, is given back before the first request.
-        let opened = Box::pin(open(worker, stream, peer, scheme)).await;
+        let opened = Box::pin(open(worker, stream, peer, door)).await;
         if let Ok(serving) = opened {
             serving.await;
         }
@@ -100,7 +95,7 @@ async fn open(
     worker: Arc<Worker>,
     stream: TcpStream,
     mut peer: SocketAddr,
-    scheme: Scheme,
+    door: Door,
 ) -> io::Result<Serving> {
     let settings = &worker.shared.settings;
     let patience = settings.client_idle;
@@ -109,16 +104,16 @@ async fn open(
         let client = tokio::time::timeout(OPENING, proxy_header(&stream, &mut early)).await??;
         peer = client.unwrap_or(peer);
     }
-    if scheme == Scheme::Https {
+    if door.scheme == Scheme::Https {
         let acceptor = TlsAcceptor::from(Arc::clone(&worker.shared.tls.config));
         let io = ClientIo::new(stream, early.freeze(), patience);
         let io = tokio::time::timeout(OPENING, acceptor.accept(io)).await??;
         let is_http2 = io.get_ref().1.alpn_protocol() == Some(b"h2");
-        return Ok(converse(Client::new(worker, peer, true), io, is_http2));
+        return Ok(converse(Client::new(worker, peer, door), io, is_http2));
     }
     let is_http2 = tokio::time::timeout(patience, speaks_http2(&stream, &mut early)).await??;
     let io = ClientIo::new(stream, early.freeze(), patience);
-    Ok(converse(Client::new(worker, peer, false), io, is_http2))
+    Ok(converse(Client::new(worker, peer, door), io, is_http2))
 }
 
 /// Serves one client over any stream, of which it is known what is spoken.
@@ -175,12 +170,13 @@ async fn read_some(stream: &TcpStream, early: &mut BytesMut) -> io::Result<()> {
 }
 
 impl Client {
-    pub(crate) fn new(worker: Arc<Worker>, peer: SocketAddr, is_tls: bool) -> Self {
+    pub(crate) fn new(worker: Arc<Worker>, peer: SocketAddr, door: Door) -> Self {
         let address = HeaderValue::from_str(&peer.ip().to_canonical().to_string());
         let settings = &worker.shared.settings;
         let hop = Hop {
             address: address.unwrap_or_else(|_| HeaderValue::from_static("unknown")),
-            is_tls,
+            is_tls: door.scheme == Scheme::Https,
+            listener: door.port,
             trusted: settings.trusted_hops,
             writes_forwarded: settings.writes_forwarded,
         };

@@ -9,7 +9,7 @@ use serin_api::Problem;
 use serin_api::problem::FieldPath;
 
 use super::{Certificate, CertificateTable, certified};
-use crate::lower::{Effect, LowerOptions, RouteProblem, takes_ingress};
+use crate::lower::{Effect, LowerOptions, RouteProblem, certificate_uses, takes_ingress};
 use crate::names::{ObjectName, Source, SourceKind};
 use crate::objects::Objects;
 
@@ -18,7 +18,15 @@ const REDIRECT: &str = "nginx.ingress.kubernetes.io/ssl-redirect";
 /// `"true"` sends plain requests of every host of the Ingress to HTTPS.
 const FORCE_REDIRECT: &str = "nginx.ingress.kubernetes.io/force-ssl-redirect";
 
-/// Lowers `spec.tls` of all Ingresses. `last` is what is in use: a certificate that cannot be used leaves its last good one there.
+/// Why the certificate of a Secret cannot be used.
+pub(crate) fn unusable(secret: Option<&Secret>) -> Option<String> {
+    match secret {
+        None => Some(NO_SECRET.into()),
+        Some(secret) => read(secret).err(),
+    }
+}
+
+/// Lowers `spec.tls` of all Ingresses and the listeners of Gateways. `last` is what is in use: a certificate that cannot be used leaves its last good one there.
 pub(crate) fn lower(
     objects: &Objects,
     last: &CertificateTable,
@@ -37,12 +45,15 @@ pub(crate) fn lower(
         let mut secured = BTreeSet::new();
         for (index, entry) in tls.iter().enumerate() {
             let hosts = entry.hosts.as_deref().unwrap_or_default();
-            let hosts: BTreeSet<String> =
+            let mut hosts: BTreeSet<String> =
                 hosts.iter().map(|host| host.to_ascii_lowercase()).collect();
             let Some(secret) = &entry.secret_name else {
                 secured.extend(hosts);
                 continue;
             };
+            if hosts.is_empty() {
+                hosts.insert("*".into());
+            }
             let secret = ObjectName::new(&name.namespace, secret);
             match take(&secret, &hosts, objects, last, &mut table) {
                 Ok(()) => {}
@@ -65,8 +76,24 @@ pub(crate) fn lower(
         }
         table.redirected.extend(redirected(ingress, secured));
     }
+    for one in certificate_uses(objects) {
+        let hosts = BTreeSet::from([one.host]);
+        if let Err(why) = take(&one.secret, &hosts, objects, last, &mut table) {
+            problems.push(RouteProblem {
+                source: Source {
+                    kind: SourceKind::Gateway,
+                    name: one.gateway,
+                },
+                effect: Effect::Partly,
+                problem: Problem::invalid(one.at, &one.secret.name, &why),
+            });
+        }
+    }
     (table, problems)
 }
+
+/// Why a certificate is not there.
+const NO_SECRET: &str = "there is no Secret of this name and of type kubernetes.io/tls";
 
 /// Puts the certificate of a Secret into `table`; when it cannot be used, the last good one.
 fn take(
@@ -82,9 +109,7 @@ fn take(
         return Ok(());
     }
     let found = objects.secrets.get(name);
-    let read = found.map(read).unwrap_or_else(|| {
-        Err("there is no Secret of this name and of type kubernetes.io/tls".into())
-    });
+    let read = found.map(read).unwrap_or_else(|| Err(NO_SECRET.into()));
     match read {
         Ok((chain, private)) => {
             let hosts = hosts.clone();

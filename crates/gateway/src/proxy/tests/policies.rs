@@ -20,6 +20,24 @@ fn header(headers: &HeaderMap, name: &str) -> String {
 }
 
 #[tokio::test]
+async fn a_rule_of_a_listener_is_served_at_its_port_alone() {
+    let web = Upstream::saying("web").await;
+    let gate = Gate::serving(table(Vec::new(), Vec::new()));
+    let status_with = async |port: u16| {
+        let mut with = rule(&[("web", 1)]);
+        with.port = Some(port);
+        gate.swap(table(vec![with], vec![service("web", &[("w1", &web)])]));
+        gate.client().await.get("/").await.status.as_u16()
+    };
+    let own = gate.address.port();
+    let other = gate.tls_address.port();
+    assert_eq!(
+        (status_with(own).await, status_with(other).await),
+        (200, 404)
+    );
+}
+
+#[tokio::test]
 async fn redirects_fixed_answers_and_faults_ask_no_instance() {
     let web = Upstream::saying("web").await;
     let redirect = Direct::Redirect(Redirect {

@@ -417,6 +417,7 @@ pub(super) fn rule(shares: &[(&str, u32)]) -> Rule {
         },
         created: jiff::Timestamp::UNIX_EPOCH,
         index: 0,
+        port: None,
         hosts: vec![HostMatch::Any],
         matches: vec![RequestMatch::of_path(PathMatch::Prefix(String::new()))],
         backends: backends.collect(),
