@@ -30,6 +30,7 @@ pub fn apply(kind: &Kind, object: &mut Value) {
         ("discovery.k8s.io", "EndpointSlice") => endpoint_slice(root),
         ("", "Secret") => secret(root),
         ("", "Namespace") => namespace(root),
+        ("rbac.authorization.k8s.io", "RoleBinding" | "ClusterRoleBinding") => binding(root),
         ("gateway.networking.k8s.io", "HTTPRoute") => http_route(root),
         ("apiextensions.k8s.io", "CustomResourceDefinition") => definition(root),
         _ => {}
@@ -218,6 +219,25 @@ fn http_route(root: &mut Map<String, Value>) {
 }
 
 /// Writes a field that is not there.
+fn binding(root: &mut Map<String, Value>) {
+    let group = json!("rbac.authorization.k8s.io");
+    if let Some(role) = object(root, "roleRef") {
+        if role.get("apiGroup") == Some(&json!("")) {
+            role.remove("apiGroup");
+        }
+        absent(role, "apiGroup", group.clone());
+    }
+    for subject in objects(root, "subjects") {
+        let is_account = subject.get("kind") == Some(&json!("ServiceAccount"));
+        if subject.get("apiGroup") == Some(&json!("")) {
+            subject.remove("apiGroup");
+        }
+        if !is_account {
+            absent(subject, "apiGroup", group.clone());
+        }
+    }
+}
+
 fn absent(map: &mut Map<String, Value>, name: &str, value: Value) {
     if !map.contains_key(name) {
         map.insert(name.to_owned(), value);

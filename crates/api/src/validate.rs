@@ -16,6 +16,7 @@ mod metadata;
 mod names;
 mod pod;
 mod probes;
+mod rbac;
 mod release;
 mod resources;
 mod scaling;
@@ -99,6 +100,10 @@ fn by_kind(kind: &Kind, root: &Field<'_>, out: &mut Vec<Problem>) {
         "ReferenceGrant" => gateway::grant(root, out),
         "VirtualService" => istio::virtual_service(root, out),
         "DestinationRule" => istio::destination_rule(root, out),
+        "Role" => rbac::role(root, out),
+        "ClusterRole" => rbac::cluster_role(root, out),
+        "RoleBinding" => rbac::role_binding(root, out),
+        "ClusterRoleBinding" => rbac::cluster_role_binding(root, out),
         "ConfigMap" => data::config_map(root, out),
         "Secret" => data::secret(root, out),
         "AnalysisTemplate" | "ClusterAnalysisTemplate" => analysis::template(root, out),

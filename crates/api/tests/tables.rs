@@ -61,6 +61,10 @@ fn every_kind_is_found_by_its_names() {
         ingresses.networking.k8s.io ["ing"] namespaced: NAME CLASS HOSTS ADDRESS PORTS AGE
         ingressclasses.networking.k8s.io [] cluster: NAME CONTROLLER PARAMETERS AGE
         leases.coordination.k8s.io [] namespaced: NAME HOLDER AGE
+        clusterroles.rbac.authorization.k8s.io [] cluster: NAME CREATED AT
+        clusterrolebindings.rbac.authorization.k8s.io [] cluster: NAME ROLE AGE (USERS) (GROUPS) (SERVICEACCOUNTS)
+        roles.rbac.authorization.k8s.io [] namespaced: NAME CREATED AT
+        rolebindings.rbac.authorization.k8s.io [] namespaced: NAME ROLE AGE (USERS) (GROUPS) (SERVICEACCOUNTS)
         customresourcedefinitions.apiextensions.k8s.io ["crd", "crds"] cluster: NAME CREATED AT
         httproutes.gateway.networking.k8s.io [] namespaced: NAME HOSTNAMES AGE
         gateways.gateway.networking.k8s.io ["gtw"] namespaced: NAME CLASS PROGRAMMED AGE

@@ -9,10 +9,11 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use jiff::SignedDuration;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::time::{Instant, sleep_until};
 
 use self::plan::{Step, plan};
+use crate::access::{self, roles};
 use crate::admit::Context;
 use crate::meta;
 use crate::options::{DeleteOptions, FieldValidation};
@@ -80,10 +81,15 @@ pub(crate) async fn run(store: WeakStore, registry: Registry, clock: Clock) {
 /// Every key that may need something: after a start, and after a gap in the changes.
 fn everything(shared: &Shared) -> BTreeSet<Key> {
     let records = shared.list("", None).records;
-    let suspicious = records
-        .iter()
-        .filter(|r| r.facts.deleting || !r.facts.owners.is_empty());
+    let suspicious = records.iter().filter(|r| {
+        let is_watched = is_namespace(&r.key) || plan::is_cluster_role(&r.key);
+        r.facts.deleting || !r.facts.owners.is_empty() || is_watched
+    });
     suspicious.map(|r| r.key.clone()).collect()
+}
+
+fn is_namespace(key: &Key) -> bool {
+    key.group().is_empty() && key.plural() == "namespaces"
 }
 
 /// The keys that a change makes suspect.
@@ -94,6 +100,12 @@ fn suspect(shared: &Shared, change: &Change, suspects: &mut BTreeSet<Key>) {
     let lost = before
         .filter(|uid| !record.facts.owners.contains(uid) || change.kind == ChangeKind::Deleted);
     suspects.extend(lost.filter_map(|uid| shared.find_uid(uid)));
+    if plan::is_cluster_role(&record.key) {
+        suspects.extend(plan::aggregated_roles(shared));
+    }
+    if is_namespace(&record.key) {
+        suspects.insert(record.key.clone());
+    }
     let namespace = Key::new("", "namespaces", "", record.key.namespace());
     if change.kind == ChangeKind::Deleted {
         suspects.extend(
@@ -178,6 +190,20 @@ async fn carry_out(server: &ApiServer, step: &Step) -> Result<(), Refusal> {
             };
             change(server, key, Part::Status, settled).await
         }
+        Step::MakeAccount { namespace } => make_account(server, namespace).await,
+        Step::Aggregate { key } => {
+            let roles = cluster_roles(server);
+            let made = |object: &Value| {
+                let selectors = object.at("/aggregationRule/clusterRoleSelectors");
+                let own = meta::text(object, "name");
+                let others = roles.iter().filter(|r| meta::text(r, "name") != own);
+                let rules = roles::aggregate(others, selectors);
+                let mut object = object.clone();
+                object.set("rules", json!(rules));
+                Ok(object)
+            };
+            change(server, key, Part::Main, made).await
+        }
         Step::EndNamespace { key } => {
             let release = |object: &Value| {
                 let mut object = object.clone();
@@ -189,20 +215,47 @@ async fn carry_out(server: &ApiServer, step: &Step) -> Result<(), Refusal> {
     }
 }
 
+fn cluster_roles(server: &ApiServer) -> Vec<Value> {
+    let all = prefix(access::RBAC, "clusterroles", None);
+    let records = server.store.shared().list(&all, None).records;
+    records.iter().map(|record| record.value()).collect()
+}
+
+async fn make_account(server: &ApiServer, namespace: &str) -> Result<(), Refusal> {
+    let kind = server.registry.stored("", "serviceaccounts");
+    let target = Target {
+        kind: kind.ok_or_else(Refusal::no_page)?,
+        namespace: Some(namespace.to_owned()),
+        name: None,
+        part: Part::Main,
+        watch: false,
+    };
+    let account = json!({"metadata": {"name": "default"}});
+    match verbs::create_object(server, &target, context(server, ""), false, account).await {
+        Err(refusal) if refusal.reason != "AlreadyExists" => Err(refusal),
+        _ => Ok(()),
+    }
+}
+
+/// As the collector, to a part of an object.
+fn context<'a>(server: &ApiServer, subresource: &'a str) -> Context<'a> {
+    Context {
+        now: server.now(),
+        fields: FieldValidation::Ignore,
+        manager: Some(Manager {
+            name: MANAGER,
+            subresource,
+        }),
+    }
+}
+
 async fn change(
     server: &ApiServer,
     key: &Key,
     part: Part,
     change: impl Fn(&Value) -> Result<Value, Refusal>,
 ) -> Result<(), Refusal> {
-    let context = Context {
-        now: server.now(),
-        fields: FieldValidation::Ignore,
-        manager: Some(Manager {
-            name: MANAGER,
-            subresource: part.name(),
-        }),
-    };
+    let context = context(server, part.name());
     let target = Target {
         part,
         ..Target::of_key(&server.registry, key).ok_or_else(Refusal::no_page)?

@@ -162,6 +162,10 @@ fn subresources(kind: &Resource) -> Vec<(&'static str, &'static [&'static str], 
     if kind.scale.is_some() {
         parts.push(("scale", change, other("autoscaling", "v1", "Scale")));
     }
+    if kind.is("", "ServiceAccount") {
+        let request = other("authentication.k8s.io", "v1", "TokenRequest");
+        parts.push(("token", &["create"][..], request));
+    }
     if kind.group.is_empty() && kind.plural == "pods" {
         parts.push(("log", &["get"][..], own()));
         parts.push((

@@ -1,35 +1,35 @@
-//! Who may speak to a listener: whoever has the token, and only under the name of this machine's loopback.
+//! What a listener asks of every request: that it names this machine's loopback as its host, and who it is from.
 
 use std::net::IpAddr;
-use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::{Request, State};
+use axum::extract::Request;
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use http::{HeaderMap, header};
+use http::header;
 
+use crate::access::{Credentials, authenticate};
+use crate::server::ApiServer;
 use crate::status::Refusal;
 
-const SCHEME: &[u8] = b"Bearer ";
-/// Open to all: they say nothing but that the server is there.
-const OPEN: &[&str] = &["/healthz", "/livez", "/readyz"];
-
-pub(crate) fn guard(router: Router, token: &str) -> Router {
-    let token: Arc<str> = token.into();
-    router.layer(middleware::from_fn_with_state(token, check))
+pub(crate) fn guard(routes: Router, server: &ApiServer, admin_token: &str) -> Router {
+    let credentials = Credentials {
+        server: server.clone(),
+        admin_token: admin_token.into(),
+    };
+    routes
+        .layer(middleware::from_fn_with_state(credentials, authenticate))
+        .layer(middleware::from_fn(check))
 }
 
-async fn check(State(token): State<Arc<str>>, request: Request, next: Next) -> Response {
-    // A page in a browser that reaches us through a name of its own choosing is told so before its token is looked at.
+/// A page in a browser that reaches us through a name of its own choosing is told so before its token is looked at.
+async fn check(request: Request, next: Next) -> Response {
     let host = host(&request).unwrap_or_default().to_owned();
-    if !is_loopback(&host) {
-        return Refusal::foreign_host(&host).into_response();
+    if is_loopback(&host) {
+        next.run(request).await
+    } else {
+        Refusal::foreign_host(&host).into_response()
     }
-    if OPEN.contains(&request.uri().path()) || is_admin(request.headers(), &token) {
-        return next.run(request).await;
-    }
-    Refusal::unauthorized().into_response()
 }
 
 fn host(request: &Request) -> Option<&str> {
@@ -47,25 +47,6 @@ fn is_loopback(host: &str) -> bool {
     };
     let address = name.parse::<IpAddr>().ok();
     name.eq_ignore_ascii_case("localhost") || address.is_some_and(|a| a.is_loopback())
-}
-
-fn is_admin(headers: &HeaderMap, token: &str) -> bool {
-    let value = headers
-        .get(header::AUTHORIZATION)
-        .map_or(&b""[..], |v| v.as_bytes());
-    let Some((scheme, given)) = value.split_at_checked(SCHEME.len()) else {
-        return false;
-    };
-    scheme.eq_ignore_ascii_case(SCHEME) && !token.is_empty() && same(given, token.as_bytes())
-}
-
-/// Compares in a time that does not depend on where the first difference is.
-fn same(a: &[u8], b: &[u8]) -> bool {
-    let difference = a
-        .iter()
-        .zip(b)
-        .fold(0u8, |acc, (x, y)| std::hint::black_box(acc | (x ^ y)));
-    a.len() == b.len() && difference == 0
 }
 
 #[cfg(test)]
@@ -94,24 +75,5 @@ mod tests {
         ] {
             assert!(!is_loopback(host), "{host}");
         }
-    }
-
-    #[test]
-    fn tokens() {
-        let ask = |value: &str| {
-            is_admin(
-                &HeaderMap::from_iter([(header::AUTHORIZATION, value.parse().unwrap())]),
-                "secret",
-            )
-        };
-        assert!(ask("Bearer secret") && ask("bearer secret"));
-        for wrong in ["secret", "Bearer secre", "Bearer secretx", "Bearer "] {
-            assert!(!ask(wrong), "{wrong}");
-        }
-        assert!(!is_admin(&HeaderMap::new(), "secret"));
-        assert!(!is_admin(
-            &HeaderMap::from_iter([(header::AUTHORIZATION, "Bearer ".parse().unwrap())]),
-            ""
-        ));
     }
 }

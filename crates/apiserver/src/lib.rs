@@ -17,6 +17,7 @@
 //! ```
 
 mod accept;
+mod access;
 mod admit;
 mod body;
 mod collect;
@@ -34,7 +35,6 @@ mod protobuf;
 mod registry;
 mod render;
 mod resource;
-mod review;
 mod selector;
 mod server;
 mod status;
@@ -43,6 +43,7 @@ mod target;
 mod tree;
 mod verbs;
 
+pub use access::{TokenKey, User};
 pub use listen::{serve, serve_over};
 pub use logs::{LogError, LogRequest, LogStream, PodLogs};
 pub use server::{ApiServer, router};

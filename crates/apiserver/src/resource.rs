@@ -113,7 +113,7 @@ impl Resource {
     /// Whether changes of what is wanted are counted. In a cluster they are not for kinds that nobody brings about; Services
     /// count here, because the data plane says which of their states it serves.
     pub(crate) fn has_generation(&self) -> bool {
-        const WITHOUT: [(&str, &str); 8] = [
+        const WITHOUT: [(&str, &str); 12] = [
             ("", "ConfigMap"),
             ("", "Endpoints"),
             ("", "Event"),
@@ -122,6 +122,10 @@ impl Resource {
             ("", "Secret"),
             ("", "ServiceAccount"),
             ("coordination.k8s.io", "Lease"),
+            ("rbac.authorization.k8s.io", "ClusterRole"),
+            ("rbac.authorization.k8s.io", "ClusterRoleBinding"),
+            ("rbac.authorization.k8s.io", "Role"),
+            ("rbac.authorization.k8s.io", "RoleBinding"),
         ];
         !WITHOUT.iter().any(|(group, kind)| self.is(group, kind))
     }

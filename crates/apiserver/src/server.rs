@@ -12,13 +12,14 @@ use jiff::Timestamp;
 use serde_json::json;
 use tokio_util::io::ReaderStream;
 
+use crate::access::{self, Author, Policies, TokenKey, User, review};
 use crate::logs::PodLogs;
 use crate::options::Parameters;
 use crate::registry::Registry;
 use crate::status::{Refusal, add_warnings};
 use crate::store::Store;
 use crate::target::Target;
-use crate::{body, collect, discovery, guard, openapi, review, verbs};
+use crate::{body, collect, discovery, guard, openapi, verbs};
 
 /// Tells the time.
 pub(crate) type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
@@ -33,14 +34,22 @@ pub struct ApiServer {
     pub(crate) logs: Option<Arc<dyn PodLogs>>,
     pub(crate) clock: Clock,
     pub(crate) registry: Registry,
+    pub(crate) policies: Policies,
+    pub(crate) token_key: TokenKey,
+    /// On whose behalf it works: the server's own, but for a request.
+    pub(crate) author: Arc<Author>,
     collector: Arc<Once>,
 }
 
 impl ApiServer {
-    /// A server of the objects in `store`, with the clock of the machine and without logs of pods.
+    /// A server of the objects in `store`, with the clock of the machine, without logs of pods, and with a new key for the
+    /// tokens of service accounts.
     pub fn new(store: Store) -> Self {
         Self {
             registry: Registry::over(store.shared()),
+            policies: Policies::over(store.shared()),
+            token_key: TokenKey::of_this_process(),
+            author: Arc::new(Author::server()),
             store,
             logs: None,
             clock: Arc::new(Timestamp::now),
@@ -57,6 +66,15 @@ impl ApiServer {
         }
     }
 
+    /// Signs the tokens of service accounts with this key, so that they outlive the process.
+    #[must_use]
+    pub fn with_token_key(self, key: TokenKey) -> Self {
+        Self {
+            token_key: key,
+            ..self
+        }
+    }
+
     /// Takes the time of all objects from `clock`: for tests with a time of their own.
     #[must_use]
     pub fn with_clock(self, clock: impl Fn() -> Timestamp + Send + Sync + 'static) -> Self {
@@ -68,8 +86,24 @@ impl ApiServer {
 
     /// The whole API, for callers in this process: whoever holds it may do everything.
     pub fn router(&self) -> Router {
+        self.router_of(User::of_the_system("system:apiserver"))
+    }
+
+    /// The API for a caller in this process that is `user`, with the rights of `user`.
+    pub fn router_of(&self, user: User) -> Router {
+        access::trusted(self.routes(), user)
+    }
+
+    /// The API for a listener: but for the health checks and the version a request needs the token of the administrator or
+    /// that of a service account, and it must name this machine's loopback as its host.
+    pub fn guarded_router(&self, admin_token: &str) -> Router {
+        guard::guard(self.routes(), self, admin_token)
+    }
+
+    /// Every route. None is reached by who may not.
+    fn routes(&self) -> Router {
         let health = || async { "ok" };
-        Router::new()
+        let routes = Router::new()
             .route("/healthz", get(health))
             .route("/livez", get(health))
             .route("/readyz", get(health))
@@ -81,13 +115,16 @@ impl ApiServer {
             .route("/openapi/v3", get(openapi::index))
             .route("/openapi/v3/{*path}", get(openapi::document))
             .fallback(resources)
-            .with_state(self.clone())
+            .with_state(self.clone());
+        access::guard(routes, self)
     }
 
-    /// The API for a listener: all but the health checks needs `Authorization: Bearer TOKEN`, and the request must name
-    /// this machine's loopback as its host.
-    pub fn guarded_router(&self, token: &str) -> Router {
-        guard::guard(self.router(), token)
+    /// The same server, at work on behalf of a request.
+    fn on_behalf_of(&self, author: Arc<Author>) -> Self {
+        Self {
+            author,
+            ..self.clone()
+        }
     }
 
     /// With the very clock and the very kinds of another server.
@@ -151,9 +188,11 @@ pub(crate) struct Call {
 
 async fn resources(State(server): State<ApiServer>, request: Request) -> Response {
     server.start_collector();
-    answer(server, request)
-        .await
-        .unwrap_or_else(IntoResponse::into_response)
+    let answer = match request.extensions().get::<Arc<Author>>() {
+        Some(author) => answer(server.on_behalf_of(Arc::clone(author)), request).await,
+        None => Err(Refusal::unauthorized()),
+    };
+    answer.unwrap_or_else(IntoResponse::into_response)
 }
 
 async fn answer(server: ApiServer, request: Request<Body>) -> Result<Response, Refusal> {
@@ -167,8 +206,8 @@ async fn answer(server: ApiServer, request: Request<Body>) -> Result<Response, R
         };
     }
     let body = body::read(body).await?;
-    if let Some(review) = review::answer(group, rest, &parts.method, &parts.headers, &body) {
-        return review;
+    if let Some(question) = review::Review::of(group, version, rest) {
+        return review::answer(&server, question, &parts.method, &parts.headers, &body);
     }
     let call = Call {
         target: Target::parse(&server.registry, group, version, rest)?,
@@ -184,7 +223,7 @@ async fn answer(server: ApiServer, request: Request<Body>) -> Result<Response, R
 }
 
 /// Group, version and the rest of `/api/VERSION/…` or `/apis/GROUP/VERSION/…`; absent parts are empty.
-fn split_path(path: &str) -> Option<(&str, &str, &str)> {
+pub(crate) fn split_path(path: &str) -> Option<(&str, &str, &str)> {
     let path = path.strip_suffix('/').unwrap_or(path);
     if let Some(core) = path.strip_prefix("/api/") {
         let (version, rest) = core.split_once('/').unwrap_or((core, ""));

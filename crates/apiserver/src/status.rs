@@ -5,6 +5,7 @@ use http::{HeaderValue, StatusCode, header};
 use serde_json::{Map, Value, json};
 use serin_api::Problem;
 
+use crate::access::{Asked, Attributes};
 use crate::store::{Expired, WriteError};
 use crate::tree::Tree;
 
@@ -108,6 +109,47 @@ impl Refusal {
             subject.name
         );
         Self::new(StatusCode::FORBIDDEN, "Forbidden", message).about(subject.details())
+    }
+
+    /// Somebody may not do what they ask for; `why` is mostly empty.
+    pub(crate) fn denied(user: &str, attributes: &Attributes, why: &str) -> Self {
+        let verb = &attributes.verb;
+        let because = if why.is_empty() {
+            String::new()
+        } else {
+            format!(": {why}")
+        };
+        let (told, details) = match &attributes.asked {
+            Asked::Url(path) => {
+                let told = format!("forbidden: User {user:?} cannot {verb} path {path:?}");
+                (told, json!({}))
+            }
+            Asked::Resource {
+                group,
+                resource,
+                subresource,
+                name,
+                ..
+            } => {
+                let named = match name.as_str() {
+                    "" => qualified(resource, group),
+                    name => format!("{} {name:?}", qualified(resource, group)),
+                };
+                let part = match subresource.as_str() {
+                    "" => resource.clone(),
+                    part => format!("{resource}/{part}"),
+                };
+                let place = attributes.asked.place();
+                let told = format!(
+                    "{named} is forbidden: User {user:?} cannot {verb} resource {part:?} in API group {group:?} {place}"
+                );
+                (
+                    told,
+                    json!({"name": name, "group": group, "kind": resource}),
+                )
+            }
+        };
+        Self::new(StatusCode::FORBIDDEN, "Forbidden", told + &because).about(details)
     }
 
     /// The object is not valid; all problems are told.

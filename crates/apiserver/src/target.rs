@@ -22,6 +22,8 @@ pub(crate) enum Part {
     Eviction,
     /// Of a Pod.
     Binding,
+    /// Of a ServiceAccount.
+    Token,
 }
 
 impl Part {
@@ -35,6 +37,7 @@ impl Part {
             Self::Log => "log",
             Self::Eviction => "eviction",
             Self::Binding => "binding",
+            Self::Token => "token",
         }
     }
 }
@@ -60,8 +63,7 @@ impl Target {
         version: &str,
         rest: &str,
     ) -> Result<Self, Refusal> {
-        let decoded: Option<Vec<String>> = rest.split('/').map(decode).collect();
-        let decoded = decoded
+        let decoded = segments(rest)
             .ok_or_else(|| Refusal::bad_request("the path has a broken percent encoding"))?;
         let mut segments: Vec<&str> = decoded.iter().map(String::as_str).collect();
         let watch = segments.first() == Some(&"watch");
@@ -146,10 +148,15 @@ impl Target {
     }
 }
 
-type Parts<'a> = (Option<&'a str>, &'a str, Option<&'a str>, Option<&'a str>);
+pub(crate) type Parts<'a> = (Option<&'a str>, &'a str, Option<&'a str>, Option<&'a str>);
+
+/// The parts of a path; `None` when an encoding in it is broken.
+pub(crate) fn segments(path: &str) -> Option<Vec<String>> {
+    path.split('/').map(decode).collect()
+}
 
 /// Namespace, plural, name and subresource.
-fn split<'a>(group: &str, segments: &[&'a str]) -> Option<Parts<'a>> {
+pub(crate) fn split<'a>(group: &str, segments: &[&'a str]) -> Option<Parts<'a>> {
     if segments.iter().any(|s| s.is_empty()) {
         return None;
     }
@@ -182,11 +189,13 @@ fn part_of(kind: &Resource, part: Option<&str>) -> Option<Part> {
         Some("log") if pod => Some(Part::Log),
         Some("eviction") if pod => Some(Part::Eviction),
         Some("binding") if pod => Some(Part::Binding),
+        Some("token") if kind.is("", "ServiceAccount") => Some(Part::Token),
         Some(_) => None,
     }
 }
 
-fn decode(segment: &str) -> Option<String> {
+/// Undoes percent encoding.
+pub(crate) fn decode(segment: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(segment.len());
     let mut rest = segment.as_bytes();
     while let Some((first, after)) = rest.split_first() {

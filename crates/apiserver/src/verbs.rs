@@ -13,8 +13,9 @@ use axum::response::{IntoResponse, Response};
 use http::{Method, StatusCode};
 
 pub(crate) use self::delete::delete_object;
-pub(crate) use self::write::modify;
+pub(crate) use self::write::{create_object, modify};
 use crate::accept;
+use crate::access::token_request;
 use crate::options::ListOptions;
 use crate::render::{self, Item};
 use crate::server::{ApiServer, Call};
@@ -28,6 +29,7 @@ pub(crate) async fn answer(server: &ApiServer, call: Call) -> Result<Response, R
         Part::Eviction => return eviction::answer(server, call).await,
         Part::Binding => return pods::bind(server, call).await,
         Part::Scale => return scale::answer(server, call).await,
+        Part::Token => return token_request::answer(server, &call),
         Part::Finalize if call.method != Method::PUT => return Err(Refusal::method(&call.method)),
         Part::Main | Part::Status | Part::Finalize => {}
     }

@@ -20,9 +20,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
 use serde::{Deserialize, Serialize};
-use serin_apiserver::{ApiServer, Store, StoreError};
+use serin_apiserver::{ApiServer, Store, StoreError, User};
 use serin_node::{Bundles, NodeConfig};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
@@ -189,7 +188,9 @@ impl Platform {
         let logs = logs::NodeLogs {
             home: home.root().to_path_buf(),
         };
-        let server = ApiServer::new(store).with_logs(Arc::new(logs));
+        let server = ApiServer::new(store)
+            .with_logs(Arc::new(logs))
+            .with_token_key(credentials.token_key.clone());
         let stop_serving = CancellationToken::new();
         let mut serving = JoinSet::new();
         let router = server.guarded_router(&credentials.token);
@@ -198,7 +199,7 @@ impl Platform {
         write_running(&home, api)?;
         let stop_parts = CancellationToken::new();
         let mut parts = JoinSet::new();
-        start_parts(&mut parts, &options, &server.router(), &stop_parts);
+        start_parts(&mut parts, &options, &server, &stop_parts);
         Ok(Self {
             api,
             kubeconfig,
@@ -225,8 +226,17 @@ impl Platform {
     }
 }
 
-fn start_parts(parts: &mut JoinSet<()>, options: &Options, api: &Router, stop: &CancellationToken) {
-    let client = kube::Client::new(api.clone(), "default");
+/// A client in this process, under a name of its own for the history.
+fn client(server: &ApiServer, name: &str) -> kube::Client {
+    kube::Client::new(server.router_of(User::of_the_system(name)), "default")
+}
+
+fn start_parts(
+    parts: &mut JoinSet<()>,
+    options: &Options,
+    server: &ApiServer,
+    stop: &CancellationToken,
+) {
     if options.gateway {
         let gateway = Gateway {
             home: options.home.clone(),
@@ -237,7 +247,7 @@ fn start_parts(parts: &mut JoinSet<()>, options: &Options, api: &Router, stop: &
         parts.spawn(gateway.keep(stop.clone()));
         parts.spawn(gateway::make_class(client.clone()));
     }
-    let controllers = client.clone();
+    let controllers = client(server, "system:serin-controllers");
     let gateway_socket = options
         .gateway
         .then(|| serin_gateway::info::admin_socket(options.home.root()));
@@ -262,6 +272,7 @@ fn start_parts(parts: &mut JoinSet<()>, options: &Options, api: &Router, stop: &
     let mut node = NodeConfig::new(options.home.root(), &options.program);
     node.bundles = options.bundles.clone();
     node.gateway = options.gateway;
+    let client = client(server, "system:node");
     parts.spawn(again("the node", stop.clone(), move |stop| {
         serin_node::run(node.clone(), client.clone(), stop)
     }));

@@ -1,6 +1,7 @@
 //! The columns of each kind, as kubectl shows them.
 
 mod jobs;
+mod rights;
 
 use serde_json::json;
 
@@ -8,6 +9,7 @@ use super::when::since;
 use super::{Cell, Column, cells, pods};
 
 pub(super) use jobs::{CRON_JOB, HORIZONTAL_POD_AUTOSCALER, JOB, POD_DISRUPTION_BUDGET};
+pub(super) use rights::{ROLE, ROLE_BINDING};
 
 const fn text(name: &'static str, description: &'static str, cell: Cell) -> Column {
     Column {

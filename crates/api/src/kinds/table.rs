@@ -2,7 +2,9 @@
 
 use k8s_openapi::api::{apps::v1 as apps, coordination::v1 as coordination, core::v1 as core};
 use k8s_openapi::api::{autoscaling::v2 as autoscaling, batch::v1 as batch, policy::v1 as policy};
-use k8s_openapi::api::{discovery::v1 as discovery, networking::v1 as networking};
+use k8s_openapi::api::{
+    discovery::v1 as discovery, networking::v1 as networking, rbac::v1 as rbac,
+};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1 as apiextensions;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 
@@ -75,6 +77,7 @@ impl Kind {
     }
 }
 
+const RBAC: &str = "rbac.authorization.k8s.io";
 const ARGO: &str = "argoproj.io";
 const NETWORKING: &str = "networking.k8s.io";
 const GATEWAY: &str = "gateway.networking.k8s.io";
@@ -233,6 +236,38 @@ pub(super) static KINDS: &[Kind] = &[
         &[],
         PLAIN,
         columns::LEASE,
+    ),
+    kind::<rbac::ClusterRole>(
+        [RBAC, "v1", "ClusterRole", "clusterroles", "clusterrole"],
+        &[],
+        PLAIN,
+        columns::ROLE,
+    )
+    .of_the_cluster(),
+    kind::<rbac::ClusterRoleBinding>(
+        [
+            RBAC,
+            "v1",
+            "ClusterRoleBinding",
+            "clusterrolebindings",
+            "clusterrolebinding",
+        ],
+        &[],
+        PLAIN,
+        columns::ROLE_BINDING,
+    )
+    .of_the_cluster(),
+    kind::<rbac::Role>(
+        [RBAC, "v1", "Role", "roles", "role"],
+        &[],
+        PLAIN,
+        columns::ROLE,
+    ),
+    kind::<rbac::RoleBinding>(
+        [RBAC, "v1", "RoleBinding", "rolebindings", "rolebinding"],
+        &[],
+        PLAIN,
+        columns::ROLE_BINDING,
     ),
     kind::<apiextensions::CustomResourceDefinition>(
         [

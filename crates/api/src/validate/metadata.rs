@@ -15,6 +15,7 @@ pub(super) fn check(kind: &Kind, root: &Field<'_>, out: &mut Vec<Problem>) {
     let rule = match (kind.group, kind.kind) {
         ("", "Namespace") => names::label,
         ("", "Service") => names::service,
+        ("rbac.authorization.k8s.io", _) => names::path_segment,
         _ => names::subdomain,
     };
     check_names(rule, kind.namespaced, &root.get("metadata"), out);

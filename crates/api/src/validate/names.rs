@@ -28,6 +28,17 @@ pub(super) fn service(text: &str) -> Option<&'static str> {
     (!is_label(text) || !letter_first).then_some(WHY)
 }
 
+/// A name that only has to be one step of a path, such as `system:discovery`.
+pub(super) fn path_segment(text: &str) -> Option<&'static str> {
+    match text {
+        "." => Some("may not be '.'"),
+        ".." => Some("may not be '..'"),
+        text if text.contains('/') => Some("may not contain '/'"),
+        text if text.contains('%') => Some("may not contain '%'"),
+        _ => None,
+    }
+}
+
 /// Hosts: a subdomain, or one behind `*.`.
 pub(super) fn host(text: &str) -> Option<&'static str> {
     if text.parse::<std::net::IpAddr>().is_ok() {

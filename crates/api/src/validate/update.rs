@@ -25,6 +25,7 @@ pub(super) fn check(kind: &Kind, old: &Value, new: &Value) -> Vec<Problem> {
         "Service" => change.keep_once_set("spec.clusterIP", &mut out),
         "EndpointSlice" => change.keep("addressType", &mut out),
         "IngressClass" => change.keep("spec.controller", &mut out),
+        "RoleBinding" | "ClusterRoleBinding" => change.keep_role(&mut out),
         "Pod" => change.keep_pod(&mut out),
         _ => {}
     }
@@ -55,6 +56,14 @@ impl Change<'_> {
         let (old, new) = (self.old.at(path), self.new.at(path));
         if old.value != new.value {
             out.push(new.invalid(IMMUTABLE));
+        }
+    }
+
+    /// A binding gives one role for as long as it lives: who may change its subjects may not change what they get.
+    fn keep_role(&self, out: &mut Vec<Problem>) {
+        let (old, new) = (self.old.get("roleRef"), self.new.get("roleRef"));
+        if old.value != new.value {
+            out.push(new.invalid("cannot change roleRef"));
         }
     }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use serde_json::Value;
 use serin_api::kinds;
 
+use crate::access;
 use crate::custom;
 use crate::lifecycle::{FOREGROUND, ORPHAN};
 use crate::meta;
@@ -28,6 +29,10 @@ pub(super) enum Step {
     DropFinalizer { key: Key, finalizer: &'static str },
     /// Look anew at whether the names of a definition are free.
     Settle { key: Key },
+    /// Make the account of pods that name none.
+    MakeAccount { namespace: String },
+    /// Write down what a role is made of others.
+    Aggregate { key: Key },
     /// Let a namespace go that has nothing in it.
     EndNamespace { key: Key },
 }
@@ -37,6 +42,14 @@ pub(super) fn plan(registry: &Registry, shared: &Shared, record: &Arc<Record>) -
     let is_namespace = record.key.group().is_empty() && record.key.plural() == "namespaces";
     if record.facts.deleting && is_namespace {
         return empty_namespace(shared, record);
+    }
+    if is_namespace {
+        return account_of(shared, record);
+    }
+    if is_cluster_role(&record.key) && !record.facts.deleting && is_aggregated(record) {
+        return vec![Step::Aggregate {
+            key: record.key.clone(),
+        }];
     }
     let is_definition = is_definition(&record.key);
     if record.facts.deleting && is_definition {
@@ -54,6 +67,31 @@ pub(super) fn plan(registry: &Registry, shared: &Shared, record: &Arc<Record>) -
         return Vec::new();
     }
     check_owners(registry, shared, record)
+}
+
+fn account_of(shared: &Shared, namespace: &Record) -> Vec<Step> {
+    let namespace = namespace.key.name();
+    let account = Key::new("", "serviceaccounts", namespace, "default");
+    let missing = shared.get(&account).is_none().then(|| Step::MakeAccount {
+        namespace: namespace.to_owned(),
+    });
+    missing.into_iter().collect()
+}
+
+pub(super) fn is_cluster_role(key: &Key) -> bool {
+    key.group() == access::RBAC && key.plural() == "clusterroles"
+}
+
+/// Whether a role is made of others.
+fn is_aggregated(role: &Record) -> bool {
+    role.value().at("/aggregationRule").is_object()
+}
+
+/// All roles of the cluster that are made of others.
+pub(super) fn aggregated_roles(shared: &Shared) -> Vec<Key> {
+    let all = shared.list(&prefix(access::RBAC, "clusterroles", None), None);
+    let aggregated = all.records.iter().filter(|role| is_aggregated(role));
+    aggregated.map(|role| role.key.clone()).collect()
 }
 
 fn empty_namespace(shared: &Shared, namespace: &Record) -> Vec<Step> {

@@ -7,6 +7,7 @@ use http::StatusCode;
 use serde_json::Value;
 
 use super::{apply, show};
+use crate::access;
 use crate::admit::{self, Admitted, Context, Next};
 use crate::body::{self, CUSTOM_PATCH_TYPES, PATCH_TYPES};
 use crate::options::WriteOptions;
@@ -45,7 +46,7 @@ pub(super) async fn create(server: &ApiServer, call: Call) -> Result<Response, R
 }
 
 /// Makes a new object of `object`.
-pub(super) async fn create_object(
+pub(crate) async fn create_object(
     server: &ApiServer,
     target: &Target,
     context: Context<'_>,
@@ -72,6 +73,7 @@ pub(super) async fn create_object(
             .settle(&target.kind, &mut outcome, context.now);
         let named = target.object(target.namespace(), crate::meta::text(&outcome, "name"));
         check_namespace(server, &named)?;
+        check_rights(server, &named, None, &outcome)?;
         if server.store.get(&named.key()).is_some() && (dry_run || !made_up) {
             return Err(Refusal::exists(named.subject()));
         }
@@ -206,6 +208,7 @@ pub(super) async fn decide(
         } = decision(&target.kind.as_served(record.value()))?;
         if let Next::Put(object) = &mut outcome {
             server.registry.settle(&target.kind, object, server.now());
+            check_rights(server, target, Some(&record), object)?;
         }
         let removed = matches!(outcome, Next::Remove(_));
         let item = match outcome {
@@ -254,6 +257,20 @@ async fn put(
 ) -> Result<Arc<Record>, WriteError> {
     let key = target.key();
     server.store.write(Write { key, expect, op }).await
+}
+
+/// Refuses to give rights that the author does not have.
+fn check_rights(
+    server: &ApiServer,
+    target: &Target,
+    old: Option<&Record>,
+    new: &Value,
+) -> Result<(), Refusal> {
+    if target.kind.group != access::RBAC {
+        return Ok(());
+    }
+    let (policy, user) = (server.policies.now(), &server.author.user);
+    access::check_escalation(&policy, user, target, old.map(Record::value).as_ref(), new)
 }
 
 /// Refuses to make an object in a namespace that is not there or is on its way out.

@@ -1,6 +1,8 @@
 //! The real kubectl against the real listener. Skipped, with a word, where kubectl is not installed; the variable `KUBECTL`
 //! names another one.
 
+mod rights;
+
 use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;

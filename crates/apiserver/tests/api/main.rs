@@ -13,6 +13,7 @@ mod ends;
 mod http;
 mod kubectl;
 mod lists;
+mod rights;
 mod support;
 mod verbs;
 mod versions;

@@ -11,6 +11,7 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use rcgen::{CertificateParams, DnType, ExtendedKeyUsagePurpose, KeyPair};
 use serde_json::json;
+use serin_apiserver::TokenKey;
 
 use super::files::{read_small, write_secret};
 use crate::home::Home;
@@ -26,6 +27,8 @@ pub(super) struct Credentials {
     pub(super) certificate: Vec<u8>,
     /// Its private key, PKCS #8 DER.
     pub(super) key: Vec<u8>,
+    /// Signs the tokens of service accounts.
+    pub(super) token_key: TokenKey,
 }
 
 /// Why there are none.
@@ -42,6 +45,9 @@ pub(crate) enum CredentialsError {
     /// The certificate cannot be made.
     #[error("cannot make a certificate")]
     Certificate(#[from] rcgen::Error),
+    /// The system gives no random numbers.
+    #[error("the system gives no random numbers for the key of the tokens of service accounts")]
+    Random,
     /// The kubeconfig cannot be written down.
     #[error("cannot write the kubeconfig: {0}")]
     Yaml(String),
@@ -75,6 +81,7 @@ impl Credentials {
             token,
             certificate,
             key,
+            token_key: token_key(home)?,
         })
     }
 
@@ -115,6 +122,17 @@ pub(crate) fn reachable(address: SocketAddr) -> SocketAddr {
     } else {
         address
     }
+}
+
+/// The key of the state directory, made now if there is none. Taking the file away makes all tokens of service accounts worthless.
+fn token_key(home: &Home) -> Result<TokenKey, CredentialsError> {
+    let file = home.keys().join("service-accounts");
+    if let Some(key) = read(&file)?.as_deref().and_then(TokenKey::of) {
+        return Ok(key);
+    }
+    let (key, bytes) = TokenKey::generate().ok_or(CredentialsError::Random)?;
+    write(&file, &bytes)?;
+    Ok(key)
 }
 
 fn read(path: &Path) -> Result<Option<Vec<u8>>, CredentialsError> {
