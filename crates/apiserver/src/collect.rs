@@ -8,11 +8,11 @@ mod plan;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep_until};
 
-use self::plan::{Step, plan};
+use self::plan::{Remaining, Step, plan};
 use crate::access::{self, roles};
 use crate::admit::Context;
 use crate::meta;
@@ -204,6 +204,10 @@ async fn carry_out(server: &ApiServer, step: &Step) -> Result<(), Refusal> {
             };
             change(server, key, Part::Main, made).await
         }
+        Step::TellRemaining { key, remaining } => {
+            let tell = |object: &Value| Ok(with_remaining(object, remaining, server.now()));
+            change(server, key, Part::Status, tell).await
+        }
         Step::EndNamespace { key } => {
             let release = |object: &Value| {
                 let mut object = object.clone();
@@ -263,6 +267,48 @@ async fn change(
     verbs::modify(server, &target, context, false, change)
         .await
         .map(drop)
+}
+
+/// A namespace with the conditions that say what it waits for.
+fn with_remaining(namespace: &Value, remaining: &Remaining, now: Timestamp) -> Value {
+    let conditions = [
+        (
+            "NamespaceContentRemaining",
+            ["ContentRemoved", "SomeResourcesRemain"],
+            [
+                "All content successfully removed",
+                remaining.content.as_str(),
+            ],
+        ),
+        (
+            "NamespaceFinalizersRemaining",
+            ["ContentHasNoFinalizers", "SomeFinalizersRemain"],
+            [
+                "All content-preserving finalizers finished",
+                remaining.finalizers.as_str(),
+            ],
+        ),
+    ];
+    let before = namespace.at("/status/conditions").as_array();
+    let before = before.map(Vec::as_slice).unwrap_or_default();
+    let conditions = conditions.map(|(kind, [clear, held], [done, waits])| {
+        let (status, reason, message) = match waits {
+            "" => ("False", clear, done),
+            waits => ("True", held, waits),
+        };
+        let known = before.iter().find(|c| c["type"] == kind);
+        let known = known.filter(|c| c["status"] == status);
+        let since = known.map_or_else(
+            || meta::seconds(now).into(),
+            |c| c["lastTransitionTime"].clone(),
+        );
+        json!({"type": kind, "status": status, "reason": reason, "message": message, "lastTransitionTime": since})
+    });
+    let mut namespace = namespace.clone();
+    namespace
+        .map("status")
+        .insert("conditions".into(), json!(conditions));
+    namespace
 }
 
 fn without_owners(object: &Value, uids: &[Box<str>]) -> Value {

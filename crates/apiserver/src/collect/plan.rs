@@ -1,5 +1,6 @@
 //! Decides what the collector does about one object: a pure function of the present state.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde_json::Value;
@@ -33,8 +34,52 @@ pub(super) enum Step {
     MakeAccount { namespace: String },
     /// Write down what a role is made of others.
     Aggregate { key: Key },
+    /// Say what a namespace that ends still waits for.
+    TellRemaining { key: Key, remaining: Remaining },
     /// Let a namespace go that has nothing in it.
     EndNamespace { key: Key },
+}
+
+/// What holds a namespace, in the words of its conditions; empty texts say that nothing does.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Remaining {
+    /// Which kinds have how many objects.
+    pub(super) content: String,
+    /// Which finalizers are on how many objects.
+    pub(super) finalizers: String,
+}
+
+impl Remaining {
+    fn of(content: &[&Arc<Record>]) -> Self {
+        let mut kinds = BTreeMap::<String, usize>::new();
+        let mut finalizers = BTreeMap::<String, usize>::new();
+        for record in content {
+            let kind = format!("{}.{}", record.key.plural(), record.key.group());
+            *kinds.entry(kind).or_default() += 1;
+            for finalizer in meta::finalizers(&record.value()) {
+                *finalizers.entry(finalizer.to_owned()).or_default() += 1;
+            }
+        }
+        let told = |counts: BTreeMap<String, usize>, start: &str, verb: &str| {
+            let each = counts
+                .iter()
+                .map(|(name, count)| format!("{name} {verb} {count} resource instances"));
+            let each: Vec<String> = each.collect();
+            if each.is_empty() {
+                String::new()
+            } else {
+                format!("{start}: {}", each.join(", "))
+            }
+        };
+        Self {
+            content: told(kinds, "Some resources are remaining", "has"),
+            finalizers: told(
+                finalizers,
+                "Some content in the namespace has finalizers remaining",
+                "in",
+            ),
+        }
+    }
 }
 
 /// What is to be done about `record` now; what it waits for makes its key suspect again.
@@ -105,8 +150,13 @@ fn empty_namespace(shared: &Shared, namespace: &Record) -> Vec<Step> {
             key: namespace.key.clone(),
         }];
     }
+    let tell = Step::TellRemaining {
+        key: namespace.key.clone(),
+        remaining: Remaining::of(&content),
+    };
     let left = content.into_iter().filter(|r| !r.facts.deleting);
-    left.map(|r| delete(r, None)).collect()
+    let deletions = left.map(|r| delete(r, None));
+    std::iter::once(tell).chain(deletions).collect()
 }
 
 fn is_definition(key: &Key) -> bool {

@@ -207,6 +207,27 @@ async fn a_namespace_takes_its_content_with_it() {
         Some("Terminating")
     );
     eventually(|| async { maps.get_opt("b").await.unwrap().is_none() }).await;
+    eventually(|| async {
+        let status = namespaces.get("team").await.unwrap().status.unwrap();
+        let conditions = status.conditions.unwrap_or_default();
+        let told: Vec<_> = conditions
+            .iter()
+            .map(|c| (c.type_.as_str(), c.status.as_str(), c.message.as_deref()))
+            .collect();
+        told == [
+            (
+                "NamespaceContentRemaining",
+                "True",
+                Some("Some resources are remaining: configmaps. has 1 resource instances"),
+            ),
+            (
+                "NamespaceFinalizersRemaining",
+                "True",
+                Some("Some content in the namespace has finalizers remaining: serin.dev/test in 1 resource instances"),
+            ),
+        ]
+    })
+    .await;
     assert_eq!(
         refused(
             maps.create(&PostParams::default(), &config_map("c", "1"))
