@@ -1,6 +1,7 @@
 //! `serin apply`: makes the objects of manifests so, by server-side apply.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Args;
 use http::StatusCode;
@@ -10,6 +11,10 @@ use crate::client::{Catalog, Client, ClientError, FIELD_MANAGER, PatchKind, Reso
 use crate::context::Context;
 use crate::error::CliError;
 use crate::sources::{self, Found};
+
+/// How long a definition may take until its kind is served, and how often it is looked.
+const DEFINED_DEADLINE: Duration = Duration::from_secs(10);
+const LOOK: Duration = Duration::from_millis(100);
 
 /// What to apply.
 #[derive(Debug, Args)]
@@ -64,12 +69,41 @@ pub(crate) async fn run(context: &Context, args: ApplyArgs) -> Result<(), CliErr
     let found = sources::read(context.printer, &args.files)?;
     let client = context.client().await?;
     let catalog = Catalog::load(&client).await?;
-    let objects = locate(context, &client, &catalog, found)?;
     let mut refused = 0;
-    for located in &objects {
-        match apply(context, &client, located, args.dry_run).await {
+    let (definitions, found) = if args.dry_run {
+        (Vec::new(), found)
+    } else {
+        definitions_first(found, &catalog)
+    };
+    let catalog = if definitions.is_empty() {
+        catalog
+    } else {
+        let wanted = kinds_of(&found);
+        let definitions = locate(context, &client, &catalog, definitions)?;
+        refused += apply_all(context, &client, &definitions, false).await?;
+        served(&client, &wanted).await?
+    };
+    let objects = locate(context, &client, &catalog, found)?;
+    refused += apply_all(context, &client, &objects, args.dry_run).await?;
+    match refused {
+        0 => Ok(()),
+        1 => Err(CliError::failed("1 object was refused")),
+        many => Err(CliError::failed(format!("{many} objects were refused"))),
+    }
+}
+
+/// Applies objects in their order; answers how many were refused.
+async fn apply_all(
+    context: &Context,
+    client: &Client,
+    objects: &[Located<'_>],
+    dry_run: bool,
+) -> Result<usize, CliError> {
+    let mut refused = 0;
+    for located in objects {
+        match apply(context, client, located, dry_run).await {
             Ok(outcome) => {
-                let note = if args.dry_run { " (dry run)" } else { "" };
+                let note = if dry_run { " (dry run)" } else { "" };
                 let line = format!("{} {}{note}", located.reference, outcome.word());
                 context.printer.result(line)?;
             }
@@ -83,10 +117,63 @@ pub(crate) async fn run(context: &Context, args: ApplyArgs) -> Result<(), CliErr
             Err(error) => return Err(error.into()),
         }
     }
-    match refused {
-        0 => Ok(()),
-        1 => Err(CliError::failed("1 object was refused")),
-        many => Err(CliError::failed(format!("{many} objects were refused"))),
+    Ok(refused)
+}
+
+/// The definitions that install kinds of the other objects, and the rest. None goes first when that would not be enough: then
+/// nothing is to be done at all.
+fn definitions_first(found: Vec<Found>, catalog: &Catalog) -> (Vec<Found>, Vec<Found>) {
+    let all = kinds_of(&found);
+    let missing: Vec<_> = all
+        .iter()
+        .filter(|(api_version, kind)| catalog.by_kind(api_version, kind).is_none())
+        .collect();
+    let is_needed = |f: &Found| missing.iter().any(|kind| installs(&f.object, kind));
+    let is_coming = |kind: &&(String, String)| found.iter().any(|f| installs(&f.object, kind));
+    if !missing.iter().all(|kind| is_coming(kind)) {
+        return (Vec::new(), found);
+    }
+    found.into_iter().partition(is_needed)
+}
+
+/// The apiVersion and the kind of each.
+fn kinds_of(found: &[Found]) -> Vec<(String, String)> {
+    let text = |found: &Found, field: &str| found.object[field].as_str().unwrap_or("").to_owned();
+    let kinds = found
+        .iter()
+        .map(|f| (text(f, "apiVersion"), text(f, "kind")));
+    kinds.collect()
+}
+
+/// Whether an object is the definition of this kind.
+fn installs(object: &Value, (api_version, kind): &(String, String)) -> bool {
+    let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str);
+    let versions = object.pointer("/spec/versions").and_then(Value::as_array);
+    let mut versions = versions.into_iter().flatten();
+    let group = text("/spec/group").unwrap_or_default();
+    text("/kind") == Some("CustomResourceDefinition")
+        && text("/spec/names/kind") == Some(kind)
+        && versions.any(|version| {
+            let name = version["name"].as_str().unwrap_or_default();
+            version["served"] == true && *api_version == format!("{group}/{name}")
+        })
+}
+
+/// The kinds of the server once it serves all that are wanted.
+async fn served(client: &Client, wanted: &[(String, String)]) -> Result<Catalog, CliError> {
+    let until = tokio::time::Instant::now() + DEFINED_DEADLINE;
+    loop {
+        let catalog = Catalog::load(client).await?;
+        let missing = wanted.iter().find(|(v, k)| catalog.by_kind(v, k).is_none());
+        let Some((api_version, kind)) = missing else {
+            return Ok(catalog);
+        };
+        if tokio::time::Instant::now() >= until {
+            return Err(CliError::failed(format!(
+                "the server does not serve {kind} in {api_version} although its definition is applied: see `serin get crds`"
+            )));
+        }
+        tokio::time::sleep(LOOK).await;
     }
 }
 
@@ -223,6 +310,39 @@ mod tests {
         assert!(told_already("spec.x: is not carried out", &warned));
         assert!(!told_already("spec.y: is not carried out", &warned));
         assert!(!told_already("spec.x: is not carried out", &[]));
+    }
+
+    #[test]
+    fn definitions_go_first_where_that_is_enough() {
+        let found = |object: Value| Found {
+            object,
+            source: "app.yaml:1".to_owned(),
+            warned: Vec::new(),
+        };
+        let definition = json!({"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+            "metadata": {"name": "widgets.example.com"}, "spec": {"group": "example.com", "names": {"kind": "Widget"},
+            "versions": [{"name": "v1", "served": true}, {"name": "v2", "served": false}]}});
+        let widget = |version: &str| json!({"apiVersion": format!("example.com/{version}"), "kind": "Widget"});
+        let split = |objects: &[Value]| {
+            let all = objects.iter().cloned().map(found).collect();
+            let catalog = Catalog::of(vec![Resource::known(
+                "apiextensions.k8s.io",
+                "v1",
+                "CustomResourceDefinition",
+                "customresourcedefinitions",
+            )]);
+            let (first, rest) = definitions_first(all, &catalog);
+            (first.len(), rest.len())
+        };
+        assert_eq!(split(&[widget("v1"), definition.clone()]), (1, 1));
+        // A version that is not served, or a kind that nobody installs: nothing is done.
+        assert_eq!(split(&[widget("v2"), definition.clone()]), (0, 2));
+        assert_eq!(
+            split(&[widget("v1"), definition.clone(), json!({"kind": "X"})]),
+            (0, 3)
+        );
+        // A definition by itself is as any other object.
+        assert_eq!(split(&[definition]), (0, 1));
     }
 
     #[test]

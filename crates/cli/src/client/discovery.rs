@@ -98,6 +98,12 @@ pub(crate) struct Catalog {
 }
 
 impl Catalog {
+    /// These kinds.
+    #[cfg(test)]
+    pub(crate) fn of(resources: Vec<Resource>) -> Self {
+        Self { resources }
+    }
+
     /// Asks the server.
     pub(crate) async fn load(client: &Client) -> Result<Self, ClientError> {
         let mut resources = Vec::new();
