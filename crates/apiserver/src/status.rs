@@ -260,10 +260,11 @@ impl Refusal {
         Self::new(StatusCode::UNAUTHORIZED, "Unauthorized", "Unauthorized")
     }
 
-    /// A host name that is not this machine's loopback.
+    /// A host name that is not one of this server.
     pub(crate) fn foreign_host(host: &str) -> Self {
-        let message =
-            format!("this server answers as localhost or a loopback address, not as {host:?}");
+        let message = format!(
+            "this server answers as localhost, as a loopback address and under the names of --tls-san, not as {host:?}"
+        );
         Self::new(StatusCode::FORBIDDEN, "Forbidden", message)
     }
 

@@ -3,6 +3,7 @@
 //! [`Platform::stop`] ends what runs in this process. Instances and the gateway are processes of their own and live on; the
 //! next start finds them again.
 
+mod authority;
 mod credentials;
 mod files;
 mod gateway;
@@ -49,6 +50,8 @@ pub(crate) struct Options {
     pub(crate) home: Home,
     /// Where the API listens; port 0 lets the system choose.
     pub(crate) listen: SocketAddr,
+    /// Names and addresses under which the API is reached, besides loopback and where it listens.
+    pub(crate) names: Vec<String>,
     /// Whether it has a gateway.
     pub(crate) gateway: bool,
     /// Whether the controllers of Rollouts run in it.
@@ -77,13 +80,13 @@ pub(crate) enum PlatformError {
     /// Token or certificate.
     #[error(transparent)]
     Credentials(#[from] CredentialsError),
-    /// The certificate is not one.
-    #[error("the certificate in {} cannot be used", keys.display())]
+    /// There is no certificate.
+    #[error("no certificate can be made for {}", names.join(", "))]
     Certificate {
-        /// The folder.
-        keys: PathBuf,
+        /// For which names.
+        names: Vec<String>,
         /// Why.
-        source: tokio_rustls::rustls::Error,
+        source: authority::IssueError,
     },
     /// Another program has the port.
     #[error("{what} cannot listen on {address}: {}", taken(holder.as_ref()))]
@@ -166,12 +169,7 @@ impl Platform {
         let home = options.home.clone();
         home.prepare()?;
         let lock = HomeLock::take(&home.lock())?;
-        let credentials = Credentials::of(&home, options.listen.ip())?;
-        let acceptor =
-            tls::acceptor(&credentials).map_err(|source| PlatformError::Certificate {
-                keys: home.keys(),
-                source,
-            })?;
+        let credentials = Credentials::of(&home)?;
         let listener = listen("the API", options.listen)?;
         let api = listener
             .local_addr()
@@ -193,9 +191,12 @@ impl Platform {
             .with_token_key(credentials.token_key.clone());
         let stop_serving = CancellationToken::new();
         let mut serving = JoinSet::new();
-        let router = server.guarded_router(&credentials.token);
-        serving.spawn(tls::serve(listener, acceptor, router, stop_serving.clone()));
         let kubeconfig = credentials.write_kubeconfig(&home, api)?;
+        let names = names(&options);
+        let router = server.guarded_router_at(&credentials.token, &names);
+        let acceptor = tls::acceptor(credentials.authority, names.clone())
+            .map_err(|source| PlatformError::Certificate { names, source })?;
+        serving.spawn(tls::serve(listener, acceptor, router, stop_serving.clone()));
         write_running(&home, api)?;
         let stop_parts = CancellationToken::new();
         let mut parts = JoinSet::new();
@@ -226,6 +227,19 @@ impl Platform {
     }
 }
 
+/// The names and addresses under which the API answers.
+fn names(options: &Options) -> Vec<String> {
+    let mut names: Vec<String> = ["localhost", "127.0.0.1", "::1"].map(str::to_owned).into();
+    let ip = options.listen.ip();
+    let own = (!ip.is_unspecified()).then(|| ip.to_string());
+    for name in own.iter().chain(&options.names) {
+        if !names.contains(name) {
+            names.push(name.clone());
+        }
+    }
+    names
+}
+
 /// A client in this process, under a name of its own for the history.
 fn client(server: &ApiServer, name: &str) -> kube::Client {
     kube::Client::new(server.router_of(User::of_the_system(name)), "default")
@@ -245,7 +259,7 @@ fn start_parts(
             program: options.program.clone(),
         };
         parts.spawn(gateway.keep(stop.clone()));
-        parts.spawn(gateway::make_class(client.clone()));
+        parts.spawn(gateway::make_class(client(server, "system:serin-gateway")));
     }
     let controllers = client(server, "system:serin-controllers");
     let gateway_socket = options

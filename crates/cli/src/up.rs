@@ -8,9 +8,10 @@ use std::time::Duration;
 
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio_rustls::rustls::pki_types::ServerName;
 
 use crate::context::Context;
-use crate::error::CliError;
+use crate::error::{CliError, Exit};
 use crate::platform::{Images, Options, Platform, reachable, serving};
 
 /// Threads that carry the platform; what blocks has its own.
@@ -26,9 +27,12 @@ pub(crate) struct UpArgs {
     /// Run in the background; print the path of the kubeconfig once the API answers
     #[arg(short, long)]
     detach: bool,
-    /// Where the API listens, on loopback; port 0 lets the system choose
-    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:7443", value_parser = loopback)]
+    /// Where the API listens; port 0 lets the system choose. Beyond loopback, say under which names it is reached: --tls-san
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:7443", value_parser = address)]
     listen: SocketAddr,
+    /// A name or an address under which the API is reached, for its certificate; may be given several times
+    #[arg(long, value_name = "NAME", value_parser = subject_name)]
+    tls_san: Vec<String>,
     /// Where the gateway listens; may be given several times [default: 127.0.0.1:8080]
     #[arg(long, value_name = "ADDRESS", conflicts_with = "no_gateway")]
     gateway_listen: Vec<SocketAddr>,
@@ -52,20 +56,36 @@ pub(crate) struct UpArgs {
     background: bool,
 }
 
-/// The API asks for a token, but what it hands out is the whole machine: it is for this machine alone.
-fn loopback(text: &str) -> Result<SocketAddr, String> {
-    let address: SocketAddr = text
-        .parse()
-        .map_err(|_| "write ADDRESS:PORT, such as 127.0.0.1:7443".to_owned())?;
-    if address.ip().is_loopback() {
-        Ok(address)
-    } else {
-        Err("the API listens on loopback only; reach it from elsewhere through a tunnel, such as ssh -L".to_owned())
+fn address(text: &str) -> Result<SocketAddr, String> {
+    let parsed = text.parse();
+    parsed.map_err(|_| "write ADDRESS:PORT, such as 127.0.0.1:7443".to_owned())
+}
+
+/// A name that a certificate can have, or an address.
+fn subject_name(text: &str) -> Result<String, String> {
+    ServerName::try_from(text)
+        .map(|_| text.to_ascii_lowercase())
+        .map_err(|_| "write a host name or an IP address, such as cd.example.com".to_owned())
+}
+
+/// An API that others can reach is one that has said what it is called: a client trusts the name that it has asked for, and the
+/// server answers to no other.
+fn check_names(args: &UpArgs) -> Result<(), CliError> {
+    if args.listen.ip().is_unspecified() && args.tls_san.is_empty() {
+        return Err(CliError::new(
+            Exit::Usage,
+            format!(
+                "--listen {} needs --tls-san with the name or the address under which the API is reached",
+                args.listen
+            ),
+        ));
     }
+    Ok(())
 }
 
 /// Runs the platform until a signal, or starts the process that does.
 pub(crate) fn run(context: &Context, args: UpArgs) -> Result<(), CliError> {
+    check_names(&args)?;
     if args.detach {
         return crate::client_runtime()?.block_on(detach::start(context, &args));
     }
@@ -89,6 +109,7 @@ fn options(context: &Context, args: &UpArgs, images: &Images) -> Result<Options,
     Ok(Options {
         home: context.home.clone(),
         listen: args.listen,
+        names: args.tls_san.clone(),
         gateway: !args.no_gateway,
         rollouts: !args.no_rollouts,
         gateway_listen: args.gateway_listen.clone(),
@@ -193,6 +214,9 @@ fn background_arguments(context: &Context, args: &UpArgs) -> Vec<std::ffi::OsStr
         vec!["up".into(), "--background".into(), "--home".into()];
     all.push(context.home.root().into());
     all.extend(["--listen".into(), args.listen.to_string().into()]);
+    for name in &args.tls_san {
+        all.extend(["--tls-san".into(), name.into()]);
+    }
     for address in &args.gateway_listen {
         all.extend(["--gateway-listen".into(), address.to_string().into()]);
     }

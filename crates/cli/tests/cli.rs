@@ -232,7 +232,7 @@ fn a_wrong_command_line_is_told_apart() {
 
         For more information, try '--help'.
     "#]]);
-    Place::new().check(&["up", "--listen", "10.0.0.1:7443"], &expect![[r#"
+    Place::new().check(&["up", "--listen", "0.0.0.0:7443"], &expect![[r#"
         exit 64
         --- stderr
         error: invalid value '10.0.0.1:7443' for '--listen <ADDRESS>': the API listens on loopback only; reach it from elsewhere through a tunnel, such as ssh -L

@@ -1,32 +1,30 @@
-//! What clients need to reach the API and nobody else has: a token, a certificate, and the kubeconfig with both.
+//! What clients need to reach the API and nobody else has: a token, the certificate of the authority, and the kubeconfig with both.
 //!
-//! The API speaks TLS also on loopback, because clients send a token over nothing less. Token and certificate are made once and
+//! The API speaks TLS also on loopback, because clients send a token over nothing less. Token and authority are made once and
 //! kept, so that a kubeconfig stays good over restarts.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use rcgen::{CertificateParams, DnType, ExtendedKeyUsagePurpose, KeyPair};
 use serde_json::json;
 use serin_apiserver::TokenKey;
 
+use super::authority::Authority;
 use super::files::{read_small, write_secret};
 use crate::home::Home;
 
 /// Characters of a line in a PEM text.
 const PEM_COLUMNS: usize = 64;
 
-/// The token and the certificate of an API.
+/// The token and the keys of an API.
 pub(super) struct Credentials {
     /// What clients show.
     pub(super) token: String,
-    /// The certificate, DER.
-    pub(super) certificate: Vec<u8>,
-    /// Its private key, PKCS #8 DER.
-    pub(super) key: Vec<u8>,
+    /// Vouches for the API.
+    pub(super) authority: Authority,
     /// Signs the tokens of service accounts.
     pub(super) token_key: TokenKey,
 }
@@ -54,8 +52,8 @@ pub(crate) enum CredentialsError {
 }
 
 impl Credentials {
-    /// Those of the state directory for an API at `ip`, made now if there are none.
-    pub(super) fn of(home: &Home, ip: IpAddr) -> Result<Self, CredentialsError> {
+    /// Those of the state directory, made now if there are none.
+    pub(super) fn of(home: &Home) -> Result<Self, CredentialsError> {
         let token_file = home.keys().join("token");
         let token = match read(&token_file)?.map(String::from_utf8) {
             Some(Ok(token)) if !token.trim().is_empty() => token.trim().to_owned(),
@@ -65,22 +63,9 @@ impl Credentials {
                 token
             }
         };
-        // The certificate names the address, so each address has its own.
-        let certificate_file = home.keys().join(format!("api-{ip}.crt"));
-        let key_file = home.keys().join(format!("api-{ip}.key"));
-        let (certificate, key) = match (read(&certificate_file)?, read(&key_file)?) {
-            (Some(certificate), Some(key)) => (certificate, key),
-            _ => {
-                let (certificate, key) = new_certificate(ip)?;
-                write(&key_file, &key)?;
-                write(&certificate_file, &certificate)?;
-                (certificate, key)
-            }
-        };
         Ok(Self {
             token,
-            certificate,
-            key,
+            authority: Authority::of(home)?,
             token_key: token_key(home)?,
         })
     }
@@ -97,7 +82,7 @@ impl Credentials {
     }
 
     fn kubeconfig(&self, address: SocketAddr) -> Result<String, CredentialsError> {
-        let authority = BASE64_STANDARD.encode(pem(&self.certificate));
+        let authority = BASE64_STANDARD.encode(pem(&self.authority.certificate));
         let config = json!({
             "apiVersion": "v1",
             "kind": "Config",
@@ -135,14 +120,14 @@ fn token_key(home: &Home) -> Result<TokenKey, CredentialsError> {
     Ok(key)
 }
 
-fn read(path: &Path) -> Result<Option<Vec<u8>>, CredentialsError> {
+pub(super) fn read(path: &Path) -> Result<Option<Vec<u8>>, CredentialsError> {
     read_small(path).map_err(|source| CredentialsError::Io {
         path: path.to_path_buf(),
         source,
     })
 }
 
-fn write(path: &Path, contents: &[u8]) -> Result<(), CredentialsError> {
+pub(super) fn write(path: &Path, contents: &[u8]) -> Result<(), CredentialsError> {
     write_secret(path, contents).map_err(|source| CredentialsError::Io {
         path: path.to_path_buf(),
         source,
@@ -153,24 +138,6 @@ fn write(path: &Path, contents: &[u8]) -> Result<(), CredentialsError> {
 fn new_token() -> String {
     let half = || uuid::Uuid::new_v4().simple().to_string();
     half() + &half()
-}
-
-/// A certificate for this machine that vouches for itself: clients get it with the kubeconfig and trust nothing else.
-fn new_certificate(ip: IpAddr) -> Result<(Vec<u8>, Vec<u8>), CredentialsError> {
-    let mut names = vec![
-        "localhost".to_owned(),
-        "127.0.0.1".to_owned(),
-        "::1".to_owned(),
-    ];
-    if !ip.is_unspecified() && !names.contains(&ip.to_string()) {
-        names.push(ip.to_string());
-    }
-    let mut params = CertificateParams::new(names)?;
-    params.distinguished_name.push(DnType::CommonName, "serin");
-    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-    let key = KeyPair::generate()?;
-    let certificate = params.self_signed(&key)?;
-    Ok((certificate.der().to_vec(), key.serialize_der()))
 }
 
 fn pem(der: &[u8]) -> String {
@@ -193,21 +160,13 @@ mod tests {
     use crate::home::DirVariables;
 
     #[test]
-    fn token_and_certificate_are_kept() {
+    fn the_token_is_kept() {
         let dir = tempfile::tempdir().unwrap();
         let home = Home::resolve(Some(dir.path()), &DirVariables::default()).unwrap();
         home.prepare().unwrap();
-        let ip = "127.0.0.1".parse().unwrap();
-        let first = Credentials::of(&home, ip).unwrap();
-        let again = Credentials::of(&home, ip).unwrap();
+        let first = Credentials::of(&home).unwrap();
         assert_eq!(first.token.len(), 64);
-        assert_eq!(
-            (&first.token, &first.certificate),
-            (&again.token, &again.certificate)
-        );
-        let other = Credentials::of(&home, "10.0.0.1".parse().unwrap()).unwrap();
-        assert_eq!(first.token, other.token);
-        assert_ne!(first.certificate, other.certificate);
+        assert_eq!(first.token, Credentials::of(&home).unwrap().token);
     }
 
     #[tokio::test]
@@ -216,13 +175,16 @@ mod tests {
         let home = Home::resolve(Some(dir.path()), &DirVariables::default()).unwrap();
         home.prepare().unwrap();
         let address: SocketAddr = "0.0.0.0:7443".parse().unwrap();
-        let credentials = Credentials::of(&home, address.ip()).unwrap();
+        let credentials = Credentials::of(&home).unwrap();
         let path = credentials.write_kubeconfig(&home, address).unwrap();
         let config = kube::config::Kubeconfig::read_from(path).unwrap();
         let config = kube::Config::from_custom_kubeconfig(config, &Default::default())
             .await
             .unwrap();
         assert_eq!(config.cluster_url.to_string(), "https://127.0.0.1:7443/");
-        assert_eq!(config.root_cert, Some(vec![credentials.certificate]));
+        assert_eq!(
+            config.root_cert,
+            Some(vec![credentials.authority.certificate])
+        );
     }
 }

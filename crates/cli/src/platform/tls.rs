@@ -5,21 +5,22 @@ use std::sync::Arc;
 use axum::Router;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
-use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use tokio_rustls::rustls::{self, ServerConfig};
 use tokio_util::sync::CancellationToken;
 
-use super::credentials::Credentials;
+use super::authority::{Authority, IssueError, Renewed};
 
-/// Makes ready to shake hands.
-pub(super) fn acceptor(credentials: &Credentials) -> Result<TlsAcceptor, rustls::Error> {
+/// Makes ready to shake hands under these names.
+pub(super) fn acceptor(
+    authority: Authority,
+    names: Vec<String>,
+) -> Result<TlsAcceptor, IssueError> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let certificate = CertificateDer::from(credentials.certificate.clone());
-    let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(credentials.key.clone()));
+    let certificate = Renewed::begin(authority, names, Arc::clone(&provider))?;
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()?
         .with_no_client_auth()
-        .with_single_cert(vec![certificate], key)?;
+        .with_cert_resolver(Arc::new(certificate));
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(TlsAcceptor::from(Arc::new(config)))
 }
