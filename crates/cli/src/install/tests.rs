@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures::StreamExt;
-use http::{Method, Request, Response, StatusCode};
+use http::{Request, StatusCode};
 use k8s_openapi::api::core::v1::{Pod, Service};
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use kube::client::Body;
@@ -16,95 +16,75 @@ use kube::{Api, Client, ResourceExt};
 use serin_api::analysis::AnalysisTemplate;
 use serin_api::gateway_api::HTTPRoute;
 use serin_api::rollout::{Rollout, RolloutPhase};
-use serin_apiserver::{ApiServer, Store};
+use serin_apiserver::{ApiServer, Store, User};
 use serin_controllers::{Clock, Config};
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
 use super::*;
 
-/// A verb on a resource of a group.
-type Right = (String, String, String);
+/// Method and path of requests that were refused.
+type Refused = Arc<Mutex<BTreeSet<(String, String)>>>;
 
-fn granted() -> BTreeSet<Right> {
-    let words = |rule: &Value, field: &str| -> Vec<String> {
-        let list = rule.get(field).and_then(Value::as_array).unwrap();
-        list.iter()
-            .map(|w| w.as_str().unwrap().to_owned())
-            .collect()
+/// Installs everything, and answers a client that is the service account of the controllers, with a list of what it was refused.
+async fn installed(server: &ApiServer) -> (Client, Refused) {
+    let args = InstallArgs {
+        image: "serin:test".to_owned(),
+        replicas: 1,
+        namespaced: false,
+        without_crds: true,
     };
-    let mut all = BTreeSet::new();
-    for rule in rules().as_array().unwrap() {
-        for group in words(rule, "apiGroups") {
-            for resource in words(rule, "resources") {
-                for verb in words(rule, "verbs") {
-                    all.insert((verb, group.clone(), resource.clone()));
-                }
-            }
-        }
+    let router = server.router();
+    for object in manifests("serin-system", &args) {
+        let answer = router.clone().oneshot(creation(&object)).await.unwrap();
+        assert_eq!(answer.status(), StatusCode::CREATED, "{object}");
     }
-    all
-}
-
-/// What a request asks for, as a cluster reads it: `/api/v1/namespaces/x/pods/y/status`.
-fn asked(request: &Request<Body>) -> Right {
-    let parts: Vec<_> = request.uri().path().split('/').skip(1).collect();
-    let (group, rest) = match parts.as_slice() {
-        ["api", _, rest @ ..] => ("", rest),
-        ["apis", group, _, rest @ ..] => (*group, rest),
-        other => panic!("{other:?}"),
+    let account = User {
+        name: format!("system:serviceaccount:serin-system:{NAME}"),
+        groups: vec![
+            "system:serviceaccounts".into(),
+            "system:authenticated".into(),
+        ],
+        ..User::default()
     };
-    let rest = match rest {
-        ["namespaces", _, rest @ ..] if !rest.is_empty() => rest,
-        rest => rest,
-    };
-    let (resource, is_named) = match rest {
-        [resource] => ((*resource).to_owned(), false),
-        [resource, _] => ((*resource).to_owned(), true),
-        [resource, _, part] => (format!("{resource}/{part}"), true),
-        other => panic!("{other:?}"),
-    };
-    let watches = request
-        .uri()
-        .query()
-        .is_some_and(|q| q.contains("watch=true"));
-    let verb = match *request.method() {
-        Method::GET if watches => "watch",
-        Method::GET if is_named => "get",
-        Method::GET => "list",
-        Method::POST => "create",
-        Method::PUT => "update",
-        Method::PATCH => "patch",
-        Method::DELETE => "delete",
-        ref other => panic!("{other}"),
-    };
-    (verb.to_owned(), group.to_owned(), resource)
-}
-
-/// A client that may do what is granted, and a list of what it was refused.
-fn limited(server: &ApiServer) -> (Client, Arc<Mutex<BTreeSet<Right>>>) {
-    let refused = Arc::new(Mutex::new(BTreeSet::new()));
-    let (granted, router, told) = (granted(), server.router(), Arc::clone(&refused));
+    let refused = Refused::default();
+    let (router, told) = (server.router_of(account), Arc::clone(&refused));
     let service = tower::service_fn(move |request: Request<Body>| {
-        let right = asked(&request);
-        let is_granted = granted.contains(&right);
-        if !is_granted {
-            told.lock().unwrap().insert(right);
-        }
-        let answer = router.clone().oneshot(request);
+        let asked = (request.method().to_string(), request.uri().to_string());
+        let (answer, told) = (router.clone().oneshot(request), Arc::clone(&told));
         async move {
-            if is_granted {
-                return answer.await;
+            let answer = answer.await?;
+            if answer.status() == StatusCode::FORBIDDEN {
+                told.lock().unwrap().insert(asked);
             }
-            let body = axum::body::Body::from(
-                r#"{"kind":"Status","status":"Failure","reason":"Forbidden","code":403}"#,
-            );
-            let mut forbidden = Response::new(body);
-            *forbidden.status_mut() = StatusCode::FORBIDDEN;
-            Ok(forbidden)
+            Ok::<_, std::convert::Infallible>(answer)
         }
     });
     (Client::new(service, "default"), refused)
+}
+
+fn creation(object: &Value) -> Request<axum::body::Body> {
+    let text = |pointer| object.pointer(pointer).and_then(Value::as_str).unwrap();
+    let (group, version) = match text("/apiVersion").split_once('/') {
+        Some((group, version)) => (group, version),
+        None => ("", text("/apiVersion")),
+    };
+    let kind = serin_api::kinds::find(group, version, text("/kind")).unwrap();
+    let start = match group {
+        "" => format!("/api/{version}"),
+        group => format!("/apis/{group}/{version}"),
+    };
+    let within = match object
+        .pointer("/metadata/namespace")
+        .and_then(Value::as_str)
+    {
+        Some(namespace) => format!("/namespaces/{namespace}"),
+        None => String::new(),
+    };
+    Request::post(format!("{start}{within}/{}", kind.plural))
+        .header("content-type", "application/json")
+        .body(object.to_string().into())
+        .unwrap()
 }
 
 async fn node(client: Client) {
@@ -176,7 +156,7 @@ fn rollout(version: &str) -> Rollout {
     }))
 }
 
-async fn until_healthy(client: &Client, image: &str, refused: &Mutex<BTreeSet<Right>>) {
+async fn until_healthy(client: &Client, image: &str, refused: &Refused) {
     let api: Api<Rollout> = Api::default_namespaced(client.clone());
     let healthy = |found: Option<&Rollout>| {
         found.is_some_and(|rollout| {
@@ -203,7 +183,7 @@ async fn until_healthy(client: &Client, image: &str, refused: &Mutex<BTreeSet<Ri
 async fn a_release_needs_no_right_that_is_not_installed() {
     let server = ApiServer::new(Store::in_memory());
     let anybody = Client::new(server.router(), "default");
-    let (controllers, refused) = limited(&server);
+    let (controllers, refused) = installed(&server).await;
     let shutdown = CancellationToken::new();
     let clock = Clock::starting_at("2026-01-01T00:00:00Z".parse().unwrap());
     let clusters_own = Config {
