@@ -24,6 +24,7 @@ mod collect;
 mod custom;
 mod discovery;
 mod guard;
+mod history;
 mod lifecycle;
 mod listen;
 mod logs;

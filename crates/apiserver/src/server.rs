@@ -19,7 +19,7 @@ use crate::registry::Registry;
 use crate::status::{Refusal, add_warnings};
 use crate::store::Store;
 use crate::target::Target;
-use crate::{body, collect, discovery, guard, openapi, verbs};
+use crate::{body, collect, discovery, guard, history, openapi, verbs};
 
 /// Tells the time.
 pub(crate) type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
@@ -97,7 +97,12 @@ impl ApiServer {
     /// The API for a listener: but for the health checks and the version a request needs the token of the administrator or
     /// that of a service account, and it must name this machine's loopback as its host.
     pub fn guarded_router(&self, admin_token: &str) -> Router {
-        guard::guard(self.routes(), self, admin_token)
+        self.guarded_router_at(admin_token, &[])
+    }
+
+    /// As [`ApiServer::guarded_router`], for a server that is also reached under these names and addresses.
+    pub fn guarded_router_at(&self, admin_token: &str, hosts: &[String]) -> Router {
+        guard::guard(self.routes(), self, admin_token, hosts)
     }
 
     /// Every route. None is reached by who may not.
@@ -109,6 +114,7 @@ impl ApiServer {
             .route("/readyz", get(health))
             .route("/version", get(version))
             .route("/backup", get(backup))
+            .route("/history", get(history::answer))
             .route("/api", get(discovery::core))
             .route("/apis", get(discovery::groups))
             .route("/openapi/v2", get(openapi::v2::document))

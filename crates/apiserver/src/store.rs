@@ -24,6 +24,7 @@ use tokio::sync::watch;
 use self::commit::Committer;
 use self::disk::Disk;
 pub use self::disk::{Copied, check_copy, copy_of, restore};
+pub(crate) use self::disk::{Entry, MOST_ANSWERED, Query, Signature};
 pub use self::error::{DamagedRow, StoreError};
 pub(crate) use self::error::{Expired, WriteError};
 pub(crate) use self::record::{Change, ChangeKind, Draft, Expect, Key, Op, Record, Write, prefix};
@@ -113,6 +114,17 @@ impl Store {
                 committer.copy()
             }
             Sink::Thread(writer) => writer.copy().await,
+        }
+    }
+
+    /// Who has written what, the latest first.
+    pub(crate) async fn history(&self, query: Query) -> Result<Vec<Entry>, WriteError> {
+        match &*self.sink {
+            Sink::Inline(committer) => {
+                let committer = committer.lock().unwrap_or_else(PoisonError::into_inner);
+                committer.history(&query)
+            }
+            Sink::Thread(writer) => writer.history(query).await,
         }
     }
 

@@ -13,6 +13,7 @@ use crate::down::DownArgs;
 use crate::error::EXIT_CODES;
 use crate::gateway_command::GatewayCommand;
 use crate::get::GetArgs;
+use crate::history::HistoryArgs;
 use crate::install::InstallArgs;
 use crate::load_command::LoadArgs;
 use crate::logs::LogsArgs;
@@ -190,6 +191,12 @@ pub(crate) enum Command {
         after_help = "Example:\n  serin load http://127.0.0.1:8080/ --host shop.example.com --rate 200 --duration 30s"
     )]
     Load(LoadArgs),
+    /// Show who has written what, and when
+    #[command(
+        after_help = "Examples:\n  serin history\n  serin history rollout shop -n shop\n  serin history --user serin:admin -o json\n\n\
+        Kept for 90 days, 100,000 writes at most; the status of objects, Events and Leases are left out, and what was written is too."
+    )]
+    History(HistoryArgs),
     /// Print a script that completes commands in a shell
     #[command(
         after_help = "Examples:\n  source <(serin completions bash)\n  serin completions zsh > ~/.zfunc/_serin"

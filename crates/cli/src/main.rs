@@ -18,6 +18,7 @@ mod error;
 mod gateway_command;
 mod get;
 mod hidden;
+mod history;
 mod home;
 mod install;
 mod load;
@@ -101,6 +102,7 @@ fn run(cli: Cli, printer: Printer) -> Result<(), CliError> {
         Command::Gateway(command) => {
             client_runtime()?.block_on(gateway_command::run(&context, command))
         }
+        Command::History(args) => client_runtime()?.block_on(history::run(&context, args)),
         Command::Backup(args) => client_runtime()?.block_on(backup::run(&context, args)),
         Command::Restore(args) => backup::restore(&context, &args),
         Command::Demo(args) => client_runtime()?.block_on(demo::run(&context, args)),

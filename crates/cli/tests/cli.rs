@@ -106,6 +106,7 @@ fn help_is_a_result_and_has_the_exit_codes() {
           demo         Show the whole job on one screen: releases under load, one of them bad, and every
                        request accounted for
           load         Send requests at a constant rate and account for every one
+          history      Show who has written what, and when
           completions  Print a script that completes commands in a shell
           version      Print the version
           help         Print this message or the help of the given subcommand(s)
@@ -235,9 +236,7 @@ fn a_wrong_command_line_is_told_apart() {
     Place::new().check(&["up", "--listen", "0.0.0.0:7443"], &expect![[r#"
         exit 64
         --- stderr
-        error: invalid value '10.0.0.1:7443' for '--listen <ADDRESS>': the API listens on loopback only; reach it from elsewhere through a tunnel, such as ssh -L
-
-        For more information, try '--help'.
+        error: --listen 0.0.0.0:7443 needs --tls-san with the name or the address under which the API is reached
     "#]]);
     Place::new().check(&["up", "--image", "nginx"], &expect![[r#"
         exit 64

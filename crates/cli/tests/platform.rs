@@ -225,3 +225,76 @@ fn instances_and_gateway_outlive_the_control_plane() {
     };
     wait_for(again);
 }
+
+const WIDGETS: &str = r#"
+apiVersion: example.com/v1
+kind: Widget
+metadata: {name: first}
+spec: {size: 3}
+---
+apiVersion: apiextensions.k8s.io/v1
+kind: CustomResourceDefinition
+metadata: {name: widgets.example.com}
+spec:
+  group: example.com
+  scope: Namespaced
+  names: {kind: Widget, plural: widgets, singular: widget}
+  versions:
+  - name: v1
+    served: true
+    storage: true
+    schema:
+      openAPIV3Schema:
+        type: object
+        properties: {spec: {type: object, properties: {size: {type: integer}}}}
+"#;
+
+#[test]
+fn a_kubeconfig_stays_good_and_every_write_has_its_author() {
+    let platform = Platform::new();
+    let listen = ["--listen", "127.0.0.1:0", "--no-gateway"];
+    let up = |more: &[&str]| platform.serin(&[&["up", "--detach"], &listen[..], more].concat());
+    up(&[]);
+    let manifest = platform.dir.path().join("widgets.yaml");
+    std::fs::write(&manifest, WIDGETS).unwrap();
+    let applied = platform.serin(&["apply", "-f", manifest.to_str().unwrap()]);
+    assert_eq!(
+        applied,
+        "customresourcedefinition.apiextensions.k8s.io/widgets.example.com created\nwidget.example.com/first created\n"
+    );
+    let history = platform.serin(&["history", "widgets", "-o", "json"]);
+    let history: serde_json::Value = serde_json::from_str(&history).unwrap();
+    let first = &history["items"][0];
+    assert_eq!(
+        (&first["user"], &first["name"], &first["change"]),
+        (&"serin:admin".into(), &"first".into(), &"created".into())
+    );
+    // The authority of before vouches for the certificate of the next start, which has one name more.
+    let kept = platform.dir.path().join("kubeconfig");
+    let config = std::fs::read_to_string(platform.home().join("kubeconfig")).unwrap();
+    platform.serin(&["down"]);
+    up(&["--tls-san", "cd.example.com"]);
+    let address = |file: &str| platform.run_file(file)["api"].as_str().unwrap().to_owned();
+    let server = config
+        .lines()
+        .find(|line| line.contains("https://"))
+        .unwrap();
+    let moved = config.replace(
+        server
+            .rsplit("https://")
+            .next()
+            .unwrap()
+            .trim_end_matches('"'),
+        &address("serin.json"),
+    );
+    std::fs::write(&kept, moved).unwrap();
+    let told = platform.serin(&[
+        "get",
+        "widgets",
+        "--kubeconfig",
+        kept.to_str().unwrap(),
+        "-o",
+        "name",
+    ]);
+    assert_eq!(told, "widget.example.com/first\n");
+}

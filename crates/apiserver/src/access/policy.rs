@@ -9,7 +9,7 @@ use super::RBAC;
 use super::attributes::{Asked, Attributes};
 use super::rule::Rule;
 use super::user::{User, as_service_account};
-use crate::store::{Record, Shared, prefix};
+use crate::store::{Record, Shared};
 
 /// Namespace and name; the namespace of a ClusterRole is empty.
 type RoleName = (String, String);
@@ -260,11 +260,6 @@ impl Policies {
         made.seen = Some(version);
         Arc::clone(&made.policy)
     }
-}
-
-/// The start of the keys of all ClusterRoles.
-pub(super) fn cluster_roles() -> String {
-    prefix(RBAC, "clusterroles", None)
 }
 
 impl Asked {

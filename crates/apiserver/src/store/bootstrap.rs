@@ -34,6 +34,7 @@ pub(super) fn writes(shared: &Shared) -> Vec<Write> {
                 key,
                 expect: Expect::Version(present.rv),
                 op: Op::Put(Draft::new(&mended)),
+                by: None,
             }),
         }
     });
@@ -48,6 +49,7 @@ fn new(key: Key, mut object: Value) -> Write {
         key,
         expect: Expect::Absent,
         op: Op::Put(Draft::new(&object)),
+        by: None,
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::sync::Arc;
 
-use super::disk::Disk;
+use super::disk::{Disk, Entry, Query};
 use super::error::WriteError;
 use super::fail;
 use super::record::{Change, ChangeKind, Expect, Key, Op, Record, Write};
@@ -55,6 +55,14 @@ impl Committer {
 }
 
 impl Committer {
+    /// Who has written what; nothing where nothing is kept on disk.
+    pub(super) fn history(&self, query: &Query) -> Result<Vec<Entry>, WriteError> {
+        match &self.disk {
+            Some(disk) => disk.history(query).map_err(WriteError::from),
+            None => Ok(Vec::new()),
+        }
+    }
+
     /// A copy of all that is committed.
     pub(super) fn copy(&self) -> Result<File, WriteError> {
         match &self.disk {
@@ -106,6 +114,7 @@ impl Pending<'_> {
             kind,
             record: Arc::clone(&record),
             previous: current,
+            by: write.by,
         }));
         Ok(record)
     }

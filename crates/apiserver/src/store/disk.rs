@@ -1,12 +1,13 @@
 //! The state file: one SQLite database, opened by one process at a time.
 //!
-//! Tables: `objects` has the present state, `log` the recent changes so that watches go on after a restart, `meta` the
-//! number of the last write and the digest of the objects. Every row has a checksum: SQLite notices a broken page but not a
+//! Tables: `objects` has the present state, `log` the recent changes so that watches go on after a restart, `history` who
+//! has written what, `meta` the number of the last write and the digest of the objects. Every row has a checksum: SQLite notices a broken page but not a
 //! changed byte in a value. A row that does not fit its checksum is never served; an object of the recent changes is taken
 //! from there instead. The digest, the sum of the checksums, notices a row that is gone or of yesterday, and the head file
 //! beside ([`super::head`]) a file that ends too early.
 
 mod copy;
+mod history;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, OpenOptions};
@@ -25,11 +26,16 @@ use super::record::{Change, ChangeKind, Key, Record};
 use super::state::RING_CHANGES;
 
 pub use self::copy::{Copied, check_copy, copy_of, restore};
+pub(crate) use self::history::{Entry, MOST_ANSWERED, Query, Signature};
 
 /// Marks the file as ours: `SERN`.
 const APPLICATION_ID: i64 = 0x5345_524e;
 /// The layout of the tables; one more for every change to it.
-const FORMAT: i64 = 3;
+const FORMAT: i64 = 4;
+/// The first format with a history.
+const FORMAT_WITH_HISTORY: i64 = 4;
+/// The first format with a digest.
+const FORMAT_WITH_DIGEST: i64 = 3;
 /// The first format whose rows have checksums.
 const FORMAT_WITH_SUMS: i64 = 2;
 /// The log is cut after this many writes beyond what is kept.
@@ -102,13 +108,16 @@ impl Disk {
             add_sums(&db).map_err(database)?;
         }
         let mut loaded = load(&db).map_err(database)?;
-        if format == FORMAT && loaded.said.is_none() {
+        if format >= FORMAT_WITH_DIGEST && loaded.said.is_none() {
             return Err(StoreError::corrupt(path, "its digest is missing"));
         }
         check_head(path, &loaded, head)?;
         write_mended(&db, &mut loaded).map_err(database)?;
-        if format < FORMAT {
+        if format < FORMAT_WITH_DIGEST {
             add_digest(&db, loaded.digest).map_err(database)?;
+        }
+        if format < FORMAT_WITH_HISTORY {
+            add_history(&db).map_err(database)?;
         }
         let now = Head {
             rv: loaded.rv,
@@ -144,6 +153,7 @@ impl Disk {
         let transaction = self.db.transaction()?;
         for change in changes {
             digest = digest.wrapping_add(write_change(&transaction, change)?);
+            history::note(&transaction, change)?;
         }
         for (name, value) in [("rv", number(rv)), ("digest", digest)] {
             transaction
@@ -155,6 +165,9 @@ impl Disk {
             transaction
                 .prepare_cached("DELETE FROM log WHERE rv <= ?1")?
                 .execute([number(keep_from)])?;
+            if let Some(by) = changes.iter().rev().find_map(|c| c.by.as_ref()) {
+                history::tidy(&transaction, by.at_ms)?;
+            }
         }
         fail::point("before the commit");
         transaction.commit()?;
@@ -169,6 +182,11 @@ impl Disk {
         }
         fail::point("after the head");
         Ok(())
+    }
+
+    /// Who has written what, the latest first.
+    pub(super) fn history(&self, query: &Query) -> Result<Vec<Entry>, rusqlite::Error> {
+        history::read(&self.db, query)
     }
 
     #[cfg(test)]
@@ -252,7 +270,15 @@ fn add_digest(db: &Connection, digest: i64) -> Result<(), rusqlite::Error> {
         "INSERT OR REPLACE INTO meta VALUES ('digest', ?1)",
         [digest],
     )?;
-    transaction.pragma_update(None, "user_version", FORMAT)?;
+    transaction.pragma_update(None, "user_version", FORMAT_WITH_DIGEST)?;
+    transaction.commit()
+}
+
+/// Brings a file of format 3, which had no history, to this format.
+fn add_history(db: &Connection) -> Result<(), rusqlite::Error> {
+    let transaction = db.unchecked_transaction()?;
+    transaction.execute_batch(history::SCHEMA)?;
+    transaction.pragma_update(None, "user_version", FORMAT_WITH_HISTORY)?;
     transaction.commit()
 }
 
@@ -329,7 +355,8 @@ fn create(path: &Path) -> Result<(), StoreError> {
         let db = Connection::open(&fresh)?;
         db.pragma_update(None, "synchronous", "FULL")?;
         db.execute_batch(&format!(
-            "BEGIN; {SCHEMA} PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {FORMAT}; COMMIT;"
+            "BEGIN; {SCHEMA} {} PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {FORMAT}; COMMIT;",
+            history::SCHEMA
         ))
     };
     make().map_err(|e| StoreError::database(path, &e))?;
@@ -560,5 +587,6 @@ fn logged(row: &Row<'_>) -> Result<Change, String> {
         kind,
         record: Arc::new(record(row)?),
         previous: None,
+        by: None,
     })
 }

@@ -4,6 +4,7 @@ use std::borrow::Borrow;
 use std::fmt;
 use std::sync::Arc;
 
+use super::disk::Signature;
 use crate::tree::Tree;
 use bytes::Bytes;
 use serde_json::{Map, Value};
@@ -224,6 +225,8 @@ pub(crate) struct Write {
     pub(crate) key: Key,
     pub(crate) expect: Expect,
     pub(crate) op: Op,
+    /// For the history; `None` leaves it out.
+    pub(crate) by: Option<Box<Signature>>,
 }
 
 /// What happened to an object.
@@ -242,6 +245,8 @@ pub(crate) struct Change {
     pub(crate) record: Arc<Record>,
     /// The object before; `None` when added, or when the change was read back from the state file and nobody knows.
     pub(crate) previous: Option<Arc<Record>>,
+    /// Who did it, where the history wants to know.
+    pub(crate) by: Option<Box<Signature>>,
 }
 
 #[cfg(test)]

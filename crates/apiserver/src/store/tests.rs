@@ -23,6 +23,7 @@ fn put(name: &str, expect: Expect, text: &str) -> Write {
         key: key(name),
         expect,
         op: Op::Put(Draft::new(&object(name, text))),
+        by: None,
     }
 }
 
@@ -31,6 +32,7 @@ fn remove(name: &str, rv: u64) -> Write {
         key: key(name),
         expect: Expect::Version(rv),
         op: Op::Remove(Draft::new(&object(name, "last"))),
+        by: None,
     }
 }
 
@@ -222,7 +224,7 @@ fn files_of_others_and_of_later_versions_are_refused() {
         Store::open(&path),
         Err(StoreError::Newer {
             found: 99,
-            known: 3,
+            known: 4,
             ..
         })
     ));
@@ -300,7 +302,7 @@ async fn a_file_without_checksums_gets_them() {
     drop(store);
     let db = rusqlite::Connection::open(&path).unwrap();
     let older = "ALTER TABLE objects DROP COLUMN sum; ALTER TABLE log DROP COLUMN sum; \
-                 DELETE FROM meta WHERE name = 'digest'; PRAGMA user_version = 1;";
+                 DELETE FROM meta WHERE name = 'digest'; DROP TABLE history; PRAGMA user_version = 1;";
     db.execute_batch(older).unwrap();
     drop(db);
     fs::remove_file(disk::head_path(&path)).unwrap();
@@ -311,11 +313,28 @@ async fn a_file_without_checksums_gets_them() {
     }
 }
 
+#[tokio::test]
+async fn a_file_without_a_history_gets_one() {
+    let (_dir, path) = state_file();
+    let store = Store::open(&path).unwrap();
+    let written = store.write(put("a", Expect::Absent, "1")).await.unwrap();
+    drop(store);
+    let db = rusqlite::Connection::open(&path).unwrap();
+    db.execute_batch("DROP TABLE history; PRAGMA user_version = 3;")
+        .unwrap();
+    drop(db);
+    for _ in 0..2 {
+        let store = Store::open(&path).unwrap();
+        assert_eq!(store.get(&key("a")), Some(Arc::clone(&written)));
+        assert_eq!(store.history(Query::default()).await, Ok(Vec::new()));
+    }
+}
+
 #[test]
 fn a_full_disk_fails_the_write_and_nothing_else() {
     let (_dir, path) = state_file();
     let (disk, loaded) = Disk::open(&path).unwrap();
-    disk.limit_pages(12);
+    disk.limit_pages(14);
     let shared = Arc::new(Shared::load(loaded));
     let mut committer = Committer::new(Arc::clone(&shared), Some(disk));
     let small = committer

@@ -8,6 +8,7 @@ use std::thread::JoinHandle;
 use tokio::sync::{mpsc, oneshot};
 
 use super::commit::Committer;
+use super::disk::{Entry, Query};
 use super::error::WriteError;
 use super::record::{Record, Write};
 
@@ -21,6 +22,7 @@ type Answer = oneshot::Sender<Result<Arc<Record>, WriteError>>;
 enum Job {
     Write(Write, Answer),
     Copy(oneshot::Sender<Result<File, WriteError>>),
+    History(Query, oneshot::Sender<Result<Vec<Entry>, WriteError>>),
 }
 
 /// A handle on the thread; dropping it ends the thread after the writes that were queued, and closes the file.
@@ -47,6 +49,10 @@ impl Writer {
 
     pub(super) async fn copy(&self) -> Result<File, WriteError> {
         self.ask(Job::Copy).await
+    }
+
+    pub(super) async fn history(&self, query: Query) -> Result<Vec<Entry>, WriteError> {
+        self.ask(|answer| Job::History(query, answer)).await
     }
 
     async fn ask<T>(
@@ -76,7 +82,8 @@ impl Drop for Writer {
 
 fn run(mut committer: Committer, mut queue: mpsc::Receiver<Job>) {
     while let Some(first) = queue.blocking_recv() {
-        let (mut writes, mut answers, mut copies) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut writes, mut answers) = (Vec::new(), Vec::new());
+        let (mut copies, mut questions) = (Vec::new(), Vec::new());
         let mut next = Some(first);
         while let Some(job) = next {
             match job {
@@ -85,13 +92,17 @@ fn run(mut committer: Committer, mut queue: mpsc::Receiver<Job>) {
                     answers.push(answer);
                 }
                 Job::Copy(answer) => copies.push(answer),
+                Job::History(query, answer) => questions.push((query, answer)),
             }
-            let full = writes.len() + copies.len() >= BATCH;
+            let full = writes.len() + copies.len() + questions.len() >= BATCH;
             next = if full { None } else { queue.try_recv().ok() };
         }
         // A caller that has gone away does not undo its write.
         for (outcome, answer) in committer.commit(writes).into_iter().zip(answers) {
             let _gone = answer.send(outcome);
+        }
+        for (query, answer) in questions {
+            let _gone = answer.send(committer.history(&query));
         }
         for answer in copies {
             let _gone = answer.send(committer.copy());

@@ -10,6 +10,7 @@ use super::{apply, show};
 use crate::access;
 use crate::admit::{self, Admitted, Context, Next};
 use crate::body::{self, CUSTOM_PATCH_TYPES, PATCH_TYPES};
+use crate::history;
 use crate::options::WriteOptions;
 use crate::patch::{Manager, Patch, PatchError};
 use crate::registry;
@@ -256,7 +257,14 @@ async fn put(
     op: Op,
 ) -> Result<Arc<Record>, WriteError> {
     let key = target.key();
-    server.store.write(Write { key, expect, op }).await
+    let by = Some(Box::new(history::signature(server, target.part.name())));
+    let write = Write {
+        key,
+        expect,
+        op,
+        by,
+    };
+    server.store.write(write).await
 }
 
 /// Refuses to give rights that the author does not have.

@@ -1,5 +1,6 @@
 //! Who may do what: identities, tokens, roles, and that no address is left out.
 
+mod history;
 mod questions;
 mod tokens;
 
