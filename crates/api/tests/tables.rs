@@ -7,6 +7,27 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 use serin_api::{defaults, kinds};
 
+fn line(kind: &kinds::Kind) -> String {
+    let scope = if kind.namespaced {
+        "namespaced"
+    } else {
+        "cluster"
+    };
+    let headings = kind.columns.iter().map(|c| {
+        if c.priority > 0 {
+            format!("({})", c.name)
+        } else {
+            c.name.to_owned()
+        }
+    });
+    format!(
+        "{} {:?} {scope}: {}",
+        kind.qualified_plural(),
+        kind.short_names,
+        headings.collect::<Vec<_>>().join(" ").to_uppercase()
+    )
+}
+
 #[test]
 fn every_kind_is_found_by_its_names() {
     let mut lines = Vec::new();
@@ -18,28 +39,7 @@ fn every_kind_is_found_by_its_names() {
         );
         let object = json!({"apiVersion": kind.api_version(), "kind": kind.kind});
         assert_eq!(kinds::of(&object), Some(kind));
-        let scope = if kind.namespaced {
-            "namespaced"
-        } else {
-            "cluster"
-        };
-        let headings: Vec<_> = kind
-            .columns
-            .iter()
-            .map(|c| {
-                if c.priority > 0 {
-                    format!("({})", c.name)
-                } else {
-                    c.name.to_owned()
-                }
-            })
-            .collect();
-        lines.push(format!(
-            "{} {:?} {scope}: {}",
-            kind.qualified_plural(),
-            kind.short_names,
-            headings.join(" ").to_uppercase()
-        ));
+        lines.push(line(kind));
     }
     expect![[r#"
         namespaces ["ns"] cluster: NAME STATUS AGE

@@ -129,7 +129,7 @@ fn definitions_first(found: Vec<Found>, catalog: &Catalog) -> (Vec<Found>, Vec<F
         .filter(|(api_version, kind)| catalog.by_kind(api_version, kind).is_none())
         .collect();
     let is_needed = |f: &Found| missing.iter().any(|kind| installs(&f.object, kind));
-    let is_coming = |kind: &&(String, String)| found.iter().any(|f| installs(&f.object, kind));
+    let is_coming = |kind: &(String, String)| found.iter().any(|f| installs(&f.object, kind));
     if !missing.iter().all(|kind| is_coming(kind)) {
         return (Vec::new(), found);
     }
@@ -138,7 +138,10 @@ fn definitions_first(found: Vec<Found>, catalog: &Catalog) -> (Vec<Found>, Vec<F
 
 /// The apiVersion and the kind of each.
 fn kinds_of(found: &[Found]) -> Vec<(String, String)> {
-    let text = |found: &Found, field: &str| found.object[field].as_str().unwrap_or("").to_owned();
+    let text = |found: &Found, field: &str| {
+        let value = found.object.get(field).and_then(Value::as_str);
+        value.unwrap_or_default().to_owned()
+    };
     let kinds = found
         .iter()
         .map(|f| (text(f, "apiVersion"), text(f, "kind")));

@@ -60,7 +60,10 @@ pub(crate) async fn run(context: &Context, args: HistoryArgs) -> Result<(), CliE
             .map_err(|error| CliError::failed(format!("cannot write JSON: {error}")))?;
         return Ok(context.printer.result(text)?);
     }
-    let entries = history["items"].as_array().map(Vec::as_slice);
+    let entries = history
+        .get("items")
+        .and_then(Value::as_array)
+        .map(Vec::as_slice);
     let rows: Vec<Vec<String>> = entries.unwrap_or_default().iter().map(row).collect();
     if rows.is_empty() {
         context.printer.progress("nothing was written");

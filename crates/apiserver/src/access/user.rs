@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::{ANONYMOUS, AUTHENTICATED, MASTERS, UNAUTHENTICATED};
+use crate::tree::Tree;
 
 /// Who a request is from.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -59,10 +60,10 @@ impl User {
     pub(super) fn info(&self) -> Value {
         let mut info = json!({"username": self.name, "groups": self.groups});
         if !self.uid.is_empty() {
-            info["uid"] = self.uid.as_str().into();
+            info.set("uid", self.uid.as_str());
         }
         if !self.extra.is_empty() {
-            info["extra"] = json!(self.extra);
+            info.set("extra", json!(self.extra));
         }
         info
     }

@@ -167,6 +167,22 @@ async fn foreground_and_orphan() {
     );
 }
 
+/// What a namespace says that waits for one ConfigMap with a finalizer.
+const HELD: [&str; 2] = [
+    "NamespaceContentRemaining=True: Some resources are remaining: configmaps. has 1 resource instances",
+    "NamespaceFinalizersRemaining=True: Some content in the namespace has finalizers remaining: serin.dev/test in 1 resource instances",
+];
+
+async fn conditions(namespaces: &Api<Namespace>, name: &str) -> Vec<String> {
+    let status = namespaces.get(name).await.unwrap().status.unwrap();
+    let conditions = status.conditions.unwrap_or_default();
+    let told = conditions.iter().map(|c| {
+        let message = c.message.as_deref().unwrap_or_default();
+        format!("{}={}: {message}", c.type_, c.status)
+    });
+    told.collect()
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_namespace_takes_its_content_with_it() {
     let client = client();
@@ -207,27 +223,7 @@ async fn a_namespace_takes_its_content_with_it() {
         Some("Terminating")
     );
     eventually(|| async { maps.get_opt("b").await.unwrap().is_none() }).await;
-    eventually(|| async {
-        let status = namespaces.get("team").await.unwrap().status.unwrap();
-        let conditions = status.conditions.unwrap_or_default();
-        let told: Vec<_> = conditions
-            .iter()
-            .map(|c| (c.type_.as_str(), c.status.as_str(), c.message.as_deref()))
-            .collect();
-        told == [
-            (
-                "NamespaceContentRemaining",
-                "True",
-                Some("Some resources are remaining: configmaps. has 1 resource instances"),
-            ),
-            (
-                "NamespaceFinalizersRemaining",
-                "True",
-                Some("Some content in the namespace has finalizers remaining: serin.dev/test in 1 resource instances"),
-            ),
-        ]
-    })
-    .await;
+    eventually(|| async { conditions(&namespaces, "team").await == HELD }).await;
     assert_eq!(
         refused(
             maps.create(&PostParams::default(), &config_map("c", "1"))

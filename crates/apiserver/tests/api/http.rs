@@ -568,3 +568,21 @@ async fn reopened(path: &std::path::Path) -> Store {
         }
     }
 }
+
+#[tokio::test]
+async fn a_listener_answers_under_its_names_only() {
+    let names = ["cd.example.com".to_owned(), "10.0.0.7".to_owned()];
+    let router = server().guarded_router_at("secret", &names);
+    for (host, code) in [
+        ("localhost", 200),
+        ("CD.example.com:7443", 200),
+        ("10.0.0.7:7443", 200),
+        ("10.0.0.8", 403),
+        ("x.cd.example.com", 403),
+        ("cd.example.com.evil.example", 403),
+    ] {
+        let request = Request::get("/version").header(header::HOST, host);
+        let answer = send(&router, request.body(Body::empty()).unwrap()).await;
+        assert_eq!(answer.status.as_u16(), code, "{host}");
+    }
+}
