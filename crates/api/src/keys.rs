@@ -12,6 +12,8 @@ pub mod label {
     pub const SLICE_MANAGED_BY: &str = "endpointslice.kubernetes.io/managed-by";
     /// On an EndpointSlice: the revision of all its endpoints; absent or empty when the pods carry no revision.
     pub const REVISION: &str = "serin.dev/revision";
+    /// On a ConfigMap or a Secret: that it is the copy of another one for the revisions of a Rollout.
+    pub const CONFIGURATION_COPY: &str = "serin.dev/configuration-copy";
 }
 
 /// Annotations on objects.
@@ -57,6 +59,14 @@ pub mod annotation {
     pub const EMERGENCY: &str = "serin.dev/emergency-rollback-to";
     /// On a Rollout: who went back from which revision and why, as JSON: [`crate::rollout::Undo`].
     pub const UNDO: &str = "serin.dev/undo";
+    /// On a Rollout: the group whose releases go step by step together.
+    pub const RELEASE_GROUP: &str = "serin.dev/release-group";
+    /// On a Rollout of a group: which release of the group its spec is of; no member begins before all say the same.
+    pub const RELEASE: &str = "serin.dev/release";
+    /// On a ConfigMap or a Secret: `"false"` when it is no part of the revisions that mount or read it.
+    pub const VERSIONED: &str = "serin.dev/versioned";
+    /// On a copy of a ConfigMap or a Secret: the name of the one that it was made from.
+    pub const COPY_OF: &str = "serin.dev/copy-of";
     /// On a ReplicaSet of a Rollout: when the users were last put on this revision, RFC 3339.
     pub const PROMOTED_AT: &str = "serin.dev/promoted-at";
     /// On a ReplicaSet of a Rollout: when this revision was taken back, RFC 3339.

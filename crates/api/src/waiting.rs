@@ -70,6 +70,15 @@ pub enum WaitingOn {
         #[schemars(with = "String")]
         until: Timestamp,
     },
+    /// Another Rollout of the release group must come as far.
+    Group {
+        /// The group.
+        group: String,
+        /// The other Rollout.
+        member: String,
+        /// Where that is.
+        why: String,
+    },
     /// A person must approve.
     Gate {
         /// What.
@@ -133,6 +142,9 @@ impl fmt::Display for WaitingOn {
             Self::Bake { until } => write!(f, "the end of the bake at {until:.0}"),
             Self::Freeze { window, until } => {
                 write!(f, "the end of the freeze {window} at {until:.0}")
+            }
+            Self::Group { group, member, why } => {
+                write!(f, "{member} of the release group {group}, which {why}")
             }
             Self::Gate { name } => write!(f, "somebody to approve {name}"),
             Self::Decision { why } => write!(f, "a decision: {why}"),

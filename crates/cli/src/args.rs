@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::analyze::AnalyzeArgs;
 use crate::apply::ApplyArgs;
 use crate::backup::{BackupArgs, RestoreArgs};
 use crate::controller::ControllerArgs;
@@ -197,6 +198,12 @@ pub(crate) enum Command {
         Kept for 90 days, 100,000 writes at most; the status of objects, Events and Leases are left out, and what was written is too."
     )]
     History(HistoryArgs),
+    /// Say what the judge of analyses would have said of a recording
+    #[command(
+        after_help = "Examples:\n  serin analyze release.jsonl\n  serin analyze release.csv --metric latency --compare stable --margin 0.5 -o json\n\n\
+        The exit code is 2 when the new revision is bad. docs/analysis.md has the form of a recording."
+    )]
+    Analyze(AnalyzeArgs),
     /// Print a script that completes commands in a shell
     #[command(
         after_help = "Examples:\n  source <(serin completions bash)\n  serin completions zsh > ~/.zfunc/_serin"

@@ -7,7 +7,7 @@ use axum::Router;
 use axum::routing::get;
 use clap::Args;
 use kube::client::ClientBuilder;
-use serin_controllers::{Clock, Config, Election, Fence, elected};
+use serin_controllers::{Clock, Config, Egress, Election, Fence, elected};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -42,6 +42,10 @@ pub(crate) struct ControllerArgs {
     /// Act at once: for a process that is certainly the only one
     #[arg(long, conflicts_with_all = ["lease", "lease_namespace", "lease_duration", "identity"])]
     no_leader_election: bool,
+    /// The only hosts that metrics of analyses and gates are asked of, as HOST, HOST:PORT or *.DOMAIN, private ones too; may be
+    /// given several times
+    #[arg(long, value_name = "HOST")]
+    metrics_host: Vec<String>,
     /// Where /livez and /readyz answer; nowhere without it
     #[arg(long, value_name = "ADDRESS")]
     health_listen: Option<SocketAddr>,
@@ -79,6 +83,10 @@ async fn serve(context: &Context, args: ControllerArgs) -> Result<(), CliError> 
         built_in_kinds: false,
         concurrency: args.concurrency,
         clock: clock.clone(),
+        egress: Egress {
+            hosts: args.metrics_host.clone(),
+            private: false,
+        },
         ..Config::default()
     };
     let unusable = |error: kube::Error| CliError::failed(format!("cannot reach {server}: {error}"));

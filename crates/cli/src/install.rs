@@ -24,6 +24,13 @@ pub(crate) struct InstallArgs {
     /// Look after the Rollouts of the namespace of -n alone, with no right anywhere else
     #[arg(long)]
     namespaced: bool,
+    /// The only hosts that metrics of analyses and gates are asked of, as HOST, HOST:PORT or *.DOMAIN, private ones too; may be
+    /// given several times
+    #[arg(long, value_name = "HOST")]
+    metrics_host: Vec<String>,
+    /// With the default ClusterAnalysisTemplates; a cluster takes them only once it has the definitions (`serin crds`)
+    #[arg(long, conflicts_with = "namespaced")]
+    analysis_templates: bool,
     /// Without the CustomResourceDefinitions, which are of the whole cluster
     #[arg(long)]
     without_crds: bool,
@@ -42,6 +49,9 @@ pub(crate) fn install(context: &Context, args: &InstallArgs) -> Result<(), CliEr
         objects.extend(serin_api::crd::definitions());
     }
     objects.extend(manifests(namespace, args));
+    if args.analysis_templates {
+        objects.extend(crate::analysis_templates::manifests());
+    }
     print(context, &objects)
 }
 
@@ -156,7 +166,12 @@ fn rules() -> Value {
             ]
         ),
         rule("", &["events"], &["create", "patch"]),
-        rule("", &["configmaps", "secrets"], &read),
+        // Those that a template mounts or reads are copied for each of its revisions, when a policy asks for it.
+        rule(
+            "",
+            &["configmaps", "secrets"],
+            &["get", "list", "watch", "create", "delete"]
+        ),
         rule(
             "batch",
             &["jobs"],
@@ -190,6 +205,11 @@ fn deployment(namespace: &str, args: &InstallArgs) -> Value {
         arguments.push(format!("--namespace={namespace}"));
     }
     arguments.push(format!("--lease-namespace={namespace}"));
+    arguments.extend(
+        args.metrics_host
+            .iter()
+            .map(|host| format!("--metrics-host={host}")),
+    );
     arguments.push(format!("--health-listen=0.0.0.0:{HEALTH_PORT}"));
     let probe =
         |path: &str| json!({"httpGet": {"path": path, "port": "health"}, "periodSeconds": 10});

@@ -266,6 +266,15 @@ fn start_parts(
         .gateway
         .then(|| serin_gateway::info::admin_socket(options.home.root()));
     let rollouts = options.rollouts;
+    if rollouts {
+        let client = client(server, "system:serin");
+        parts.spawn(async move {
+            if let Err(error) = crate::analysis_templates::install(client).await {
+                let why = crate::error::chain(&error);
+                tracing::warn!("the default analysis templates are not there: {why}");
+            }
+        });
+    }
     let metrics_hosts = options.metrics_hosts.clone();
     parts.spawn(again("the controllers", stop.clone(), move |stop| {
         let config = serin_controllers::Config {

@@ -30,8 +30,12 @@ use crate::clock::Clock;
 use crate::shell::{Cache, Error, Next, Reconcile, Triggers, delete, write_status};
 
 pub use egress::Egress;
+pub(crate) use egress::Reach;
+pub(crate) use http::{Call, Fetcher};
 use measuring::Measuring;
 pub(crate) use provider::Providers;
+pub(crate) use secrets::read as read_secret;
+pub(crate) use tls::Trust;
 
 /// The controller of AnalysisRuns.
 pub(crate) struct Analyses {

@@ -20,6 +20,7 @@ mod shell;
 mod workload;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 use k8s_openapi::api::batch::v1::Job;
@@ -43,7 +44,7 @@ pub struct Config {
     pub rollouts: bool,
     /// The admin socket of our gateway, which acknowledges what is set and measures; `None` when there is none.
     pub gateway_socket: Option<PathBuf>,
-    /// Where metrics of analyses may be asked for.
+    /// Where metrics of analyses, and the services of gates, may be asked.
     pub egress: Egress,
     /// Objects that one controller looks at in the same moment; 0 for any number.
     pub concurrency: u16,
@@ -113,11 +114,18 @@ pub async fn run(client: Client, config: Config, shutdown: CancellationToken) {
 }
 
 fn start_rollouts(hub: &mut shell::Hub, config: &Config, shared: Shared) {
+    let all = hub.watch();
+    let webhooks = rollout::Webhooks::new(
+        hub.client.clone(),
+        hub.clock.clone(),
+        all.clone(),
+        config.egress.clone(),
+    );
     let rollouts = rollout::Rollouts {
         client: hub.client.clone(),
         clock: hub.clock.clone(),
         acknowledged: config.gateway_socket.is_some(),
-        rollouts: hub.watch(),
+        rollouts: all,
         replica_sets: shared.replica_sets,
         pods: shared.pods,
         services: shared.services,
@@ -128,6 +136,10 @@ fn start_rollouts(hub: &mut shell::Hub, config: &Config, shared: Shared) {
         experiments: hub.watch(),
         templates: hub.watch(),
         policies: hub.watch(),
+        config_maps: hub.watch(),
+        secrets: hub.watch(),
+        digests: rollout::Digests::default(),
+        webhooks: Arc::new(webhooks),
     };
     let jobs = shared.jobs;
     let providers = analysis::Providers::new(

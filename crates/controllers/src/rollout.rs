@@ -5,25 +5,29 @@
 mod abandoned;
 mod affinity;
 mod apply;
+mod configuration;
 mod metadata;
 mod observe;
 mod routers;
+mod webhooks;
 mod workload_ref;
 
 use std::sync::Arc;
 
 use jiff::SignedDuration;
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
-use k8s_openapi::api::core::v1::{Pod, Service};
+use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret, Service};
 use k8s_openapi::api::networking::v1::Ingress;
+use kube::core::PartialObjectMeta;
 use kube::runtime::reflector::ObjectRef;
 use kube::{Client, Resource, ResourceExt};
 use serin_api::analysis::{AnalysisRun, AnalysisTemplate};
 use serin_api::experiment::Experiment;
 use serin_api::gateway_api::HTTPRoute;
-use serin_api::release::ReleasePolicy;
-use serin_api::rollout::Rollout;
-use serin_engine::rollout::{Note, Plan, plan};
+use serin_api::release::{ConfigurationKind, ReleasePolicy};
+use serin_api::rollout::{Rollout, RolloutStatus};
+use serin_engine::rollout::group::membership;
+use serin_engine::rollout::{Note, Observed, Plan, plan, refused};
 use serin_engine::{invariants, workload};
 
 use crate::clock::Clock;
@@ -31,6 +35,8 @@ use crate::events;
 use crate::shell::{Cache, Error, Next, Reconcile, Triggers, write_status};
 
 pub(crate) use abandoned::Abandoned;
+pub(crate) use configuration::Digests;
+pub(crate) use webhooks::Webhooks;
 
 /// After a refused plan, the next look comes this soon: the view may have been behind.
 const AFTER_REFUSAL: SignedDuration = SignedDuration::from_secs(5);
@@ -54,6 +60,11 @@ pub(crate) struct Rollouts {
     pub(crate) experiments: Cache<Experiment>,
     pub(crate) templates: Cache<AnalysisTemplate>,
     pub(crate) policies: Cache<ReleasePolicy>,
+    /// What is known of ConfigMaps and Secrets but their contents.
+    pub(crate) config_maps: Cache<PartialObjectMeta<ConfigMap>>,
+    pub(crate) secrets: Cache<PartialObjectMeta<Secret>>,
+    pub(crate) digests: Digests,
+    pub(crate) webhooks: Arc<Webhooks>,
 }
 
 impl Reconcile for Rollouts {
@@ -69,12 +80,19 @@ impl Reconcile for Rollouts {
             return Ok(Next::OwnWrites);
         }
         let now = self.clock.now();
+        let governed = self.governed(&rollout);
         let (rollout, workload) = self.resolve(rollout).await?;
-        let observed = self.observe(&rollout, workload).await?;
+        // Boxed, as they are large: not every thread has a large stack.
+        let configured = Box::pin(self.configure(rollout, &governed)).await?;
+        let (rollout, configuration) = configured;
+        let observed = Observed {
+            configuration,
+            ..Box::pin(self.observe(&rollout, workload, governed)).await?
+        };
         let plan = plan(&rollout.spec, &observed, now);
         let broken = invariants::check(&rollout.spec, &observed, &plan);
         if !broken.is_empty() {
-            self.refuse(&rollout, &broken).await;
+            self.refuse(&rollout, &observed, &broken).await?;
             return Ok(Next::At(now + AFTER_REFUSAL));
         }
         for action in &plan.actions {
@@ -96,23 +114,24 @@ impl Rollouts {
             && self.ingresses.is_current(uid)
             && self.runs.is_current(uid)
             && self.experiments.is_current(uid)
+            && self.config_maps.is_current(uid)
+            && self.secrets.is_current(uid)
     }
 
     async fn finish(&self, rollout: &Rollout, plan: &Plan) -> Result<(), Error> {
-        if rollout.status.as_ref() != Some(&plan.status) {
-            let mut next = rollout.clone();
-            next.status = Some(plan.status.clone());
-            let written = write_status(&self.api(rollout), &next).await?;
-            self.rollouts
-                .wrote(&rollout.uid().unwrap_or_default(), &written);
-        }
+        self.write(rollout, &plan.status).await?;
         for note in &plan.notes {
             self.tell(rollout, note).await;
         }
         Ok(())
     }
 
-    async fn refuse(&self, rollout: &Rollout, broken: &[invariants::Violation]) {
+    async fn refuse(
+        &self,
+        rollout: &Rollout,
+        observed: &Observed,
+        broken: &[invariants::Violation],
+    ) -> Result<(), Error> {
         let told: Vec<_> = broken.iter().map(ToString::to_string).collect();
         let message = format!("a plan was refused: {}", told.join("; "));
         tracing::error!(rollout = rollout.name_any(), message);
@@ -122,6 +141,20 @@ impl Rollouts {
             message,
         };
         self.tell(rollout, &note).await;
+        let status = refused(observed, broken, self.clock.now());
+        self.write(rollout, &status).await
+    }
+
+    async fn write(&self, rollout: &Rollout, status: &RolloutStatus) -> Result<(), Error> {
+        if rollout.status.as_ref() == Some(status) {
+            return Ok(());
+        }
+        let mut next = rollout.clone();
+        next.status = Some(status.clone());
+        let written = write_status(&self.api(rollout), &next).await?;
+        self.rollouts
+            .wrote(&rollout.uid().unwrap_or_default(), &written);
+        Ok(())
     }
 
     async fn tell(&self, rollout: &Rollout, note: &Note) {
@@ -153,6 +186,9 @@ impl Rollouts {
         triggers.push(self.naming(&self.ingresses));
         triggers.push(self.naming(&self.templates));
         triggers.push(self.governing());
+        triggers.push(self.grouped());
+        triggers.push(self.configuring(&self.config_maps, ConfigurationKind::ConfigMap));
+        triggers.push(self.configuring(&self.secrets, ConfigurationKind::Secret));
         triggers
     }
 
@@ -164,6 +200,19 @@ impl Rollouts {
                 let namespace = policy.namespace().unwrap_or_default();
                 let all = rollouts.list(&namespace).into_iter();
                 all.map(|rollout| ObjectRef::from_obj(&*rollout)).collect()
+            })
+    }
+
+    /// A member of a release group concerns the others.
+    fn grouped(&self) -> Triggers<Rollout> {
+        let rollouts = self.clone();
+        self.rollouts
+            .triggers(&self.rollouts, move |rollout: &Rollout| {
+                let Some((group, _)) = membership(&rollout.metadata) else {
+                    return Vec::new();
+                };
+                let others = rollouts.others_in(rollout, &group);
+                others.map(|other| ObjectRef::from_obj(&*other)).collect()
             })
     }
 

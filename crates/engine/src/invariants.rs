@@ -395,7 +395,10 @@ impl View<'_> {
     /// In a freeze and before a gate nobody is sent to the revision on trial.
     fn holds_what_waits(&self, action: &Action) -> Option<Violation> {
         let waiting = &self.plan.waiting_on;
-        let held = matches!(waiting, WaitingOn::Freeze { .. } | WaitingOn::Gate { .. });
+        let held = matches!(
+            waiting,
+            WaitingOn::Freeze { .. } | WaitingOn::Gate { .. } | WaitingOn::Group { .. }
+        );
         (held && self.sends_more_users(action)).then(|| Violation::HeldGoesOn {
             held_by: waiting.to_string(),
         })
@@ -459,6 +462,7 @@ impl View<'_> {
                 | WaitingOn::Experiment { .. }
                 | WaitingOn::Freeze { .. }
                 | WaitingOn::Gate { .. }
+                | WaitingOn::Group { .. }
                 | WaitingOn::Decision { .. }
                 | WaitingOn::Paused
         );

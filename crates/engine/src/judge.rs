@@ -17,12 +17,14 @@
 
 mod mixture;
 mod noise;
+mod replay;
 mod tables;
 
 use serde::{Deserialize, Serialize};
 use serin_api::traffic::{Counts, LATENCY_BOUNDS_SECONDS};
 
 use noise::Noise;
+pub use replay::{Look, Span, replay};
 use tables::Tables;
 
 /// What is asked of the new version.

@@ -7,12 +7,15 @@
 mod abort;
 mod analyses;
 mod bake;
+mod batches;
 mod blue_green;
 mod by_replicas;
 mod by_traffic;
 mod cleanup;
+pub mod configuration;
 mod experiments;
 mod governed;
+pub mod group;
 mod history;
 mod holds;
 mod observed;
@@ -39,13 +42,16 @@ use serin_api::waiting::WaitingOn;
 
 pub use governed::{Governed, govern};
 pub use history::{Event, History, TakenBack};
+pub use holds::Question;
 pub use observed::{
     ExperimentView, Observed, PodAge, Revision, Role, RouteView, RunView, ServiceView,
     WorkloadView, digest,
 };
 
 use crate::hash::template_text;
+use configuration::{CopyOf, Reference};
 use planner::Planner;
+pub use report::refused;
 
 /// What is done next, and where the Rollout stands.
 #[derive(Clone, Debug, PartialEq)]
@@ -75,6 +81,10 @@ pub enum Action {
         /// The revision from whose machines its instances keep away, when the strategy asks for it.
         apart_from: Option<RevisionHash>,
     },
+    /// Keep the content that a ConfigMap or a Secret has now under a name of its own.
+    CopyConfiguration(CopyOf),
+    /// Forget such a copy.
+    DeleteConfiguration(Reference),
     /// Give an old ReplicaSet, which is wanted again, a new number.
     Renumber {
         /// Which.
@@ -168,6 +178,10 @@ pub enum Action {
         /// Its uid, so that a younger pod of the same name is left alone.
         uid: String,
     },
+    /// Ask the service of a gate, unless it is being asked.
+    Ask(Question),
+    /// Take the word away by which a revision got the users without steps: it has been carried out, or is about another one.
+    EndEmergency,
     /// Keep what became of a revision with it.
     Remember {
         /// Whose.
@@ -198,6 +212,10 @@ impl fmt::Display for Action {
             Self::Create {
                 revision, number, ..
             } => write!(f, "make {revision} as revision {number}"),
+            Self::CopyConfiguration(CopyOf { source, name, .. }) => {
+                write!(f, "copy {source} as {name:?}")
+            }
+            Self::DeleteConfiguration(copy) => write!(f, "forget {copy}"),
             Self::Renumber { revision, number } => write!(f, "make {revision} revision {number}"),
             Self::Scale { revision, to } => write!(f, "scale {revision} to {to}"),
             Self::KeepUntil {
@@ -231,6 +249,10 @@ impl fmt::Display for Action {
             Self::StopRun { name } => write!(f, "stop analysis {name}"),
             Self::Restart { pod, .. } => write!(f, "restart {pod}"),
             Self::Remember { revision, event } => write!(f, "remember of {revision}: {event}"),
+            Self::Ask(Question { gate, revision, .. }) => {
+                write!(f, "ask whether {revision} may pass {gate}")
+            }
+            Self::EndEmergency => f.write_str("the emergency is over"),
             Self::DeleteRevision { revision } => write!(f, "forget {revision}"),
             Self::DeleteRun { name } => write!(f, "forget analysis {name}"),
         }
@@ -258,6 +280,7 @@ pub fn plan(spec: &RolloutSpec, observed: &Observed, now: Timestamp) -> Plan {
 
 /// The same for a spec that was checked before ([`desired`]).
 pub fn plan_for(desired: &Desired, observed: &Observed, now: Timestamp) -> Plan {
+    let desired = &*batches::batched(desired, observed.governed.policy.batches.as_ref());
     let problems = validate::references(desired, observed);
     let mut planner = Planner::new(desired, observed, now);
     if !problems.is_empty() && !planner.goes_back() {
@@ -266,6 +289,7 @@ pub fn plan_for(desired: &Desired, observed: &Observed, now: Timestamp) -> Plan 
     planner.problems = problems;
     planner.take_in_changes();
     planner.take_in_holds();
+    planner.copy_configuration();
     if planner.make_revision() {
         planner.carry_settings();
         planner.scale_workload();

@@ -1,12 +1,19 @@
 //! From the raw spec of a ReleasePolicy to the checked one, with every problem at once.
 
+use std::collections::BTreeSet;
+
 use jiff::SignedDuration;
 use jiff::tz::TimeZoneDatabase;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::Cron;
-use super::policy::{Bake, Before, Freeze, Gate, Policy, Warm};
-use super::spec::{BakePolicy, FreezeWindow, GateSpec, KeepWarm, ReleasePolicySpec};
+use super::policy::{
+    Bake, Batches, Before, ConfigurationKind, Freeze, Gate, Policy, Warm, Webhook,
+};
+use super::spec::{
+    BakePolicy, BatchPolicy, ConfigurationPolicy, FreezeWindow, GateSpec, KeepWarm,
+    ReleasePolicySpec, SigningKey, WebhookSpec,
+};
 use crate::problem::{FieldPath, Problem};
 use crate::rollout::lower_analysis;
 use crate::units::{CountOrPercent, DURATION_EXPECTED, parse_duration};
@@ -37,6 +44,15 @@ pub fn lower(spec: &ReleasePolicySpec) -> (Policy, Vec<Problem>) {
         bake,
         freeze: windows(&spec.freeze, &root.field("freeze"), &mut problems),
         gates: gates(&spec.gates, &root.field("gates"), &mut problems),
+        configuration: spec
+            .configuration
+            .as_ref()
+            .map(|c| configuration(c, &root.field("configuration"), &mut problems))
+            .unwrap_or_default(),
+        batches: spec
+            .batches
+            .as_ref()
+            .and_then(|b| batches(b, &root.field("batches"), &mut problems)),
     };
     if warm.is_some() && !policy.instant {
         let why = "keepWarm is of no use when going back goes through all steps";
@@ -74,6 +90,36 @@ fn bake(bake: &BakePolicy, at: &FieldPath, out: &mut Vec<Problem>) -> Option<Bak
     });
     Some(Bake {
         duration: duration?,
+        analysis,
+    })
+}
+
+fn batches(raw: &BatchPolicy, at: &FieldPath, out: &mut Vec<Problem>) -> Option<Batches> {
+    let size = raw.size.as_ref().map(|given| {
+        let size = CountOrPercent::parse(given);
+        let size = size.filter(|s| *s != CountOrPercent::Count(0));
+        let fits = |s: &CountOrPercent| !matches!(s, CountOrPercent::Percent(p) if *p > 100);
+        let size = size.filter(fits);
+        if size.is_none() {
+            let why = "must be a number from 1, or a percentage to 100%";
+            out.push(Problem::invalid(at.field("size"), shown(given), why));
+        }
+        size
+    });
+    if size.is_none() {
+        let why = "how many instances, such as 2 or 25%";
+        out.push(Problem::required(at.field("size"), why));
+    }
+    let pause = raw.pause.as_ref();
+    let pause = pause.and_then(|pause| duration(Some(pause), &at.field("pause"), out));
+    let analysis = raw.analysis.as_ref().map(|analysis| {
+        let (lowered, problems) = lower_analysis(analysis, &at.field("analysis"));
+        out.extend(problems);
+        lowered
+    });
+    Some(Batches {
+        size: size??,
+        pause,
         analysis,
     })
 }
@@ -149,12 +195,74 @@ fn gates(gates: &[GateSpec], at: &FieldPath, out: &mut Vec<Problem>) -> Vec<Gate
                 None
             }
         };
+        let webhook = raw.webhook.as_ref();
+        let webhook = webhook.map(|raw| webhook_of(raw, &at.field("webhook"), out));
         lowered.extend(before.map(|before| Gate {
             name: raw.name.clone(),
             before,
+            webhook: webhook.flatten(),
         }));
     }
     lowered
+}
+
+fn webhook_of(raw: &WebhookSpec, at: &FieldPath, out: &mut Vec<Problem>) -> Option<Webhook> {
+    let mut host = ["https://", "http://"].into_iter();
+    let host = host.find_map(|scheme| raw.url.strip_prefix(scheme));
+    let sound = host.is_some_and(|rest| !rest.is_empty() && !rest.starts_with('/'))
+        && raw.url.bytes().all(|b| b.is_ascii_graphic());
+    if !sound {
+        let why = "must be https://HOST/PATH or http://HOST/PATH";
+        out.push(Problem::invalid(
+            at.field("url"),
+            format!("{:?}", raw.url),
+            why,
+        ));
+    }
+    let seconds = raw.timeout_seconds.unwrap_or(10);
+    if !(1..=60).contains(&seconds) {
+        let at = at.field("timeoutSeconds");
+        out.push(Problem::invalid(at, seconds, "must be from 1 to 60"));
+    }
+    let interval = match &raw.interval {
+        None => Some(SignedDuration::from_secs(30)),
+        given => duration(given.as_ref(), &at.field("interval"), out),
+    };
+    if let Some(SigningKey { secret_name, key }) = &raw.signing_key {
+        let at = at.field("signingKey");
+        for (value, field) in [(secret_name, "secretName"), (key, "key")] {
+            if value.is_empty() {
+                out.push(Problem::required(at.field(field), "where the key is"));
+            }
+        }
+    }
+    Some(Webhook {
+        url: raw.url.clone(),
+        deadline: SignedDuration::from_secs(seconds.into()),
+        interval: interval?,
+        signing_key: raw.signing_key.clone(),
+    })
+}
+
+fn configuration(
+    raw: &ConfigurationPolicy,
+    at: &FieldPath,
+    out: &mut Vec<Problem>,
+) -> BTreeSet<ConfigurationKind> {
+    let Some(kinds) = &raw.kinds else {
+        return ConfigurationKind::ALL.into();
+    };
+    let at = at.field("kinds");
+    let known = kinds.iter().enumerate().filter_map(|(i, given)| {
+        let known = ConfigurationKind::ALL.into_iter();
+        let found = known.into_iter().find(|kind| kind.name() == given);
+        if found.is_none() {
+            let words = ConfigurationKind::ALL.map(ConfigurationKind::name);
+            out.push(Problem::not_supported(at.index(i), given, &words));
+        }
+        found
+    });
+    known.collect()
 }
 
 /// A time that must be given, above 0 and at most a year.
@@ -216,7 +324,7 @@ mod tests {
         check(
             json!({"rollback": {"holdRejected": true, "keepWarm": {"duration": "1h"}}}),
             expect![
-                "Policy { hold_rejected: true, instant: true, warm: Some(Warm { replicas: Percent(100), duration: 1h }), bake: None, freeze: [], gates: [] }"
+                "Policy { hold_rejected: true, instant: true, warm: Some(Warm { replicas: Percent(100), duration: 1h }), bake: None, freeze: [], gates: [], configuration: {}, batches: None }"
             ],
         );
     }
@@ -246,6 +354,55 @@ mod tests {
                 spec.gates[4].before: Unsupported value: "end": supported values: "start", "step", "promotion"
                 spec.gates[5].step: Forbidden: goes with `before: step` only"#]],
         );
+    }
+
+    #[test]
+    fn configuration_is_of_both_kinds_unless_said() {
+        let kinds = |spec| {
+            lower(&serde_json::from_value(spec).unwrap())
+                .0
+                .configuration
+        };
+        assert_eq!(
+            kinds(json!({"configuration": {}})),
+            ConfigurationKind::ALL.into()
+        );
+        let one = json!({"configuration": {"kinds": ["ConfigMap"]}});
+        assert_eq!(kinds(one), BTreeSet::from([ConfigurationKind::ConfigMap]));
+        check(
+            json!({"configuration": {"kinds": ["Secrets"]}}),
+            expect![[
+                r#"spec.configuration.kinds[0]: Unsupported value: "Secrets": supported values: "ConfigMap", "Secret""#
+            ]],
+        );
+    }
+
+    #[test]
+    fn a_webhook_has_an_address_and_sound_times() {
+        check(
+            json!({"gates": [{"name": "a", "webhook": {
+                "url": "ftp://gates", "timeoutSeconds": 61, "interval": "0s", "signingKey": {"key": "k"},
+            }}]}),
+            expect![[r#"
+                spec.gates[0].webhook.url: Invalid value: "ftp://gates": must be https://HOST/PATH or http://HOST/PATH
+                spec.gates[0].webhook.timeoutSeconds: Invalid value: 61: must be from 1 to 60
+                spec.gates[0].webhook.interval: Invalid value: "0s": must be longer than 0 and at most a year
+                spec.gates[0].webhook.signingKey.secretName: Required value: where the key is"#]],
+        );
+    }
+
+    #[test]
+    fn batches_have_a_size() {
+        check(
+            json!({"batches": {"pause": "soon"}}),
+            expect![[r#"
+                spec.batches.size: Required value: how many instances, such as 2 or 25%
+                spec.batches.pause: Invalid value: "soon": must be seconds (30) or a duration such as "30s", "5m", "1h30m""#]],
+        );
+        for size in [json!(0), json!(-1), json!("101%"), json!("two")] {
+            let spec = serde_json::from_value(json!({"batches": {"size": size}})).unwrap();
+            assert_eq!(lower(&spec).1.len(), 1, "{size}");
+        }
     }
 
     #[test]

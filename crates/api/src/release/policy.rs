@@ -1,9 +1,12 @@
 //! The checked form of a policy, with defaults filled in.
 
+use std::collections::BTreeSet;
+use std::fmt;
+
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 
-use super::Cron;
+use super::{Cron, SigningKey};
 use crate::rollout::AnalysisRef;
 use crate::units::CountOrPercent;
 
@@ -22,6 +25,49 @@ pub struct Policy {
     pub freeze: Vec<Freeze>,
     /// What a person must approve.
     pub gates: Vec<Gate>,
+    /// The kinds of objects whose content is part of a revision that mounts or reads them; empty for none.
+    pub configuration: BTreeSet<ConfigurationKind>,
+    /// How a rolling update goes from batch to batch; `None` for all at once, within surge and unavailability.
+    pub batches: Option<Batches>,
+}
+
+/// How a rolling update goes from batch to batch.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Batches {
+    /// Instances of a batch.
+    pub size: CountOrPercent,
+    /// For how long each is watched.
+    pub pause: Option<SignedDuration>,
+    /// What is measured after each.
+    pub analysis: Option<AnalysisRef>,
+}
+
+/// A kind of object that a pod template mounts or reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ConfigurationKind {
+    /// What everybody may see.
+    ConfigMap,
+    /// What nobody may see.
+    Secret,
+}
+
+impl ConfigurationKind {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::ConfigMap, Self::Secret];
+
+    /// As manifests write it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::ConfigMap => "ConfigMap",
+            Self::Secret => "Secret",
+        }
+    }
+}
+
+impl fmt::Display for ConfigurationKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
 }
 
 /// Times in which no release goes on.
@@ -52,6 +98,21 @@ pub struct Gate {
     pub name: String,
     /// What waits for it.
     pub before: Before,
+    /// A service that is asked; `None` when only people are.
+    pub webhook: Option<Webhook>,
+}
+
+/// A service that approves or rejects.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Webhook {
+    /// Where it is asked.
+    pub url: String,
+    /// For how long an answer is waited for.
+    pub deadline: SignedDuration,
+    /// After how long it is asked again when it cannot say yet.
+    pub interval: SignedDuration,
+    /// What each question is signed with.
+    pub signing_key: Option<SigningKey>,
 }
 
 /// A place in a release.

@@ -36,6 +36,38 @@ pub struct ReleasePolicySpec {
     /// What a person must approve, each at its place in a release; a way back is never held.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub gates: Vec<GateSpec>,
+    /// Makes the ConfigMaps and Secrets that a template mounts or reads part of its revision. Absent: a change of one reaches
+    /// the instances by itself, past every step.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub configuration: Option<ConfigurationPolicy>,
+    /// Replaces instances in batches, with a check after each, where a canary has neither `steps` nor `trafficRouting`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub batches: Option<BatchPolicy>,
+}
+
+/// How a rolling update goes from batch to batch.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct BatchPolicy {
+    /// Instances of a batch: a number, or a percentage of the replicas, rounded up; at least one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub size: Option<IntOrString>,
+    /// Seconds, or a duration such as `1m`, for which each batch is watched once it is available; not at all when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pause: Option<IntOrString>,
+    /// What is measured after each batch; when it is bad, the release is taken back.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub analysis: Option<RolloutAnalysis>,
+}
+
+/// Which objects that a template mounts or reads are part of its revision.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ConfigurationPolicy {
+    /// `ConfigMap`, `Secret` or both; both when absent. A single object is left out by its annotation
+    /// `serin.dev/versioned: "false"`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kinds: Option<Vec<String>>,
 }
 
 /// Times in which no release begins or goes on.
@@ -67,6 +99,36 @@ pub struct GateSpec {
     /// The step, from 1, with `before: step`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub step: Option<i32>,
+    /// A service that is asked, in the place of a person; a person may still answer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub webhook: Option<WebhookSpec>,
+}
+
+/// A service that approves or rejects.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct WebhookSpec {
+    /// Where it is asked by a POST: `https://HOST/PATH`.
+    pub url: String,
+    /// For how long an answer is waited for, from 1 to 60; 10 when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub timeout_seconds: Option<i32>,
+    /// Seconds, or a duration such as `1m`, after which it is asked again when it cannot say yet; 30 s when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub interval: Option<IntOrString>,
+    /// The key with which each question is signed, as Standard Webhooks have it: `whsec_` and base64, or the bytes themselves.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub signing_key: Option<SigningKey>,
+}
+
+/// A key of a Secret of the namespace.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct SigningKey {
+    /// The Secret.
+    pub secret_name: String,
+    /// The key in it.
+    pub key: String,
 }
 
 /// How a release is taken back.

@@ -200,6 +200,8 @@ impl Desired {
 pub enum Step {
     /// The share of the canary.
     SetWeight(Weight),
+    /// The instances of a batch are replaced, where the numbers of instances carry the split.
+    Batch(Batch),
     /// A wait; `None` for a person.
     Pause(Option<SignedDuration>),
     /// The instances of the canary apart from its share.
@@ -218,6 +220,17 @@ pub enum Step {
     /// Several kinds in one step, carried out one after the other in this order: pause, setCanaryScale, setWeight, experiment,
     /// analysis, setHeaderRoute, setMirrorRoute.
     Mixed(Vec<Step>),
+}
+
+/// A batch of a rolling update.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Batch {
+    /// Which, from 1.
+    pub number: u32,
+    /// Of how many.
+    pub of: u32,
+    /// Instances of the new revision after it.
+    pub instances: u32,
 }
 
 impl Step {

@@ -95,9 +95,29 @@ pub struct RolloutStatus {
     /// What people have said at gates, by the name of the gate; clients set it. A field of Serin.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub gates: BTreeMap<String, GateAnswer>,
+    /// Of a release in a group. A field of Serin.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub release_group: Option<GroupStatus>,
     /// What it waits for, in a form for programs. A field of Serin.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub waiting_on: Option<WaitingOn>,
+}
+
+/// Of a release that goes step by step with those of other Rollouts.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct GroupStatus {
+    /// When the release began, or began again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub since: Option<MicroTime>,
+    /// Whether all users are on the new revision, so that only the others are waited for.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub arrived: bool,
+    /// How many steps it has.
+    pub steps: u32,
+    /// When it was taken back, or left for the revision that the users were on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub taken_back_at: Option<MicroTime>,
 }
 
 /// What a person has said at a gate.

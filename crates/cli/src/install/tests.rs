@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use http::{Request, StatusCode};
-use k8s_openapi::api::core::v1::{Pod, Service};
+use k8s_openapi::api::core::v1::{ConfigMap, Pod, Service};
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use kube::client::Body;
 use kube::runtime::WatchStreamExt;
@@ -15,6 +15,7 @@ use kube::runtime::watcher::{self, watcher};
 use kube::{Api, Client, ResourceExt};
 use serin_api::analysis::AnalysisTemplate;
 use serin_api::gateway_api::HTTPRoute;
+use serin_api::release::ReleasePolicy;
 use serin_api::rollout::{Rollout, RolloutPhase};
 use serin_apiserver::{ApiServer, Store, User};
 use serin_controllers::{Clock, Config};
@@ -32,6 +33,8 @@ async fn installed(server: &ApiServer) -> (Client, Refused) {
         image: "serin:test".to_owned(),
         replicas: 1,
         namespaced: false,
+        metrics_host: Vec::new(),
+        analysis_templates: false,
         without_crds: true,
     };
     let router = server.router();
@@ -127,6 +130,14 @@ async fn create_around(client: &Client) {
     );
     let api: Api<HTTPRoute> = Api::default_namespaced(client.clone());
     api.create(&post, &route).await.unwrap();
+    // What it reads is copied for each revision.
+    let map = object(json!({"metadata": {"name": "shop"}, "data": {"greeting": "hello"}}));
+    let api: Api<ConfigMap> = Api::default_namespaced(client.clone());
+    api.create(&post, &map).await.unwrap();
+    let spec = json!({"selector": {}, "configuration": {}});
+    let policy = object(json!({"metadata": {"name": "versioned"}, "spec": spec}));
+    let api: Api<ReleasePolicy> = Api::default_namespaced(client.clone());
+    api.create(&post, &policy).await.unwrap();
     // A source that is down: whatever comes of it, the run is made, written and read.
     let prometheus = json!({"address": "http://127.0.0.1:1", "query": "up"});
     let metric = json!({"name": "up", "provider": {"prometheus": prometheus}});
@@ -144,7 +155,8 @@ fn rollout(version: &str) -> Rollout {
             "selector": {"matchLabels": {"app": "shop"}},
             "template": {
                 "metadata": {"labels": {"app": "shop"}},
-                "spec": {"containers": [{"name": "shop", "image": format!("shop:{version}")}]},
+                "spec": {"containers": [{"name": "shop", "image": format!("shop:{version}"),
+                    "envFrom": [{"configMapRef": {"name": "shop"}}]}]},
             },
             "strategy": {"canary": {
                 "stableService": "shop", "canaryService": "shop-canary",

@@ -14,7 +14,7 @@ pub struct Egress {
 
 /// Whether a provider may by itself reach private addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Reach {
+pub(crate) enum Reach {
     /// Loopback and private networks too.
     Private,
     /// Public addresses only, unless the host is listed.

@@ -21,29 +21,29 @@ const CAP_BYTES: usize = 1024 * 1024;
 const MOST_REDIRECTS: usize = 5;
 
 /// The answer of a server, whatever its status.
-pub(super) type Answer = (StatusCode, Bytes);
+pub(crate) type Answer = (StatusCode, Bytes);
 
 /// A request that may be redirected.
 #[derive(Clone, Debug)]
-pub(super) struct Call {
-    pub(super) method: Method,
-    pub(super) uri: Uri,
+pub(crate) struct Call {
+    pub(crate) method: Method,
+    pub(crate) uri: Uri,
     /// Bound to scheme, host and port: a redirect elsewhere does not get them.
-    pub(super) headers: HeaderMap,
-    pub(super) body: Bytes,
-    pub(super) deadline: Duration,
-    pub(super) trust: Trust,
-    pub(super) reach: Reach,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
+    pub(crate) deadline: Duration,
+    pub(crate) trust: Trust,
+    pub(crate) reach: Reach,
 }
 
 /// Makes requests within what [`Egress`] allows.
 #[derive(Clone)]
-pub(super) struct Fetcher {
+pub(crate) struct Fetcher {
     egress: Egress,
 }
 
 impl Fetcher {
-    pub(super) fn new(egress: Egress) -> Self {
+    pub(crate) fn new(egress: Egress) -> Self {
         Self { egress }
     }
 
@@ -51,7 +51,7 @@ impl Fetcher {
     ///
     /// # Errors
     /// A sentence for the person, with nothing of the answer in it.
-    pub(super) async fn fetch(&self, call: Call) -> Result<Answer, String> {
+    pub(crate) async fn fetch(&self, call: Call) -> Result<Answer, String> {
         let seconds = call.deadline.as_secs_f32();
         timeout(call.deadline, self.follow(call))
             .await

@@ -47,7 +47,16 @@ pub(super) async fn reveal(
     ))
 }
 
-async fn read(client: &Client, namespace: &str, name: &str, key: &str) -> Result<String, String> {
+/// The value of a key of a Secret.
+///
+/// # Errors
+/// The sentence for the person when the Secret or the key is missing; never a value.
+pub(crate) async fn read(
+    client: &Client,
+    namespace: &str,
+    name: &str,
+    key: &str,
+) -> Result<String, String> {
     let api: Api<Secret> = Api::namespaced(client.clone(), namespace);
     let secret = match timeout(DEADLINE, api.get_opt(name)).await {
         Ok(Ok(Some(secret))) => secret,

@@ -17,11 +17,11 @@ use tokio_rustls::rustls::{
 
 /// Whom to trust.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Trust {
+pub(crate) struct Trust {
     /// Anybody: the traffic is encrypted and the server may be any.
-    pub(super) anybody: bool,
+    pub(crate) anybody: bool,
     /// These PEM certificates in the place of those of the system.
-    pub(super) ca_bundle: Option<String>,
+    pub(crate) ca_bundle: Option<String>,
 }
 
 /// A connector. It reads the certificates of the system from disk, which takes some milliseconds.

@@ -38,6 +38,8 @@ impl Rollouts {
                 let set = replica_set(rollout, revision, *number, apart_from.as_ref());
                 self.create_set(rollout, &set).await
             }
+            Action::CopyConfiguration(copy) => self.copy_configuration(rollout, copy).await,
+            Action::DeleteConfiguration(copy) => self.delete_configuration(rollout, copy).await,
             Action::SetMetadata { revision, metadata } => {
                 self.set_metadata(rollout, revision, metadata).await
             }
@@ -62,6 +64,11 @@ impl Rollouts {
             } => self.start_experiment(rollout, name, revision, spec).await,
             Action::StopExperiment { name } => self.stop_experiment(rollout, name).await,
             Action::Restart { pod, uid } => self.evict(rollout, pod, uid).await,
+            Action::Ask(question) => {
+                self.webhooks.ask(rollout, question);
+                Ok(())
+            }
+            Action::EndEmergency => self.end_emergency(rollout).await,
             Action::DeleteRevision { revision } => {
                 self.delete_set(rollout, observed, revision).await
             }
@@ -79,6 +86,13 @@ impl Rollouts {
         if let Some(created) = create(&self.api(rollout), set).await? {
             self.replica_sets.wrote(&uid(rollout), &created);
         }
+        Ok(())
+    }
+
+    async fn end_emergency(&self, rollout: &Rollout) -> Result<(), Error> {
+        let patch = json!({"metadata": {"annotations": {annotation::EMERGENCY: null}}});
+        let changed = merge(&self.api::<Rollout>(rollout), &rollout.name_any(), &patch).await?;
+        self.rollouts.wrote(&uid(rollout), &changed);
         Ok(())
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::ReplicaSet;
-use k8s_openapi::api::core::v1::{Pod, Service};
+use k8s_openapi::api::core::v1::{Pod, PodTemplateSpec, Service};
 use kube::{Api, ResourceExt};
 use serin_api::FieldPath;
 use serin_api::analysis::{AnalysisRun, ClusterAnalysisTemplate};
@@ -16,6 +16,8 @@ use serin_api::release::Policy;
 use serin_api::rollout::{Desired, PodMetadata, Rollout, Step, Strategy};
 use serin_api::units::RevisionHash;
 use serin_engine::analysis::TemplateSource;
+use serin_engine::rollout::configuration::Configuration;
+use serin_engine::rollout::group::{Group, Member, membership};
 use serin_engine::rollout::{
     ExperimentView, Governed, History, Observed, PodAge, Revision, Role, RunView, ServiceView,
     TakenBack, WorkloadView, desired, govern,
@@ -30,6 +32,7 @@ impl Rollouts {
         &self,
         rollout: &Rollout,
         workload: Option<WorkloadView>,
+        governed: Governed,
     ) -> Result<Observed, Error> {
         let namespace = rollout.namespace().unwrap_or_default();
         let uid = rollout.uid().unwrap_or_default();
@@ -37,7 +40,6 @@ impl Rollouts {
         let desired = desired(&rollout.spec, &status).ok();
         let sets = self.replica_sets.list(&namespace);
         let runs = self.runs.list(&namespace);
-        let governed = self.governed(rollout, &namespace);
         Ok(Observed {
             name: rollout.name_any(),
             generation: rollout.metadata.generation.unwrap_or(0),
@@ -72,17 +74,47 @@ impl Rollouts {
                 .templates_of(desired.as_ref(), &governed.policy, &namespace)
                 .await?,
             governed,
+            configuration: Configuration::default(),
+            group: self.group_of(rollout),
             workload,
             overlaps: desired.as_ref().and_then(|d| self.overlaps(d, rollout)),
             pods: self.pods_of(&sets, &uid, &namespace, desired.as_ref()),
         })
     }
 
-    fn governed(&self, rollout: &Rollout, namespace: &str) -> Governed {
-        let policies = self.policies.list(namespace);
+    pub(super) fn governed(&self, rollout: &Rollout) -> Governed {
+        let namespace = rollout.namespace().unwrap_or_default();
+        let policies = self.policies.list(&namespace);
         let named: Vec<_> = policies.iter().map(|p| (p.name_any(), &p.spec)).collect();
         let named = named.iter().map(|(name, spec)| (name.as_str(), *spec));
         govern(&rollout.metadata, named)
+    }
+
+    fn group_of(&self, rollout: &Rollout) -> Option<Group> {
+        let (name, release) = membership(&rollout.metadata)?;
+        Some(Group {
+            others: self
+                .others_in(rollout, &name)
+                .map(|other| Member::of(&other))
+                .collect(),
+            name,
+            release,
+        })
+    }
+
+    /// The other living Rollouts of a group.
+    pub(super) fn others_in(
+        &self,
+        rollout: &Rollout,
+        group: &str,
+    ) -> impl Iterator<Item = Arc<Rollout>> + use<> {
+        let (own, group) = (rollout.name_any(), group.to_owned());
+        let all = self.rollouts.list(&rollout.namespace().unwrap_or_default());
+        all.into_iter().filter(move |other| {
+            let theirs = membership(&other.metadata).map(|(name, _)| name);
+            let living = other.metadata.deletion_timestamp.is_none();
+            living && other.name_any() != own && theirs.as_ref() == Some(&group)
+        })
     }
 
     fn services_of(&self, desired: &Desired, rollout: &Rollout) -> BTreeMap<String, ServiceView> {
@@ -227,9 +259,11 @@ fn cluster_templates(desired: &Desired, policy: &Policy) -> Vec<String> {
         Strategy::BlueGreen(b) => b.pre_promotion.iter().chain(&b.post_promotion).collect(),
     };
     let baking = policy.bake.iter().flat_map(|bake| &bake.analysis);
+    let batches = policy.batches.iter().flat_map(|b| &b.analysis);
     let named = analyses
         .into_iter()
         .chain(baking)
+        .chain(batches)
         .flat_map(|analysis| &analysis.templates);
     let of_cluster = named.filter(|template| template.cluster_scope == Some(true));
     of_cluster
@@ -239,9 +273,7 @@ fn cluster_templates(desired: &Desired, policy: &Policy) -> Vec<String> {
 
 fn revision(set: &ReplicaSet, metadata: Option<PodMetadata>) -> Revision {
     let view = ReplicaSetView::from_replica_set(set);
-    let mut template = view.template.clone();
-    affinity::strip(&mut template);
-    metadata::strip(&mut template, set);
+    let template = template_of(set);
     let annotations = set.annotations();
     let number = annotations
         .get(annotation::ROLLOUT_REVISION)
@@ -270,6 +302,15 @@ fn revision(set: &ReplicaSet, metadata: Option<PodMetadata>) -> Revision {
         keep_until,
         history: history(annotations),
     }
+}
+
+/// The template of a ReplicaSet as it was asked for.
+pub(super) fn template_of(set: &ReplicaSet) -> PodTemplateSpec {
+    let spec = set.spec.as_ref();
+    let mut template = spec.and_then(|s| s.template.clone()).unwrap_or_default();
+    affinity::strip(&mut template);
+    metadata::strip(&mut template, set);
+    template
 }
 
 fn history(annotations: &BTreeMap<String, String>) -> History {

@@ -99,7 +99,7 @@ impl<K: Kind> Cache<K> {
 
     /// Cancelled when everything was listed once, or the API does not have the kind: then there is nothing to list until
     /// somebody installs it.
-    pub(super) fn listed(&self) -> CancellationToken {
+    pub(crate) fn listed(&self) -> CancellationToken {
         self.listed.clone()
     }
 

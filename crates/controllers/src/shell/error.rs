@@ -66,6 +66,26 @@ impl Error {
         }
     }
 
+    /// What was to be read or written is no longer as it was seen.
+    pub(crate) fn changed(doing: impl Into<String>, why: impl Into<String>) -> Self {
+        Self {
+            kind: ErrorKind::Conflict,
+            doing: doing.into(),
+            why: why.into(),
+            source: None,
+        }
+    }
+
+    /// An object of this name is there already, and is somebody else's.
+    pub(crate) fn taken(doing: impl Into<String>) -> Self {
+        Self {
+            kind: ErrorKind::Exists,
+            doing: doing.into(),
+            why: "another object has this name".into(),
+            source: None,
+        }
+    }
+
     pub(super) fn panicked(why: String) -> Self {
         Self {
             kind: ErrorKind::Panicked,

@@ -1,6 +1,8 @@
 //! Deployments, ReplicaSets, endpoints and Rollouts over the embedded API.
 
 #[cfg(test)]
+mod configuration;
+#[cfg(test)]
 mod contract;
 #[cfg(test)]
 mod deployments;
@@ -8,6 +10,8 @@ mod deployments;
 mod election;
 #[cfg(test)]
 mod endpoints;
+#[cfg(test)]
+mod groups;
 #[cfg(test)]
 mod jobs;
 #[cfg(test)]

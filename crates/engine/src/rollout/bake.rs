@@ -9,8 +9,14 @@ use super::observed::Role;
 use super::planner::Planner;
 
 impl Planner<'_> {
-    /// Whether the new revision has been watched for long enough and nothing was found. To be asked when all users are on it.
-    pub(super) fn baked(&mut self) -> bool {
+    /// Whether the old revision may go. To be asked when all users are on the new one: it has been watched for long enough, nothing
+    /// was found, and the other members of the group are as far.
+    pub(super) fn may_complete(&mut self) -> bool {
+        self.baked() && self.all_arrived()
+    }
+
+    /// Whether the new revision has been watched for long enough and nothing was found.
+    fn baked(&mut self) -> bool {
         let observed = self.observed;
         let Some(bake) = observed.governed.policy.bake.as_ref() else {
             return true;

@@ -138,7 +138,7 @@ impl Planner<'_> {
         {
             return;
         }
-        if self.baked() {
+        if self.may_complete() {
             self.promote(strategy.scale_down_delay);
         }
     }

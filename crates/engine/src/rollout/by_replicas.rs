@@ -1,6 +1,6 @@
 //! Canary without routes: the numbers of instances behind one Service make the split.
 
-use serin_api::rollout::Canary;
+use serin_api::rollout::{Batch, Canary, Step};
 use serin_api::units::{RevisionHash, Rounding, Weight};
 use serin_api::waiting::WaitingOn;
 
@@ -58,7 +58,7 @@ impl Planner<'_> {
             return;
         }
         if index >= canary.steps.len() {
-            if settled && self.baked() {
+            if settled && self.may_complete() {
                 self.promote(jiff::SignedDuration::ZERO);
             }
             return;
@@ -84,6 +84,13 @@ impl Planner<'_> {
 
     fn sides_at(&self, canary: &Canary, index: usize) -> Sides {
         let replicas = self.desired.replicas;
+        if let Some(batch) = batch_at(canary, index) {
+            let canary = batch.instances.min(replicas);
+            return Sides {
+                canary,
+                stable: replicas - canary,
+            };
+        }
         nearest(
             self.targets_at(canary, index).weight,
             replicas,
@@ -246,6 +253,17 @@ impl Planner<'_> {
         });
         goals
     }
+}
+
+/// The batch of a step.
+fn batch_at(canary: &Canary, index: usize) -> Option<Batch> {
+    let parts = canary.steps.get(index)?.parts().iter();
+    parts
+        .filter_map(|part| match part {
+            Step::Batch(batch) => Some(*batch),
+            _ => None,
+        })
+        .next_back()
 }
 
 /// The numbers of instances whose split is nearest to a weight: in all `replicas`, or one more where `surge` allows it. A tie

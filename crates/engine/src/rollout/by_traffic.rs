@@ -168,7 +168,7 @@ impl Planner<'_> {
         } else if self.is_selected(canary.stable_service.as_ref(), &current) {
             if self.select_opt(&canary.stable_service, &current)
                 && self.set_weight(canary, Weight::ZERO)
-                && self.baked()
+                && self.may_complete()
             {
                 self.promote(canary.scale_down_delay);
             }
@@ -178,7 +178,7 @@ impl Planner<'_> {
         {
             if canary.ping_pong.is_none() {
                 self.select_opt(&canary.stable_service, &current);
-            } else if self.baked() {
+            } else if self.may_complete() {
                 self.swap_sides();
                 self.promote(canary.scale_down_delay);
             }

@@ -92,6 +92,7 @@ impl Planner<'_> {
             .collect();
         self.actions.extend(deletes);
         self.forget_runs();
+        self.forget_configuration();
     }
 
     fn forget_runs(&mut self) {

@@ -139,6 +139,9 @@ impl Planner<'_> {
                 why = format!("{why}: {reason}");
             }
             self.remember_taken_back(left.hash.clone(), by.unwrap_or(SOMEBODY), why);
+            if self.stable().as_ref() == Some(&back.hash) {
+                self.tell_group();
+            }
         }
     }
 

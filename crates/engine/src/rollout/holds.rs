@@ -2,18 +2,35 @@
 //! never held.
 
 use jiff::Timestamp;
-use serin_api::release::{Before, Gate};
+use serin_api::release::{Before, Gate, Webhook};
 use serin_api::rollout::GateAnswer;
+use serin_api::units::RevisionHash;
 use serin_api::waiting::WaitingOn;
 
+use super::Action;
 use super::planner::Planner;
 
 /// Why a release does not go on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Hold {
-    why: WaitingOn,
+    pub(super) why: WaitingOn,
     /// Whether not even its first instance may be made.
-    from_the_start: bool,
+    pub(super) from_the_start: bool,
+}
+
+/// What the service of a gate is asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Question {
+    /// The gate.
+    pub gate: String,
+    /// The revision that is to pass it.
+    pub revision: RevisionHash,
+    /// The revision that the users are on.
+    pub stable: Option<RevisionHash>,
+    /// The step that is to begin, from 1; `None` after the last.
+    pub step: Option<usize>,
+    /// Who is asked.
+    pub webhook: Webhook,
 }
 
 impl Planner<'_> {
@@ -27,6 +44,9 @@ impl Planner<'_> {
         if !updating || self.next.abort || self.returns() {
             return;
         }
+        if self.follow_group_back() {
+            return;
+        }
         let observed = self.observed;
         let gates = &observed.governed.policy.gates;
         if let Some(why) = gates.iter().find_map(|gate| self.rejection(gate)) {
@@ -34,9 +54,12 @@ impl Planner<'_> {
             self.abort_by(&by, &why);
             return;
         }
-        self.hold = self.freeze().or_else(|| {
+        let mut question = None;
+        let hold = self.freeze().or_else(|| self.group_hold());
+        self.hold = hold.or_else(|| {
             let mut shut = gates.iter().filter(|gate| self.is_reached(gate));
             let gate = shut.find(|gate| !self.is_open(gate))?;
+            question = self.question(gate);
             Some(Hold {
                 why: WaitingOn::Gate {
                     name: gate.name.clone(),
@@ -44,6 +67,7 @@ impl Planner<'_> {
                 from_the_start: gate.before == Before::Start,
             })
         });
+        self.memories.extend(question.map(Action::Ask));
         if let Some(Hold { why, .. }) = self.hold.clone() {
             if let WaitingOn::Freeze { until, .. } = &why {
                 self.wake(*until);
@@ -52,8 +76,12 @@ impl Planner<'_> {
         }
     }
 
-    /// The window that `now` is in, of several the one that ends last. A release that has begun keeps its instances.
+    /// The window that `now` is in, of several the one that ends last. A release that has begun keeps its instances. A person
+    /// who skips all steps skips the window too.
     fn freeze(&self) -> Option<Hold> {
+        if self.next.promote_full {
+            return None;
+        }
         let windows = self.observed.governed.policy.freeze.iter();
         let open = windows.filter_map(|window| Some((window.until(self.now)?, &window.name)));
         let (until, window): (Timestamp, &String) = open.max()?;
@@ -72,6 +100,17 @@ impl Planner<'_> {
             Before::Step(step) => self.step_index() >= step.min(self.steps().len()),
             Before::Promotion => self.step_index() >= self.steps().len(),
         }
+    }
+
+    fn question(&self, gate: &Gate) -> Option<Question> {
+        let index = self.step_index();
+        Some(Question {
+            gate: gate.name.clone(),
+            revision: self.current.clone(),
+            stable: self.stable(),
+            step: (index < self.steps().len()).then_some(index + 1),
+            webhook: gate.webhook.clone()?,
+        })
     }
 
     fn answer(&self, gate: &Gate) -> Option<&GateAnswer> {

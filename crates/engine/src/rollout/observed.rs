@@ -10,6 +10,8 @@ use serin_api::analysis::AnalysisPhase;
 use serin_api::rollout::{ManagedRule, PodMetadata, RolloutStatus, Route};
 use serin_api::units::{RevisionHash, Weight};
 
+use super::configuration::Configuration;
+use super::group::Group;
 use super::{Governed, History};
 use crate::analysis::TemplateSource;
 use crate::hash::short;
@@ -39,6 +41,10 @@ pub struct Observed {
     pub templates: TemplateSource,
     /// What governs its releases beyond its spec.
     pub governed: Governed,
+    /// The ConfigMaps and Secrets that are part of its revisions.
+    pub configuration: Configuration,
+    /// The group whose releases go step by step together; `None` when it belongs to none.
+    pub group: Option<Group>,
     /// The workload that `workloadRef` names; `None` when there is none, or it is not there.
     pub workload: Option<WorkloadView>,
     /// An older Rollout whose selector takes the same pods.

@@ -140,6 +140,7 @@ impl<'a> Planner<'a> {
         self.next.blue_green.scale_up_preview_check_point = false;
         self.next.bake = None;
         self.next.gates.clear();
+        self.begin_in_group();
     }
 
     /// Whether the revision that is wanted is the one that was there before a blue-green switch and is still complete: going
@@ -365,10 +366,15 @@ impl<'a> Planner<'a> {
         self.next.promote_full = false;
         self.next.pause_conditions = None;
         self.next.controller_pause = false;
+        self.tell_group();
         // Whatever was awaited, the way back does not wait for it; what was to be done for the release is not done any more.
         self.waiting = WaitingOn::Nothing;
-        self.actions
-            .retain(|action| matches!(action, Action::Create { .. } | Action::Renumber { .. }));
+        self.actions.retain(|action| {
+            matches!(
+                action,
+                Action::CopyConfiguration(_) | Action::Create { .. } | Action::Renumber { .. }
+            )
+        });
         self.note(
             true,
             "RolloutAborted",

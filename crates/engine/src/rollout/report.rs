@@ -10,15 +10,18 @@ use serin_api::waiting::WaitingOn;
 use super::observed::Observed;
 use super::planner::Planner;
 use super::{Note, Plan};
+use crate::invariants::Violation;
 
 const PROGRESSING: &str = "Progressing";
 /// How soon it is looked again whether what was missing is there.
 const AFTER_INVALID: SignedDuration = SignedDuration::from_secs(10);
+const REFUSED: &str = "PlanRefused";
 const TIMED_OUT: &str = "ProgressDeadlineExceeded";
 
 /// The plan for a spec that cannot be carried out: nothing is touched, so the last good revision keeps serving.
 pub(super) fn invalid(observed: &Observed, problems: &[String], now: Timestamp) -> Plan {
     let mut status = observed.status.clone();
+    status.conditions.retain(|c| c.type_ != REFUSED);
     let told = problems.join("; ");
     let message = format!("The Rollout \"{}\" is invalid: {told}", observed.name);
     let fresh = conditions::get(&status.conditions, "InvalidSpec")
@@ -51,6 +54,16 @@ pub(super) fn invalid(observed: &Observed, problems: &[String], now: Timestamp) 
     }
 }
 
+/// The status of a Rollout whose plan would break what is promised: nothing of it is done. The next plan that is sound takes the
+/// word back.
+pub fn refused(observed: &Observed, broken: &[Violation], now: Timestamp) -> RolloutStatus {
+    let mut status = observed.status.clone();
+    let told: Vec<_> = broken.iter().map(ToString::to_string).collect();
+    let message = format!("a plan was refused: {}", told.join("; "));
+    set(&mut status, now, REFUSED, true, REFUSED, &message);
+    status
+}
+
 impl Planner<'_> {
     pub(super) fn finish(mut self) -> Plan {
         self.count();
@@ -60,7 +73,11 @@ impl Planner<'_> {
         self.watch_progress();
         self.tell_phase();
         self.next.waiting_on = Some(self.waiting.clone());
+        self.next.conditions.retain(|c| c.type_ != REFUSED);
         self.actions.append(&mut self.memories);
+        if self.actions.is_empty() && self.next == self.observed.status {
+            self.end_emergency();
+        }
         Plan {
             actions: self.actions,
             status: self.next,

@@ -1,7 +1,7 @@
 //! The steps of a canary: what they ask for, and whether one is done.
 
 use serin_api::rollout::{
-    Canary, CanaryScale, ManagedAction, ManagedRule, PauseReason, Step, Strategy,
+    Batch, Canary, CanaryScale, ManagedAction, ManagedRule, PauseReason, Step, Strategy,
 };
 use serin_api::units::{Weight, human_duration};
 
@@ -54,7 +54,11 @@ impl<'a> Planner<'a> {
                     rules.retain(|(known, _)| known != name);
                     rules.extend(rule.iter().map(|rule| (name.as_str(), rule)));
                 }
-                Step::Pause(_) | Step::Analysis(_) | Step::Experiment(_) | Step::Mixed(_) => {}
+                Step::Batch(_)
+                | Step::Pause(_)
+                | Step::Analysis(_)
+                | Step::Experiment(_)
+                | Step::Mixed(_) => {}
             }
         }
         let instances = match scale {
@@ -92,7 +96,10 @@ impl<'a> Planner<'a> {
 
     fn is_done(&mut self, part: &Step, index: usize, settled: bool) -> bool {
         match part {
-            Step::SetWeight(_) | Step::SetCanaryScale(_) | Step::SetRoute { .. } => settled,
+            Step::Batch(_)
+            | Step::SetWeight(_)
+            | Step::SetCanaryScale(_)
+            | Step::SetRoute { .. } => settled,
             Step::Pause(duration) => self.pause(PauseReason::CanaryPauseStep, *duration),
             Step::Experiment(experiment) => self.experiment(index, experiment) == Outcome::Passed,
             Step::Analysis(analysis) => {
@@ -124,6 +131,11 @@ impl<'a> Planner<'a> {
 fn step_name(step: &Step) -> String {
     match step {
         Step::SetWeight(weight) => format!("set weight {weight}"),
+        Step::Batch(Batch {
+            number,
+            of,
+            instances,
+        }) => format!("batch {number} of {of}: {instances} new instances"),
         Step::Pause(None) => "pause".to_owned(),
         Step::Pause(Some(duration)) => format!("pause {}", human_duration(*duration)),
         Step::SetCanaryScale(_) => "set canary scale".to_owned(),

@@ -14,6 +14,11 @@ pub(super) fn references(desired: &Desired, observed: &Observed) -> Vec<String> 
             "spec.selector: Invalid value: Rollout {other:?}, which is older, selects the same pods; give each Rollout labels of its own"
         ));
     }
+    let missing = observed.configuration.missing.iter();
+    problems.extend(missing.map(|reference| {
+        let name = &reference.name;
+        format!("spec.template: Invalid value: {name:?}: {reference} not found")
+    }));
     for (path, service) in services(&desired.strategy) {
         let why = match observed.services.get(service) {
             None => format!("service {service:?} not found"),

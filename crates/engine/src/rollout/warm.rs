@@ -35,6 +35,17 @@ impl Planner<'_> {
             && revision.history.taken_back.is_none()
     }
 
+    /// Once the users are where the emergency leads, or something else is wanted, its word is taken away: a later release to
+    /// that revision takes its steps.
+    pub(super) fn end_emergency(&mut self) {
+        let Some(leads_to) = &self.observed.governed.emergency else {
+            return;
+        };
+        if *leads_to != self.current || self.stable().as_ref() == Some(leads_to) {
+            self.actions.push(Action::EndEmergency);
+        }
+    }
+
     /// Keeps the instances of the revision that the users were on, for `delay` and, when it is good, for as long as the policy
     /// says. Those of the ones before it are no longer needed.
     pub(super) fn keep_old(&mut self, old: RevisionHash, delay: SignedDuration) {

@@ -7,6 +7,7 @@
 )]
 
 mod contract;
+mod policies;
 mod regressions;
 mod table;
 mod views;

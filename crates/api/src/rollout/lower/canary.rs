@@ -204,7 +204,7 @@ pub(super) fn rank(step: &Step) -> usize {
     match step {
         Step::Pause(_) => 0,
         Step::SetCanaryScale(_) => 1,
-        Step::SetWeight(_) => 2,
+        Step::SetWeight(_) | Step::Batch(_) => 2,
         Step::Experiment(_) => 3,
         Step::Analysis(_) => 4,
         Step::SetRoute { .. } | Step::Mixed(_) => 5,

@@ -68,6 +68,10 @@ impl World {
             | Action::ScaleWorkload { .. }
             | Action::StartExperiment { .. }
             | Action::StopExperiment { .. }
+            | Action::CopyConfiguration(_)
+            | Action::EndEmergency
+            | Action::Ask(_)
+            | Action::DeleteConfiguration(_)
             | Action::DeleteExperiment { .. } => {}
             Action::DeleteRevision { revision } => drop(self.sets.remove(revision)),
             Action::DeleteRun { name } => self.runs.retain(|r| r.view.name != *name),
