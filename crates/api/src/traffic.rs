@@ -46,6 +46,10 @@ pub struct Counts {
     pub overloaded: u64,
     /// Tries here that did not end their request: it was tried again and counts where it ended.
     pub retries: u64,
+    /// Bytes of the bodies of requests, of those that have ended.
+    pub request_bytes: u64,
+    /// Bytes of the bodies of answers of the application.
+    pub response_bytes: u64,
     /// Latency from the head of the request to the head of the answer, by bucket of [`LATENCY_BOUNDS_SECONDS`].
     pub latency: Vec<u64>,
     /// The sum of those latencies in microseconds.
@@ -120,6 +124,8 @@ impl Counts {
             overloaded: self.overloaded.checked_sub(before.overloaded)?,
             rate_limited: self.rate_limited.checked_sub(before.rate_limited)?,
             retries: self.retries.checked_sub(before.retries)?,
+            request_bytes: self.request_bytes.checked_sub(before.request_bytes)?,
+            response_bytes: self.response_bytes.checked_sub(before.response_bytes)?,
             latency: latency.collect::<Option<_>>()?,
             latency_sum_micros: self
                 .latency_sum_micros
@@ -140,6 +146,8 @@ impl Counts {
         self.rate_limited += other.rate_limited;
         self.overloaded += other.overloaded;
         self.retries += other.retries;
+        self.request_bytes += other.request_bytes;
+        self.response_bytes += other.response_bytes;
         self.latency
             .resize(self.latency.len().max(other.latency.len()), 0);
         for (mine, theirs) in self.latency.iter_mut().zip(&other.latency) {

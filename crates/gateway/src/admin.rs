@@ -151,6 +151,7 @@ fn page(status: StatusCode, kind: &'static str, text: String) -> Response<Full<B
 impl Pages {
     fn metrics(&self) -> String {
         let gauges = &self.shared.gauges;
+        let log = self.shared.settings.access_log.as_ref();
         let own = prometheus::Gauges {
             in_flight: self.in_flight.load(Ordering::Relaxed),
             connections: gauges.connections.load(Ordering::Relaxed),
@@ -159,6 +160,7 @@ impl Pages {
             no_route: gauges.no_route.load(Ordering::Relaxed),
             bad_requests: gauges.bad_requests.load(Ordering::Relaxed),
             retries: gauges.retries.load(Ordering::Relaxed),
+            log_dropped: log.map_or(0, |log| log.dropped()),
         };
         prometheus::render(&self.registry.totals(), &own)
     }

@@ -42,6 +42,11 @@ pub struct GatewayConfig {
     /// The port of the gateway for a port that listeners of Gateways name, where it is another: `{"80": 8080}`. Without an entry a
     /// port means itself; 80 and 443 mean the first address of `listen` and `tlsListen` when nothing listens on them.
     pub gateway_ports: BTreeMap<u16, u16>,
+    /// The access log; `None`: there is none.
+    pub access_log: Option<AccessLogConfig>,
+    /// The share, 0 to 1, of the traces that are begun here which applications are to record. `None`: a request that comes without a
+    /// trace goes on without one, and the application decides.
+    pub trace_sample: Option<f64>,
     /// Worker threads; `None` is one for each core, at most 4.
     pub workers: Option<usize>,
     /// Milliseconds that a request is held while no instance is ready, before it is answered 503.
@@ -84,6 +89,8 @@ impl Default for GatewayConfig {
             kubeconfig: None,
             ingress_class: None,
             gateway_ports: BTreeMap::new(),
+            access_log: None,
+            trace_sample: None,
             workers: None,
             hold_ms: 5_000,
             max_held: 10_000,
@@ -111,6 +118,31 @@ pub struct CertificateFiles {
     pub certificate: PathBuf,
     /// Its key.
     pub key: PathBuf,
+}
+
+/// The access log.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct AccessLogConfig {
+    /// The file; `-` is the standard output. A relative path is below the state directory.
+    pub path: PathBuf,
+    /// The share, 0 to 1, of the requests that end well which are written. Those that fail are always written.
+    pub sample: f64,
+    /// Bytes after which the file is put aside.
+    pub max_bytes: u64,
+    /// Files that are kept aside.
+    pub keep: u32,
+}
+
+impl Default for AccessLogConfig {
+    fn default() -> Self {
+        Self {
+            path: "logs/access.log".into(),
+            sample: 1.0,
+            max_bytes: 64 * 1024 * 1024,
+            keep: 3,
+        }
+    }
 }
 
 /// A settings file that cannot be used.

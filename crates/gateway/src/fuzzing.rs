@@ -190,6 +190,8 @@ fn settings() -> Settings {
         writes_forwarded: true,
         https_port: None,
         redirects_all: false,
+        access_log: None,
+        trace_share: None,
         sync_until: None,
     }
 }

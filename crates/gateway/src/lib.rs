@@ -20,6 +20,7 @@ pub mod objects;
 pub mod process;
 pub mod table;
 
+mod access_log;
 mod admin;
 mod control;
 mod disk;

@@ -29,6 +29,7 @@ mod sockets;
 mod virtual_service;
 
 use common::Draft;
+pub(crate) use common::per_million;
 pub(crate) use gateway::certificate_uses;
 pub(crate) use http_route::{part_regex, whole_regex};
 pub(crate) use ingress::is_taken as takes_ingress;

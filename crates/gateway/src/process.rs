@@ -11,13 +11,14 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
+use crate::access_log::AccessLog;
 use crate::admin::{self, Pages};
 use crate::config::GatewayConfig;
 use crate::control::{self, Control};
 use crate::handover::{self, Predecessor};
 use crate::info::{self, GatewayInfo};
 use crate::keeper::REPLACED;
-use crate::lower::{LowerOptions, Sockets};
+use crate::lower::{LowerOptions, Sockets, per_million};
 use crate::ports::{self, BindError, Listener, Scheme};
 use crate::proxy::{Phase, Settings, Shared};
 use crate::tls::{Files, Tls};
@@ -148,6 +149,10 @@ impl Gateway {
     ) -> Result<Self, GatewayError> {
         let https_port = tls_listen.first().map(SocketAddr::port);
         let millis = Duration::from_millis;
+        let access_log = config.access_log.as_ref();
+        let access_log = access_log
+            .map(|log| AccessLog::start(&config.home, log))
+            .transpose();
         let settings = Settings {
             hold: millis(config.hold_ms),
             connect_timeout: millis(config.connect_timeout_ms),
@@ -161,6 +166,8 @@ impl Gateway {
             writes_forwarded: config.forwarded,
             https_port,
             redirects_all: config.redirect_to_https,
+            access_log: access_log.map_err(system("open the access log"))?,
+            trace_share: config.trace_sample.map(|share| per_million(share * 100.0)),
             sync_until: config
                 .kubeconfig()
                 .exists()

@@ -13,6 +13,7 @@ pub(crate) struct Gauges {
     pub(crate) no_route: u64,
     pub(crate) bad_requests: u64,
     pub(crate) retries: u64,
+    pub(crate) log_dropped: u64,
 }
 
 /// The whole page. `status` is the class of the application's answer (`2xx`); requests that got none count under the status that
@@ -33,8 +34,19 @@ fn write(page: &mut String, series: &[Series], gauges: &Gauges) -> std::fmt::Res
     let help = "From the head of the request to the head of the application's answer.";
     write_head(page, "http_request_duration_seconds", "histogram", help)?;
     for one in series {
-        write_histogram(page, one)?;
+        write_histogram(page, "http_request_duration_seconds", one)?;
     }
+    // The name that the semantic conventions of OpenTelemetry have in Prometheus, beside the one that public queries read.
+    write_head(
+        page,
+        "http_server_request_duration_seconds",
+        "histogram",
+        help,
+    )?;
+    for one in series {
+        write_histogram(page, "http_server_request_duration_seconds", one)?;
+    }
+    write_bytes(page, series)?;
     write_gauges(page, gauges)
 }
 
@@ -68,6 +80,7 @@ fn write_gauges(page: &mut String, gauges: &Gauges) -> std::fmt::Result {
         ("no_route_total", "counter", "Requests that no route has.", gauges.no_route),
         ("bad_requests_total", "counter", "Requests that were answered 400.", gauges.bad_requests),
         ("retries_total", "counter", "Further tries of requests.", gauges.retries),
+        ("access_log_dropped_total", "counter", "Lines of the access log that nobody could write in time.", gauges.log_dropped),
     ];
     for (name, kind, help, value) in own {
         let name = format!("serin_gateway_{name}");
@@ -89,27 +102,41 @@ fn failures(counts: &Counts) -> [(u16, &'static str, u64); 7] {
     ]
 }
 
-fn write_histogram(page: &mut String, one: &Series) -> std::fmt::Result {
+fn write_bytes(page: &mut String, series: &[Series]) -> std::fmt::Result {
+    type Read = fn(&Counts) -> u64;
+    let both: [(&str, &str, Read); 2] = [
+        (
+            "http_request_body_bytes_total",
+            "Bytes of the bodies of requests.",
+            |c| c.request_bytes,
+        ),
+        (
+            "http_response_body_bytes_total",
+            "Bytes of the bodies of the application's answers.",
+            |c| c.response_bytes,
+        ),
+    ];
+    for (name, help, read) in both {
+        write_head(page, name, "counter", help)?;
+        for one in series {
+            writeln!(page, "{name}{{{}}} {}", labels(one), read(&one.counts))?;
+        }
+    }
+    Ok(())
+}
+
+fn write_histogram(page: &mut String, name: &str, one: &Series) -> std::fmt::Result {
     let labels = labels(one);
     let mut below = 0;
     for (count, bound) in one.counts.latency.iter().zip(LATENCY_BOUNDS_SECONDS) {
         below += count;
-        writeln!(
-            page,
-            "http_request_duration_seconds_bucket{{{labels},le=\"{bound}\"}} {below}"
-        )?;
+        writeln!(page, "{name}_bucket{{{labels},le=\"{bound}\"}} {below}")?;
     }
     let total: u64 = one.counts.latency.iter().sum();
     let sum = one.counts.latency_sum_micros as f64 / 1e6;
-    writeln!(
-        page,
-        "http_request_duration_seconds_bucket{{{labels},le=\"+Inf\"}} {total}"
-    )?;
-    writeln!(page, "http_request_duration_seconds_sum{{{labels}}} {sum}")?;
-    writeln!(
-        page,
-        "http_request_duration_seconds_count{{{labels}}} {total}"
-    )
+    writeln!(page, "{name}_bucket{{{labels},le=\"+Inf\"}} {total}")?;
+    writeln!(page, "{name}_sum{{{labels}}} {sum}")?;
+    writeln!(page, "{name}_count{{{labels}}} {total}")
 }
 
 fn labels(series: &Series) -> String {
@@ -159,6 +186,7 @@ mod tests {
             no_route: 0,
             bad_requests: 0,
             retries: 1,
+            log_dropped: 0,
         };
         let page = render(&[series], &gauges);
         let lines: Vec<_> = page
@@ -177,12 +205,19 @@ mod tests {
             http_request_duration_seconds_bucket{route="httproute/default/web",service="default/web",revision="a\"b",le="+Inf"} 99
             http_request_duration_seconds_sum{route="httproute/default/web",service="default/web",revision="a\"b"} 1.5
             http_request_duration_seconds_count{route="httproute/default/web",service="default/web",revision="a\"b"} 99
+            http_server_request_duration_seconds_bucket{route="httproute/default/web",service="default/web",revision="a\"b",le="60"} 98
+            http_server_request_duration_seconds_bucket{route="httproute/default/web",service="default/web",revision="a\"b",le="+Inf"} 99
+            http_server_request_duration_seconds_sum{route="httproute/default/web",service="default/web",revision="a\"b"} 1.5
+            http_server_request_duration_seconds_count{route="httproute/default/web",service="default/web",revision="a\"b"} 99
+            http_request_body_bytes_total{route="httproute/default/web",service="default/web",revision="a\"b"} 0
+            http_response_body_bytes_total{route="httproute/default/web",service="default/web",revision="a\"b"} 0
             serin_gateway_in_flight 2
             serin_gateway_connections 3
             serin_gateway_held_requests 0
             serin_gateway_routes_generation 7
             serin_gateway_no_route_total 0
             serin_gateway_bad_requests_total 0
-            serin_gateway_retries_total 1"#]].assert_eq(&lines.join("\n"));
+            serin_gateway_retries_total 1
+            serin_gateway_access_log_dropped_total 0"#]].assert_eq(&lines.join("\n"));
     }
 }

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
+use crate::access_log::AccessLog;
 use crate::live::LiveTable;
 use crate::tls::Tls;
 
@@ -27,6 +28,7 @@ mod pool;
 pub(crate) mod proxy_protocol;
 mod steps;
 mod tap;
+mod trace;
 mod upgrade;
 pub(crate) mod websocket;
 
@@ -66,6 +68,10 @@ pub(crate) struct Settings {
     pub(crate) https_port: Option<u16>,
     /// Whether plain requests of every host are sent there.
     pub(crate) redirects_all: bool,
+    /// Where requests that have ended are told of.
+    pub(crate) access_log: Option<Arc<AccessLog>>,
+    /// Of how many of a million traces that are begun here it is said that they are to be recorded; `None`: none are begun.
+    pub(crate) trace_share: Option<u32>,
     /// Until then a request for a host without a route waits for the first reading of the API, as its route may be younger than
     /// the table on disk. `None` where there is no API to read.
     pub(crate) sync_until: Option<Instant>,

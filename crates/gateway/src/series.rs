@@ -43,6 +43,20 @@ pub(crate) enum Outcome {
 }
 
 impl Outcome {
+    /// The label of a failure; `None` when there was an answer.
+    pub(crate) fn failure(self) -> Option<&'static str> {
+        match self {
+            Self::Answered { .. } | Self::Own { .. } => None,
+            Self::Connect => Some("connect"),
+            Self::Broken => Some("broken"),
+            Self::Timeout => Some("timeout"),
+            Self::NoEndpoint => Some("no_endpoint"),
+            Self::ClientGone => Some("client_gone"),
+            Self::RateLimited => Some("rate_limited"),
+            Self::Overloaded => Some("overloaded"),
+        }
+    }
+
     /// Whether a circuit breaker counts it as a failure.
     pub(crate) fn is_failure(self) -> bool {
         match self {
@@ -62,6 +76,8 @@ pub(crate) struct Series {
     rate_limited: AtomicU64,
     overloaded: AtomicU64,
     retries: AtomicU64,
+    request_bytes: AtomicU64,
+    response_bytes: AtomicU64,
     latency: [AtomicU64; LATENCY_BUCKETS],
     latency_sum_micros: AtomicU64,
 }
@@ -75,6 +91,8 @@ impl Series {
             rate_limited: AtomicU64::new(0),
             overloaded: AtomicU64::new(0),
             retries: AtomicU64::new(0),
+            request_bytes: AtomicU64::new(0),
+            response_bytes: AtomicU64::new(0),
             latency: [const { AtomicU64::new(0) }; LATENCY_BUCKETS],
             latency_sum_micros: AtomicU64::new(0),
         }
@@ -107,6 +125,17 @@ impl Series {
         self.retries.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// Counts the bodies of a request and of its answer.
+    pub(crate) fn add_bytes(&self, request: u64, response: u64) {
+        // Most requests have no body, and an atomic add is not for nothing.
+        if request > 0 {
+            self.request_bytes.fetch_add(request, Ordering::Relaxed);
+        }
+        if response > 0 {
+            self.response_bytes.fetch_add(response, Ordering::Relaxed);
+        }
+    }
+
     fn record_latency(&self, latency: Duration) {
         let seconds = latency.as_secs_f64();
         let bucket = LATENCY_BOUNDS_SECONDS.partition_point(|bound| *bound < seconds);
@@ -132,6 +161,8 @@ impl Series {
             rate_limited: load(&self.rate_limited),
             overloaded: load(&self.overloaded),
             retries: load(&self.retries),
+            request_bytes: load(&self.request_bytes),
+            response_bytes: load(&self.response_bytes),
             latency: self.latency.iter().map(load).collect(),
             latency_sum_micros: load(&self.latency_sum_micros),
         }
@@ -286,6 +317,8 @@ fn difference(mut now: Counts, base: Option<&Counts>) -> Counts {
         (&mut now.rate_limited, base.rate_limited),
         (&mut now.overloaded, base.overloaded),
         (&mut now.retries, base.retries),
+        (&mut now.request_bytes, base.request_bytes),
+        (&mut now.response_bytes, base.response_bytes),
         (&mut now.latency_sum_micros, base.latency_sum_micros),
     ];
     for (mine, before) in fields {

@@ -159,7 +159,7 @@ pub struct TcpSettings {
     /// Connections at once; taken as requests at once, as HTTP/1.1 has one on each.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_connections: Option<i32>,
-    /// How long one connect may take; that of the gateway is used.
+    /// How long one connect may take; `connectTimeoutMs` of the gateway when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub connect_timeout: Option<String>,
     /// Keepalive; not carried out.
@@ -189,7 +189,7 @@ pub struct HttpSettings {
     /// Requests on one connection; not carried out.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_requests_per_connection: Option<i32>,
-    /// Retries at once; not carried out.
+    /// Requests that are sent again at once; no bound but the gateway's own when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_retries: Option<i32>,
     /// How long a connection may idle; not carried out.
@@ -237,7 +237,7 @@ pub struct OutlierDetection {
     /// At most so many of a hundred instances are left out at once; 10 when absent, always at least one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_ejection_percent: Option<i32>,
-    /// Nothing is left out while less of a hundred is healthy; 0 when absent.
+    /// While less of a hundred is healthy, those that failed are asked too; 0, never, when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub min_health_percent: Option<i32>,
 }

@@ -217,11 +217,43 @@ fn policy(policy: &Field<'_>, out: &mut Vec<Problem>) {
     for name in ["maxEjectionPercent", "minHealthPercent"] {
         percentage(&outliers.get(name), out);
     }
+    pool(&policy.get("connectionPool"), out);
+    for name in [
+        "consecutiveLocalOriginFailures",
+        "splitExternalLocalOriginErrors",
+    ] {
+        let field = outliers.get(name);
+        field.not_yet("every failure counts for consecutive5xxErrors", out);
+    }
+    for name in ["warmup", "warmupDurationSecs", "localityLbSetting"] {
+        let field = balancer.get(name);
+        field.not_yet("instances take part in full once they are ready", out);
+    }
+}
+
+fn pool(pool: &Field<'_>, out: &mut Vec<Problem>) {
     for name in [
         "tcp.maxConnections",
         "http.http1MaxPendingRequests",
         "http.http2MaxRequests",
+        "http.maxRetries",
     ] {
-        policy.get("connectionPool").at(name).not_negative(out);
+        pool.at(name).not_negative(out);
     }
+    duration(&pool.at("tcp.connectTimeout"), out);
+    for name in [
+        "tcp.tcpKeepalive",
+        "tcp.maxConnectionDuration",
+        "tcp.idleTimeout",
+        "http.idleTimeout",
+        "http.maxRequestsPerConnection",
+        "http.maxConcurrentStreams",
+        "http.useClientProtocol",
+    ] {
+        let field = pool.at(name);
+        field.not_yet("the gateway keeps connections by its own bounds", out);
+    }
+    let upgrade = pool.at("http.h2UpgradePolicy");
+    let instead = "set appProtocol: kubernetes.io/h2c on the port of the Service";
+    upgrade.words_not_yet(&["UPGRADE"], instead, out);
 }

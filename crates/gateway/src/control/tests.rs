@@ -42,6 +42,8 @@ impl World {
                 writes_forwarded: false,
                 https_port: None,
                 redirects_all: false,
+                access_log: None,
+                trace_share: None,
                 body_idle: Duration::from_secs(20),
                 max_connections: 1_000,
                 sync_until: None,

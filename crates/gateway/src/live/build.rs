@@ -1,6 +1,7 @@
 //! From the rules of a table to what the proxy asks.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use serin_api::traffic::SeriesKey;
 
@@ -108,12 +109,7 @@ fn policy_of(backend: &Backend, table: &RouteTable) -> ServicePolicy {
     let subset = backend.subset.as_ref();
     let own = subset.and_then(|subset| service.subsets.get(subset));
     let own = own.cloned().unwrap_or_default();
-    let all = service.policy.clone();
-    ServicePolicy {
-        affinity: own.affinity.or(all.affinity),
-        ejection: own.ejection.or(all.ejection),
-        max_in_flight: own.max_in_flight.or(all.max_in_flight),
-    }
+    own.over(service.policy.clone())
 }
 
 /// `None` when the backend has no endpoint.
@@ -168,6 +164,11 @@ fn backend(
         affinity: policy.affinity.as_ref().and_then(UserKey::new),
         ejection,
         in_flight: most.map(|most| (lasting.limits.of_service(&name), most as usize)),
+        retries: policy.max_retries.map(|most| {
+            let count = lasting.limits.of_service(&format!("{name} again"));
+            (count, most as usize)
+        }),
+        connect_timeout: policy.connect_timeout_ms.map(Duration::from_millis),
         is_valid: port.is_some(),
     })
 }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use super::extras::{CompiledHeaders, Extras};
 use super::hash;
@@ -47,6 +48,10 @@ pub(crate) struct LiveBackend {
     pub(super) ejection: Option<Arc<Outliers>>,
     /// Requests at once, and the most of them.
     pub(super) in_flight: Option<(Arc<AtomicUsize>, usize)>,
+    /// Requests that are sent again at once, and the most of them.
+    pub(super) retries: Option<(Arc<AtomicUsize>, usize)>,
+    /// How long one connect may take.
+    pub(super) connect_timeout: Option<Duration>,
     /// Whether its Service may be asked; if not, its share is answered 500.
     pub(super) is_valid: bool,
 }
@@ -194,7 +199,9 @@ impl LiveBackend {
             let all = from_start().filter_map(|at| self.endpoints.get(at));
             all.filter(|e| !ask.tried.contains(&e.endpoint.id))
         };
-        let is_out = |e: &LiveEndpoint| e.endpoint.is_out(ask.now_ms);
+        let outliers = self.ejection.as_ref();
+        let is_off = outliers.is_some_and(|outliers| outliers.are_too_many(ask.now_ms));
+        let is_out = |e: &LiveEndpoint| !is_off && e.endpoint.is_out(ask.now_ms);
         let best = match user {
             Some(user) => open().min_by_key(|e| (is_out(e), hash::seat(user, e.salt))),
             None => open()
@@ -233,6 +240,15 @@ impl LiveBackend {
         self.affinity.as_ref()
     }
 
+    /// Requests that are sent again at once, and the most of them; `None`: no bound of the Service.
+    pub(crate) fn retries(&self) -> Option<&(Arc<AtomicUsize>, usize)> {
+        self.retries.as_ref()
+    }
+
+    pub(crate) fn connect_timeout(&self) -> Option<Duration> {
+        self.connect_timeout
+    }
+
     pub(crate) fn outliers(&self) -> Option<&Arc<Outliers>> {
         self.ejection.as_ref()
     }
@@ -243,6 +259,17 @@ impl LiveBackend {
 }
 
 impl Outliers {
+    /// Whether so few instances are left that those that failed are asked too.
+    fn are_too_many(&self, now_ms: u64) -> bool {
+        let least = self.settings.min_healthy_percent as usize;
+        if least == 0 {
+            return false;
+        }
+        let out = self.endpoints.iter().filter(|e| e.is_out(now_ms)).count();
+        let left = self.endpoints.len().saturating_sub(out);
+        left * 100 < self.endpoints.len() * least
+    }
+
     /// Takes in how a try at `endpoint` ended: with a status, or with none. Whether the endpoint is left out from now on.
     pub(crate) fn tell(&self, endpoint: &Endpoint, status: Option<u16>, now_ms: u64) -> bool {
         let is_failure = match status {

@@ -33,6 +33,7 @@ pub(super) fn service(meta: &ObjectMeta, refused: &mut Vec<Problem>) -> ServiceP
         affinity: read(meta, annotation::STICKY, sticky, refused),
         ejection: read(meta, annotation::EJECTION, ejection, refused),
         max_in_flight: read(meta, annotation::MAX_IN_FLIGHT, positive, refused),
+        ..ServicePolicy::default()
     }
 }
 
@@ -143,6 +144,7 @@ fn ejection(text: &str) -> Result<Ejection, String> {
         gateway_errors_only: false,
         base_ms: words.millis("for", 30_000)?,
         max_percent: words.number("max", 10)?.min(100),
+        min_healthy_percent: 0,
     })
 }
 

@@ -124,7 +124,7 @@ pub(super) fn missing(
 }
 
 /// Parts in a million of a share in percent.
-pub(super) fn per_million(percent: f64) -> u32 {
+pub(crate) fn per_million(percent: f64) -> u32 {
     let parts = (percent.clamp(0.0, 100.0) * 10_000.0).round();
     // The range was just made sure of.
     parts as u32

@@ -122,10 +122,19 @@ fn policy(
     let hash = balancer.and_then(|b| b.consistent_hash.as_ref());
     let hash_at = at.field("loadBalancer").field("consistentHash");
     let outliers = policy.outlier_detection.as_ref();
+    let pool = policy.connection_pool.as_ref();
+    let retries = pool.and_then(|pool| pool.http.as_ref()?.max_retries);
+    let connect = pool.and_then(|pool| pool.tcp.as_ref()?.connect_timeout.as_deref());
+    let connect_at = at
+        .field("connectionPool")
+        .field("tcp")
+        .field("connectTimeout");
     ServicePolicy {
         affinity: hash.and_then(|hash| affinity(hash, &hash_at, refused)),
         ejection: outliers.and_then(|o| ejection(o, &at.field("outlierDetection"), refused)),
-        max_in_flight: policy.connection_pool.as_ref().and_then(max_in_flight),
+        max_in_flight: pool.and_then(max_in_flight),
+        max_retries: retries.and_then(|n| u32::try_from(n).ok()),
+        connect_timeout_ms: millis(connect, &connect_at, refused).filter(|ms| *ms > 0),
     }
 }
 
@@ -174,14 +183,13 @@ fn ejection(
         (failures, _) => (failures.unwrap_or(5), false),
     };
     let base = outliers.base_ejection_time.as_deref();
-    let percent = outliers
-        .max_ejection_percent
-        .and_then(|n| u32::try_from(n).ok());
+    let percent = |n: Option<i32>| n.and_then(|n| u32::try_from(n).ok()).map(|n| n.min(100));
     Some(Ejection {
         failures,
         gateway_errors_only,
         base_ms: millis(base, &at.field("baseEjectionTime"), refused).unwrap_or(30_000),
-        max_percent: percent.unwrap_or(10).min(100),
+        max_percent: percent(outliers.max_ejection_percent).unwrap_or(10),
+        min_healthy_percent: percent(outliers.min_health_percent).unwrap_or(0),
     })
 }
 

@@ -59,7 +59,8 @@ fn lower_service(
     let mut entry = ServiceEntry {
         served_generation: served_generation(slices),
         ports: ports.into_iter().flatten().filter_map(port_entry).collect(),
-        policy: over(annotated, split.map(|split| &split.policy)),
+        // What the Service says, and the DestinationRule where the Service is silent.
+        policy: annotated.over(split.map(|split| split.policy.clone()).unwrap_or_default()),
         subsets: subsets(split),
     };
     for (name, slice) in slices {
@@ -79,16 +80,6 @@ fn lower_service(
         port.endpoints.dedup_by(|a, b| a.address == b.address);
     }
     entry
-}
-
-/// What the Service says, and the DestinationRule where the Service is silent.
-fn over(own: ServicePolicy, other: Option<&ServicePolicy>) -> ServicePolicy {
-    let other = other.cloned().unwrap_or_default();
-    ServicePolicy {
-        affinity: own.affinity.or(other.affinity),
-        ejection: own.ejection.or(other.ejection),
-        max_in_flight: own.max_in_flight.or(other.max_in_flight),
-    }
 }
 
 fn subsets(split: Option<&Split>) -> BTreeMap<String, ServicePolicy> {

@@ -1,6 +1,7 @@
 //! The bodies of requests and answers, and what hangs on the end of an answer: the count in flight, the one record of the
 //! request, and the connection that goes back to the pool.
 
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,6 +9,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use http::StatusCode;
 use http_body_util::Full;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use tokio::sync::mpsc;
@@ -16,6 +18,7 @@ use tokio::time::Sleep;
 use super::Worker;
 use super::mirror::{Part, Tee};
 use super::pool::Connection;
+use crate::access_log::{AccessLog, Entry};
 use crate::instances::InFlight;
 use crate::live::Permit;
 use crate::series::{Outcome, Series};
@@ -49,13 +52,19 @@ pub(crate) struct Upload {
 pub(crate) struct Progress {
     start: Instant,
     last_ms: AtomicU64,
+    bytes: AtomicU64,
 }
 
 impl Progress {
-    fn touch(&self) {
+    fn touch(&self, bytes: usize) {
+        self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
         let passed = u64::try_from(self.start.elapsed().as_millis());
         self.last_ms
             .store(passed.unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
     }
 
     pub(super) fn last(&self) -> Instant {
@@ -68,6 +77,7 @@ impl Upload {
         let progress = Progress {
             start: Instant::now(),
             last_ms: AtomicU64::new(0),
+            bytes: AtomicU64::new(0),
         };
         Self {
             incoming,
@@ -87,7 +97,10 @@ impl Upload {
     ) -> Poll<Option<Result<Frame<Bytes>, UploadError>>> {
         if let Poll::Ready(frame) = Pin::new(&mut self.incoming).poll_frame(cx) {
             self.stalled = None;
-            self.progress.touch();
+            let data = frame
+                .as_ref()
+                .and_then(|frame| frame.as_ref().ok()?.data_ref());
+            self.progress.touch(data.map_or(0, Bytes::len));
             return Poll::Ready(frame.map(|frame| frame.map_err(UploadError::Broken)));
         }
         let patience = self.patience;
@@ -152,6 +165,12 @@ impl std::fmt::Debug for ToGo {
 pub(crate) struct Ticket {
     series: Option<Arc<Series>>,
     held: Option<Box<Held>>,
+    /// Of the body of the request, where there is one.
+    upload: Option<Arc<Progress>>,
+    /// Bytes of the body of the answer.
+    sent: u64,
+    /// What the access log is told in the end.
+    entry: Option<(Arc<AccessLog>, Box<Entry>)>,
 }
 
 /// What a request holds until it has ended.
@@ -161,9 +180,38 @@ struct Held {
     route: Option<(Permit, std::time::Instant)>,
     /// Of the Service where it is.
     place: Option<Permit>,
+    /// Of those that are sent again there.
+    retry: Option<Permit>,
 }
 
 impl Ticket {
+    pub(super) fn new(
+        upload: Option<Arc<Progress>>,
+        entry: Option<(Arc<AccessLog>, Box<Entry>)>,
+    ) -> Self {
+        Self {
+            series: None,
+            held: None,
+            upload,
+            sent: 0,
+            entry,
+        }
+    }
+
+    /// What the client is answered.
+    pub(super) fn note_status(&mut self, status: StatusCode) {
+        if let Some((_, entry)) = &mut self.entry {
+            entry.status = Some(status.as_u16());
+        }
+    }
+
+    /// Who was asked.
+    pub(super) fn note_instance(&mut self, address: SocketAddr) {
+        if let Some((_, entry)) = &mut self.entry {
+            entry.instance = Some(address);
+        }
+    }
+
     /// From now on the request counts here.
     pub(super) fn move_to(&mut self, series: &Arc<Series>) {
         self.series = Some(Arc::clone(series));
@@ -179,8 +227,20 @@ impl Ticket {
         self.held.get_or_insert_default().place = Some(permit);
     }
 
+    /// Keeps the permit to be sent again until the end.
+    pub(super) fn hold_retry(&mut self, permit: Permit) {
+        self.held.get_or_insert_default().retry = Some(permit);
+    }
+
+    pub(super) fn holds_retry(&self) -> bool {
+        self.held.as_ref().is_some_and(|held| held.retry.is_some())
+    }
+
     /// A try was made that is made again.
-    pub(super) fn count_retry(&self) {
+    pub(super) fn count_retry(&mut self) {
+        if let Some((_, entry)) = &mut self.entry {
+            entry.retries += 1;
+        }
         if let Some(series) = &self.series {
             series.count_retry();
         }
@@ -190,6 +250,13 @@ impl Ticket {
     pub(super) fn finish(&mut self, outcome: Outcome) {
         if let Some(series) = self.series.take() {
             series.record(outcome);
+            let received = self.upload.as_ref().map_or(0, |upload| upload.bytes());
+            series.add_bytes(received, self.sent);
+            if let Some((_, entry)) = &mut self.entry {
+                entry.outcome = Some(outcome);
+                entry.series = Some(series);
+                (entry.received, entry.sent) = (received, self.sent);
+            }
         }
         if let Some(held) = self.held.take()
             && let Some((permit, started)) = held.route
@@ -203,6 +270,9 @@ impl Ticket {
 impl Drop for Ticket {
     fn drop(&mut self) {
         self.finish(Outcome::ClientGone);
+        if let Some((log, entry)) = self.entry.take() {
+            log.tell(entry);
+        }
     }
 }
 
@@ -255,6 +325,8 @@ impl Upstream {
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match Pin::new(&mut self.incoming).poll_frame(cx) {
             Poll::Ready(Some(Ok(frame))) => {
+                let bytes = frame.data_ref().map_or(0, Bytes::len);
+                self.ticket.sent += bytes as u64;
                 if self.incoming.is_end_stream() {
                     self.end();
                 }

@@ -4,7 +4,7 @@
 //! no body and got no answer, and only once. While no instance is ready the request is held, up to a bound.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri, Version, header};
@@ -18,9 +18,10 @@ use super::forwarded::Hop;
 use super::head::{self, Head};
 use super::pool::Connection;
 use super::steps::{AnswerChanges, Early, Steps, changed_headers, tell_outliers};
-use super::{Worker, mirror, upgrade};
+use super::{Worker, mirror, trace, upgrade};
+use crate::access_log::Entry;
 use crate::instances::{Endpoint, InFlight};
-use crate::live::{LiveRule, NoPick, Outliers, RequestView};
+use crate::live::{LiveRule, NoPick, Outliers, Permit, RequestView};
 use crate::series::{Outcome, Series};
 use crate::table::Protocol;
 
@@ -51,6 +52,8 @@ struct Exchange<'a> {
     client: &'a str,
     listener: u16,
     steps: Steps,
+    /// What the Service of the last try lets be sent again at once.
+    retry_bound: Option<(Arc<AtomicUsize>, usize)>,
     turn: Option<u32>,
     tried: Vec<u64>,
     started: Instant,
@@ -68,6 +71,8 @@ struct Chosen {
     target: Option<Uri>,
     answer_changes: AnswerChanges,
     outliers: Option<Arc<Outliers>>,
+    /// How long a connect may take.
+    connect_timeout: Duration,
     /// The end of the whole exchange.
     deadline: Option<Instant>,
     /// The end of the wait for the answer's head.
@@ -108,11 +113,17 @@ pub(super) async fn run(
     }
     parts.headers.remove(header::EXPECT);
     hop.apply(&mut parts.headers);
+    if let Some(share) = worker.shared.settings.trace_share {
+        trace::begin(&mut parts.headers, share);
+    }
     worker.retries.deposit();
     let is_safe = matches!(parts.method, Method::GET | Method::HEAD | Method::OPTIONS);
     let is_bodiless = body.is_end_stream() && client_upgrade.is_none();
     let has_body = !body.is_end_stream();
     let upload = Upload::new(body, worker.shared.settings.body_idle);
+    let progress = has_body.then(|| upload.progress());
+    let entry = worker.shared.settings.access_log.as_ref();
+    let entry = entry.map(|log| (Arc::clone(log), entry_of(&head, &parts, hop)));
     let exchange = Exchange {
         worker,
         is_repeatable: is_safe && is_bodiless,
@@ -125,15 +136,37 @@ pub(super) async fn run(
         method: parts.method,
         uri: origin_form(parts.uri),
         headers: parts.headers,
-        progress: has_body.then(|| upload.progress()),
+        ticket: Ticket::new(progress.clone(), entry),
+        progress,
         body: Some(RequestBody::Client(upload)),
         client_upgrade,
+        retry_bound: None,
         turn: None,
         tried: Vec::new(),
         started: Instant::now(),
-        ticket: Ticket::default(),
     };
     exchange.run().await
+}
+
+/// What the access log says of a request from its beginning.
+fn entry_of(head: &Head, parts: &http::request::Parts, hop: &Hop) -> Box<Entry> {
+    Box::new(Entry {
+        method: parts.method.clone(),
+        host: head.host.to_string(),
+        path: parts.uri.path().to_owned(),
+        protocol: parts.version,
+        scheme: hop.scheme(),
+        client: hop.address.to_str().unwrap_or_default().to_owned(),
+        trace: trace::trace_id(&parts.headers).map(str::to_owned),
+        started: Instant::now(),
+        status: None,
+        outcome: None,
+        series: None,
+        instance: None,
+        retries: 0,
+        received: 0,
+        sent: 0,
+    })
 }
 
 /// The target without scheme and authority.
@@ -150,8 +183,11 @@ impl Exchange<'_> {
         let hold_until = self.started + self.worker.shared.settings.hold;
         loop {
             let failure = match self.choose() {
-                Choice::Answer(reason, sentence) => return answer::own(reason, sentence),
-                Choice::Early(Early::Answer(answer)) => return answer,
+                Choice::Answer(reason, sentence) => return self.own(reason, sentence),
+                Choice::Early(Early::Answer(answer)) => {
+                    self.ticket.note_status(answer.status());
+                    return answer;
+                }
                 Choice::Early(Early::Delay(delay)) => {
                     tokio::time::sleep(delay).await;
                     continue;
@@ -169,12 +205,17 @@ impl Exchange<'_> {
                     Err(failure) => failure,
                 },
             };
-            let is_repeatable = self.is_repeatable
-                && (failure != Failure::Lost || self.worker.retries.withdraw(Instant::now()));
             let rule_retries = self.is_bodiless && self.steps.retries_failures();
+            let is_known_lost =
+                matches!(failure, Failure::Lost | Failure::Garbage | Failure::Timeout);
+            let may_repeat = is_known_lost
+                && (rule_retries || (self.is_repeatable && failure == Failure::Lost))
+                && self.may_send_again();
+            let is_repeatable = may_repeat && self.is_repeatable;
+            let rule_retries = may_repeat && rule_retries;
             if let Next::GiveUp(reason, outcome) = next(failure, is_repeatable, rule_retries) {
                 self.ticket.finish(outcome);
-                return answer::own(reason, sentence(failure));
+                return self.own(reason, sentence(failure));
             }
             if !matches!(failure, Failure::Connect | Failure::Unsent) {
                 self.again_by_rule(failure, rule_retries).await;
@@ -185,6 +226,34 @@ impl Exchange<'_> {
                 .retries
                 .fetch_add(1, Ordering::Relaxed);
         }
+    }
+
+    /// The answer of the gateway itself.
+    fn own(&mut self, reason: Reason, sentence: &'static str) -> Response<AnswerBody> {
+        let answer = answer::own(reason, sentence);
+        self.ticket.note_status(answer.status());
+        answer
+    }
+
+    /// Whether one more try, after something was sent, is within the bounds: the budget of the worker, and what the Service lets be
+    /// sent again at once.
+    fn may_send_again(&mut self) -> bool {
+        let permit = match &self.retry_bound {
+            Some((count, most)) if !self.ticket.holds_retry() => {
+                match Permit::counted(count, *most) {
+                    Some(permit) => Some(permit),
+                    None => return false,
+                }
+            }
+            _ => None,
+        };
+        if !self.worker.retries.withdraw(Instant::now()) {
+            return false;
+        }
+        if let Some(permit) = permit {
+            self.ticket.hold_retry(permit);
+        }
+        true
     }
 
     /// Something was sent, and it is sent again.
@@ -253,6 +322,7 @@ impl Exchange<'_> {
         match rule.pick(&ask) {
             Ok(mut picked) => {
                 self.steps.picked(rule, &picked, ask.user);
+                self.retry_bound = picked.backend.retries().cloned();
                 if let Some(permit) = picked.permit.take() {
                     self.ticket.hold_place(permit);
                 }
@@ -264,6 +334,10 @@ impl Exchange<'_> {
                     target: rewrite.and_then(|r| r.target(&self.uri, prefix)),
                     answer_changes: AnswerChanges::new(rule, &picked),
                     outliers: picked.backend.outliers().cloned(),
+                    connect_timeout: picked
+                        .backend
+                        .connect_timeout()
+                        .unwrap_or(shared.settings.connect_timeout),
                     in_flight: picked.in_flight,
                     deadline,
                     head_deadline,
@@ -316,15 +390,15 @@ impl Exchange<'_> {
             NoPick::NotRead => {
                 let gauges = &self.worker.shared.gauges;
                 gauges.no_route.fetch_add(1, Ordering::Relaxed);
-                answer::own(Reason::NoRoute, "No route has this host and path.\n")
+                self.own(Reason::NoRoute, "No route has this host and path.\n")
             }
             NoPick::NoneReady => {
                 self.ticket.finish(Outcome::NoEndpoint);
-                answer::own(Reason::NoEndpoint, "No instance is ready.\n")
+                self.own(Reason::NoEndpoint, "No instance is ready.\n")
             }
             _ => {
                 self.ticket.finish(Outcome::Connect);
-                answer::own(Reason::Connect, "No instance could be reached.\n")
+                self.own(Reason::Connect, "No instance could be reached.\n")
             }
         }
     }
@@ -332,6 +406,7 @@ impl Exchange<'_> {
     /// One try at one endpoint, and what is learnt of the endpoint.
     async fn attempt(&mut self, mut chosen: Chosen) -> Result<Response<AnswerBody>, Failure> {
         self.tried.push(chosen.endpoint.id);
+        self.ticket.note_instance(chosen.endpoint.address);
         let sent = self.send(&mut chosen).await;
         let status = sent.as_ref().ok().map(|(answer, _)| answer.status());
         if !matches!(sent, Err(Failure::Client)) {
@@ -339,7 +414,8 @@ impl Exchange<'_> {
             tell_outliers(outliers, &chosen.endpoint, status, &self.worker.shared);
         }
         let (answer, connection) = sent?;
-        if self.is_bodiless && self.steps.wants_other(answer.status()) {
+        let is_unwanted = self.is_bodiless && self.steps.wants_other(answer.status());
+        if is_unwanted && self.may_send_again() {
             return Err(Failure::Unwanted);
         }
         Ok(self.answer(answer, chosen, connection))
@@ -416,7 +492,7 @@ impl Exchange<'_> {
     }
 
     async fn connect(&self, chosen: &Chosen) -> Result<Connection, Failure> {
-        let timeout = self.worker.shared.settings.connect_timeout;
+        let timeout = chosen.connect_timeout;
         let upgradable = self.client_upgrade.is_some();
         let opened = self.worker.pool.open(&chosen.endpoint, timeout, upgradable);
         match opened.await {
@@ -488,6 +564,7 @@ impl Exchange<'_> {
             class: answer.status().as_u16() / 100,
             latency,
         };
+        self.ticket.note_status(answer.status());
         let ticket = std::mem::take(&mut self.ticket);
         if let Some(client) = self.client_upgrade.take()
             && answer.status() == http::StatusCode::SWITCHING_PROTOCOLS

@@ -17,6 +17,8 @@ use crate::table::{HeaderChanges, RouteTable};
 
 mod bad_input;
 mod drains;
+mod exact;
+mod logs;
 mod policies;
 mod protocols;
 mod world;

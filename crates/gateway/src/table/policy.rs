@@ -229,9 +229,26 @@ pub struct ServicePolicy {
     /// Requests at once, from this gateway; more are answered 503.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_in_flight: Option<u32>,
+    /// Requests that are sent again at once, after something of them was sent; more are not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_retries: Option<u32>,
+    /// Milliseconds that one connect may take; `None` is the bound of the gateway.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub connect_timeout_ms: Option<u64>,
 }
 
 impl ServicePolicy {
+    /// What is said here, and what `other` says where nothing is.
+    pub fn over(self, other: Self) -> Self {
+        Self {
+            affinity: self.affinity.or(other.affinity),
+            ejection: self.ejection.or(other.ejection),
+            max_in_flight: self.max_in_flight.or(other.max_in_flight),
+            max_retries: self.max_retries.or(other.max_retries),
+            connect_timeout_ms: self.connect_timeout_ms.or(other.connect_timeout_ms),
+        }
+    }
+
     /// Whether nothing is said.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
@@ -250,4 +267,7 @@ pub struct Ejection {
     pub base_ms: u64,
     /// At most so many of a hundred instances at once, but always one.
     pub max_percent: u32,
+    /// While less of a hundred instances are not left out, nobody is: there may be too few to bear the load. 0 is never.
+    #[serde(default)]
+    pub min_healthy_percent: u32,
 }

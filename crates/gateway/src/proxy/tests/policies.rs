@@ -185,6 +185,67 @@ async fn answers_that_the_rule_does_not_want_are_asked_for_again() {
 }
 
 #[tokio::test]
+async fn tries_that_a_rule_asks_for_have_a_budget_and_a_bound_of_the_service() {
+    let bad = Upstream::with(|_| async {
+        let mut answer = Response::new(Full::from("bad"));
+        *answer.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+        answer
+    })
+    .await;
+    let mut with = rule(&[("web", 1)]);
+    with.policy.retry = Some(Retry {
+        attempts: 1_000_000,
+        statuses: vec![503],
+        on_failure: false,
+        pause_ms: 0,
+    });
+    let (name, mut entry) = service("web", &[("b1", &bad)]);
+    let gate = Gate::serving(table(
+        vec![with.clone()],
+        vec![(name.clone(), entry.clone())],
+    ));
+    let answer = gate.client().await.get("/").await;
+    // Ten at the start, ten a second, and the endless tries of one request end.
+    assert_eq!(answer.text(), "bad");
+    assert!(bad.requests() >= 10);
+
+    let before = bad.requests();
+    entry.policy.max_retries = Some(0);
+    gate.swap(table(vec![with], vec![(name, entry)]));
+    assert_eq!(gate.client().await.get("/").await.text(), "bad");
+    assert_eq!(bad.requests(), before + 1);
+}
+
+#[tokio::test]
+async fn when_too_few_instances_are_left_those_that_failed_are_asked_too() {
+    let bad = Upstream::with(|_| async {
+        let mut answer = Response::new(Full::from("bad"));
+        *answer.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
+        answer
+    })
+    .await;
+    let good = Upstream::saying("good").await;
+    let asked_with = async |least: u32| {
+        let before = bad.requests();
+        let (name, mut entry) = service("web", &[("b1", &bad), ("g1", &good)]);
+        entry.policy.ejection = Some(Ejection {
+            failures: 1,
+            gateway_errors_only: false,
+            base_ms: 600_000,
+            max_percent: 50,
+            min_healthy_percent: least,
+        });
+        let gate = Gate::serving(table(vec![rule(&[("web", 1)])], vec![(name, entry)]));
+        let mut client = gate.client().await;
+        for _ in 0..20 {
+            client.get("/").await;
+        }
+        bad.requests() - before
+    };
+    assert_eq!((asked_with(50).await, asked_with(51).await), (1, 10));
+}
+
+#[tokio::test]
 async fn an_instance_that_fails_is_left_out() {
     let bad = Upstream::with(|_| async {
         let mut answer = Response::new(Full::from("bad"));
@@ -200,6 +261,7 @@ async fn an_instance_that_fails_is_left_out() {
             gateway_errors_only: false,
             base_ms: 600_000,
             max_percent: 50,
+            min_healthy_percent: 0,
         }),
         ..ServicePolicy::default()
     };

@@ -63,6 +63,8 @@ impl Gate {
             writes_forwarded: false,
             https_port: None,
             redirects_all: false,
+            access_log: None,
+            trace_share: None,
             body_idle: Duration::from_secs(20),
             max_connections: 1_000,
             sync_until: None,
@@ -136,6 +138,11 @@ impl Gate {
     }
 
     pub(super) async fn client(&self) -> Client {
+        Client(self.http1().await)
+    }
+
+    /// A connection of HTTP/1.
+    pub(super) async fn http1(&self) -> SendRequest<Full<Bytes>> {
         let (sender, connection) =
             hyper::client::conn::http1::handshake(TokioIo::new(self.stream().await))
                 .await
@@ -143,7 +150,7 @@ impl Gate {
         tokio::spawn(async move {
             let _ = connection.await;
         });
-        Client(sender)
+        sender
     }
 
     /// A connection of HTTP/2 without TLS.
