@@ -102,7 +102,7 @@ fn write_canonical(value: &Value, out: &mut String) {
             entries.sort_by_key(|(key, _)| *key);
             out.push('{');
             for (key, value) in entries {
-                out.push_str(&Value::from(key.as_str()).to_string());
+                out.push_str(&serde_json::to_string(key).unwrap_or_default());
                 out.push(':');
                 write_canonical(value, out);
                 out.push(',');
@@ -117,7 +117,7 @@ fn write_canonical(value: &Value, out: &mut String) {
             }
             out.push(']');
         }
-        leaf => out.push_str(&leaf.to_string()),
+        leaf => out.push_str(&serde_json::to_string(leaf).unwrap_or_default()),
     }
 }
 

@@ -48,7 +48,7 @@ pub use observed::{
     WorkloadView, digest,
 };
 
-use crate::hash::template_text;
+use crate::hash::{template_digest, template_text};
 use configuration::{CopyOf, Reference};
 use planner::Planner;
 pub use report::refused;
@@ -314,6 +314,7 @@ pub fn desired(spec: &RolloutSpec, status: &RolloutStatus) -> Result<Desired, Ve
     if let Some(mut desired) = desired {
         desired.take_turns(status.canary.stable_ping_pong.as_deref());
         desired.template_text = template_text(&desired.template);
+        desired.template_digest = template_digest(&desired.template);
         return Ok(desired);
     }
     if let Some(reference) = spec.workload_ref.as_ref().filter(|_| problems.is_empty()) {

@@ -10,5 +10,6 @@ mod world;
 
 pub use dice::Dice;
 pub use world::{
-    Act, Failure, Faults, Scenario, killed_at, run, run_with, shrink, story, story_under,
+    Act, Failure, Faults, Leg, Scenario, analysis_templates, course, killed_at, manifest, run,
+    run_with, shrink, story, story_under,
 };

@@ -15,8 +15,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use serin_engine::sim::{Act, Failure, Scenario, killed_at, run, shrink};
 
-/// Of each of the six scenarios.
-const SEEDS: u64 = 100;
+/// Of each of the seven scenarios.
+const SEEDS: u64 = 2_000;
 
 fn seeds() -> std::ops::Range<u64> {
     let number = |name: &str| {
@@ -89,6 +89,11 @@ fn canary_with_a_dynamic_stable_scale() {
 #[test]
 fn canary_with_services_that_take_turns() {
     all(Scenario::PingPong);
+}
+
+#[test]
+fn canary_with_experiments() {
+    all(Scenario::Experiment);
 }
 
 /// Killed before each of its actions in turn and started again, a release comes to the same end.

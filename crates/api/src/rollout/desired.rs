@@ -22,6 +22,8 @@ pub struct Desired {
     pub template: PodTemplateSpec,
     /// The template as text that is the same for equal ones; empty until the engine has made it.
     pub template_text: String,
+    /// A digest of the template that counts no default that is written out; empty until the engine has made it.
+    pub template_digest: String,
     /// For how long an instance must be ready to be available.
     pub min_ready: SignedDuration,
     /// Old ReplicaSets that are kept.

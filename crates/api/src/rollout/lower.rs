@@ -104,6 +104,7 @@ impl Check {
             selector: spec.selector.clone(),
             template: template?,
             template_text: String::new(),
+            template_digest: String::new(),
             min_ready,
             revision_history_limit: limit as usize,
             paused: spec.paused.unwrap_or(false),

@@ -9,7 +9,7 @@ use serin_api::waiting::WaitingOn;
 use super::holds::Hold;
 use super::observed::{Observed, Revision};
 use super::{Action, Note};
-use crate::hash::{short, template_digest, templates_equal, text_hash};
+use crate::hash::{short, templates_equal, text_hash};
 
 pub(super) struct Planner<'a> {
     pub(super) desired: &'a Desired,
@@ -388,9 +388,8 @@ impl<'a> Planner<'a> {
 fn wanted_revision(desired: &Desired, observed: &Observed) -> (RevisionHash, u32) {
     let known = u32::try_from(observed.status.collision_count.unwrap_or(0)).unwrap_or(0);
     let hash = text_hash(&desired.template_text, known);
-    let digest = template_digest(&desired.template);
     let is_it = |r: &Revision| match &r.source {
-        Some(source) => *source == digest,
+        Some(source) => *source == desired.template_digest,
         None => templates_equal(&r.template, &desired.template),
     };
     // Nearly always the hash says it. Without a digest it is believed: an API may have written out more defaults than we know.

@@ -5,12 +5,13 @@ use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::PodTemplateSpec;
-use serde_json::Value;
 use serin_api::analysis::AnalysisPhase;
 use serin_api::release::Policy;
-use serin_api::rollout::{Desired, PodMetadata, RolloutSpec, RolloutStatus, Route};
+use serin_api::rollout::{Desired, RolloutSpec, RolloutStatus};
 use serin_api::units::{RevisionHash, Weight};
 
+mod control;
+mod course;
 mod deeds;
 mod faults;
 mod gates;
@@ -19,13 +20,12 @@ mod rules;
 
 use objects::{policy, spec, templates};
 
+pub use course::{Leg, course};
+pub use objects::{spec as manifest, templates as analysis_templates};
+
 use super::dice::Dice;
 use crate::analysis::TemplateSource;
-use crate::invariants;
-use crate::rollout::{
-    Action, Governed, History, Observed, Revision, RouteView, RunView, ServiceView, desired,
-    plan_for,
-};
+use crate::rollout::{ExperimentView, Governed, History, Observed, RunView};
 
 /// How a Rollout of the simulator is released.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,17 +42,20 @@ pub enum Scenario {
     Dynamic,
     /// A canary with a route whose two Services take turns.
     PingPong,
+    /// A canary with a route and an experiment between its steps.
+    Experiment,
 }
 
 impl Scenario {
     /// All of them.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Traffic,
         Self::Replicas,
         Self::BlueGreen,
         Self::Managed,
         Self::Dynamic,
         Self::PingPong,
+        Self::Experiment,
     ];
 
     fn is_routed(self) -> bool {
@@ -192,6 +195,9 @@ pub fn run_with(scenario: Scenario, seed: u64, faults: Faults) -> Result<Vec<Str
     world.heal();
     for _ in 0..HEALING_STEPS {
         world.step().map_err(|what| world.failure(what))?;
+        if world.is_still() && world.at_rest().is_ok() {
+            break;
+        }
     }
     world.at_rest().map_err(|what| world.failure(what))?;
     Ok(world.story)
@@ -279,8 +285,16 @@ struct Run {
     outcome: AnalysisPhase,
 }
 
-/// What a checked spec depends on: how often the spec has changed, and the workload that it refers to.
-type SpecKey = (u64, Option<String>);
+/// An experiment that a step has started. What happens inside it is not this world's: it comes to something, or is ended.
+#[derive(Clone, Debug)]
+struct Trial {
+    view: ExperimentView,
+    ends_at: Timestamp,
+    outcome: AnalysisPhase,
+}
+
+/// What a checked spec depends on: the version, whether it is paused, its instances, and which Service is the stable one.
+type SpecKey = (u64, Option<bool>, Option<i32>, Option<String>);
 
 struct World {
     scenario: Scenario,
@@ -292,15 +306,14 @@ struct World {
     governed: Governed,
     spec: RolloutSpec,
     generation: i64,
-    /// Counts the changes of the spec.
-    spec_number: u64,
-    /// The spec as it was last checked, with what it was checked for.
-    checked: Option<(SpecKey, Arc<Desired>)>,
+    /// The specs that have been checked. Checking one takes longer than planning.
+    checked: BTreeMap<SpecKey, Arc<Desired>>,
     status: RolloutStatus,
     sets: BTreeMap<RevisionHash, Set>,
     services: BTreeMap<String, Served<Option<RevisionHash>>>,
     route: Served<Split>,
     runs: Vec<Run>,
+    experiments: Vec<Trial>,
     faults: bool,
     /// Instances that the machines have room for.
     capacity: usize,
@@ -313,6 +326,8 @@ struct World {
     done: usize,
     /// Whether a person ends every pause.
     somebody_goes_on: bool,
+    /// Whether the last pass of the controller did nothing and waits for no time.
+    idle: bool,
     /// What the controller last saw of the things that others change; it may be behind.
     seen: Option<Observed>,
     story: Vec<String>,
@@ -356,8 +371,7 @@ impl World {
             templates: templates(),
             governed: Governed::default(),
             generation: 1,
-            spec_number: 0,
-            checked: None,
+            checked: BTreeMap::new(),
             status: RolloutStatus::default(),
             sets: BTreeMap::new(),
             services,
@@ -366,6 +380,7 @@ impl World {
                 served: unsplit,
             },
             runs: Vec::new(),
+            experiments: Vec::new(),
             faults: true,
             capacity: usize::MAX,
             replicas: REPLICAS,
@@ -374,6 +389,7 @@ impl World {
             kill_at: None,
             done: 0,
             somebody_goes_on: false,
+            idle: false,
             seen: None,
             story: Vec::new(),
         }
@@ -463,144 +479,32 @@ impl World {
     }
 
     fn move_runs(&mut self) {
-        for run in self
-            .runs
-            .iter_mut()
-            .filter(|r| !r.view.phase.is_completed())
-        {
-            if run.view.terminating {
-                run.view.phase = AnalysisPhase::Successful;
-            } else if run.ends_at <= self.now {
-                run.view.phase = run.outcome;
+        let now = self.now;
+        let come = |phase: &mut AnalysisPhase, terminating, ends_at, outcome| {
+            if phase.is_completed() {
+                return;
             }
-        }
-    }
-
-    fn observe(&self) -> Observed {
-        let revisions = self.sets.iter().map(|(hash, set)| Revision {
-            hash: hash.clone(),
-            number: set.number,
-            desired: set.desired,
-            replicas: set.pods.len() as u32,
-            ready: set.ready(self.now),
-            available: set.ready(self.now),
-            template: set.template.clone(),
-            source: Some(set.source.clone()),
-            created: set.created,
-            min_ready_seconds: 0,
-            metadata: Some(PodMetadata::default()),
-            keep_until: set.keep_until,
-            history: set.history.clone(),
-        });
-        let services = self.services.iter().map(|(name, s)| {
-            let view = ServiceView {
-                revision: s.set.clone(),
-                acknowledged: s.acknowledged(),
-                taken_by: None,
-            };
-            (name.clone(), view)
-        });
-        let route = RouteView {
-            canary: Some(self.route.set.share_of(self.sides().1)),
-            exact: true,
-            managed: self.route.set.managed.clone(),
-            acknowledged: self.route.acknowledged(),
-        };
-        Observed {
-            name: "web".into(),
-            generation: self.generation,
-            object: Value::Null,
-            status: self.status.clone(),
-            revisions: revisions.collect(),
-            services: services.collect(),
-            routes: BTreeMap::from([(Route::HttpRoute("web".into()), route)]),
-            runs: self.runs.iter().map(|r| r.view.clone()).collect(),
-            templates: self.templates.clone(),
-            governed: self.governed.clone(),
-            ..Observed::default()
-        }
-    }
-
-    /// One pass of the controller, which may see the world as it was, and may be killed after any action.
-    fn control(&mut self) -> Result<(), String> {
-        let stale = self.faults && self.dice.one_in(3);
-        let observed = match self.seen.take().filter(|_| stale) {
-            Some(old) => Observed {
-                status: self.status.clone(),
-                generation: self.generation,
-                ..old
-            },
-            None => self.observe(),
-        };
-        let desired = self.desired()?;
-        let plan = plan_for(&desired, &observed, self.now);
-        if let Some(violation) = invariants::check_for(&desired, &observed, &plan).first() {
-            return Err(format!(
-                "the plan breaks an invariant: {violation}\n{plan:#?}"
-            ));
-        }
-        let killed_after = if self.faults && self.dice.one_in(8) {
-            Some(self.dice.below(4) as usize)
-        } else {
-            None
-        };
-        for (i, action) in plan.actions.iter().enumerate() {
-            let killed = self.kill_at.take_if(|at| *at == self.done).is_some();
-            self.done += usize::from(!killed);
-            if killed || killed_after == Some(i) {
-                self.tell(format!("killed before: {action}"));
-                return Ok(());
+            if terminating {
+                *phase = AnalysisPhase::Successful;
+            } else if ends_at <= now {
+                *phase = outcome;
             }
-            self.tell(action.to_string());
-            self.apply(action);
-        }
-        if killed_after.is_some() {
-            self.tell("killed before the status".to_owned());
-            return Ok(());
-        }
-        if plan.status.current_step_index != self.status.current_step_index
-            || plan.status.phase != self.status.phase
+        };
+        for Run {
+            view,
+            ends_at,
+            outcome,
+        } in &mut self.runs
         {
-            let phase = plan
-                .status
-                .phase
-                .map(|phase| format!("{phase:?}"))
-                .unwrap_or_default();
-            let step = plan
-                .status
-                .current_step_index
-                .map(|i| format!("step {i}, "))
-                .unwrap_or_default();
-            self.tell(format!("{step}{phase}, waits for {}", plan.waiting_on));
+            come(&mut view.phase, view.terminating, *ends_at, *outcome);
         }
-        self.status = plan.status;
-        self.nothing_twice(&plan.actions)?;
-        // Its own writes it has seen; what others do after this it may miss for a while.
-        self.seen = plan.actions.is_empty().then(|| self.observe());
-        Ok(())
-    }
-
-    /// What the spec wants. Checked once for each spec: checking takes longer than planning.
-    fn desired(&mut self) -> Result<Arc<Desired>, String> {
-        let sides = self.status.canary.stable_ping_pong.clone();
-        let key = (self.spec_number, sides);
-        if let Some((known, desired)) = &self.checked
-            && *known == key
+        for Trial {
+            view,
+            ends_at,
+            outcome,
+        } in &mut self.experiments
         {
-            return Ok(Arc::clone(desired));
-        }
-        let desired = desired(&self.spec, &self.status).map_err(|problems| problems.join("; "))?;
-        let desired = Arc::new(desired);
-        self.checked = Some((key, Arc::clone(&desired)));
-        Ok(desired)
-    }
-
-    /// What has been done is not asked for again.
-    fn nothing_twice(&mut self, done: &[Action]) -> Result<(), String> {
-        let again = plan_for(&*self.desired()?, &self.observe(), self.now).actions;
-        match again.iter().find(|action| done.contains(action)) {
-            Some(action) => Err(format!("asked for again after it was done: {action}")),
-            None => Ok(()),
+            come(&mut view.phase, view.terminating, *ends_at, *outcome);
         }
     }
 }

@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 use serin_api::analysis::AnalysisPhase;
 use serin_api::units::RevisionHash;
 
 use super::objects::version;
-use super::{Run, Set, Split, World};
+use super::{Run, Set, Split, Trial, World};
 use crate::hash::template_digest;
-use crate::rollout::{Action, Event, History, Role, RunView, digest};
+use crate::rollout::{Action, Event, ExperimentView, History, Role, RunView, digest};
 
 impl World {
     pub(super) fn apply(&mut self, action: &Action) {
@@ -65,14 +65,18 @@ impl World {
             Action::Restart { .. }
             | Action::SetMetadata { .. }
             | Action::SetMinReady { .. }
-            | Action::ScaleWorkload { .. }
-            | Action::StartExperiment { .. }
-            | Action::StopExperiment { .. }
             | Action::CopyConfiguration(_)
             | Action::EndEmergency
             | Action::Ask(_)
             | Action::DeleteConfiguration(_)
-            | Action::DeleteExperiment { .. } => {}
+            | Action::ScaleWorkload { .. } => {}
+            Action::StartExperiment { name, revision, .. } => self.try_out(name, revision),
+            Action::StopExperiment { name } => self
+                .experiments
+                .iter_mut()
+                .filter(|e| e.view.name == *name)
+                .for_each(|e| e.view.terminating = true),
+            Action::DeleteExperiment { name } => self.experiments.retain(|e| e.view.name != *name),
             Action::DeleteRevision { revision } => drop(self.sets.remove(revision)),
             Action::DeleteRun { name } => self.runs.retain(|r| r.view.name != *name),
         }
@@ -101,19 +105,8 @@ impl World {
         if self.runs.iter().any(|r| r.view.name == name) {
             return;
         }
-        // Now and then the measurements cannot tell.
         let late = matches!(role, Role::Bake | Role::PostPromotion);
-        let bad = self
-            .sets
-            .get(revision)
-            .is_some_and(|s| s.version == 5 || (s.version == 6 && late));
-        let outcome = match self.dice.below(8) {
-            0 if self.faults => AnalysisPhase::Inconclusive,
-            1 if self.faults => AnalysisPhase::Error,
-            _ if bad => AnalysisPhase::Failed,
-            _ => AnalysisPhase::Successful,
-        };
-        let ends_at = self.now + SignedDuration::from_secs(1 + self.dice.below(6) as i64);
+        let (outcome, ends_at) = self.comes_to(revision, late);
         let view = RunView {
             name: name.to_owned(),
             role,
@@ -128,5 +121,39 @@ impl World {
             ends_at,
             outcome,
         });
+    }
+
+    fn try_out(&mut self, name: &str, revision: &RevisionHash) {
+        if self.experiments.iter().any(|e| e.view.name == name) {
+            return;
+        }
+        let (outcome, ends_at) = self.comes_to(revision, false);
+        let view = ExperimentView {
+            name: name.to_owned(),
+            revision: revision.clone(),
+            phase: AnalysisPhase::Pending,
+            message: None,
+            created: self.now,
+            terminating: false,
+        };
+        self.experiments.push(Trial {
+            view,
+            ends_at,
+            outcome,
+        });
+    }
+
+    /// What measurements of a revision come to, and when; now and then they cannot tell. `late`: all users are on it.
+    fn comes_to(&mut self, revision: &RevisionHash, late: bool) -> (AnalysisPhase, Timestamp) {
+        let version = self.sets.get(revision).map(|set| set.version);
+        let bad = version.is_some_and(|version| version == 5 || (version == 6 && late));
+        let outcome = match self.dice.below(8) {
+            0 if self.faults => AnalysisPhase::Inconclusive,
+            1 if self.faults => AnalysisPhase::Error,
+            _ if bad => AnalysisPhase::Failed,
+            _ => AnalysisPhase::Successful,
+        };
+        let ends_at = self.now + SignedDuration::from_secs(1 + self.dice.below(6) as i64);
+        (outcome, ends_at)
     }
 }

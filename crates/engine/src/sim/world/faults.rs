@@ -25,7 +25,6 @@ impl World {
             Act::Scale(replicas) => self.scale(replicas),
         }
         self.generation += 1;
-        self.spec_number += 1;
     }
 
     /// People and faults, of the given kinds: a new version, an old one, the verbs, other numbers, an instance that dies, room
@@ -101,7 +100,6 @@ impl World {
         self.faults = false;
         self.somebody_goes_on = true;
         self.spec.paused = None;
-        self.spec_number += 1;
         self.capacity = usize::MAX;
         self.seen = None;
         self.tell("the world heals".to_owned());

@@ -21,7 +21,8 @@ pub(super) fn version(spec: &RolloutSpec) -> u64 {
         .unwrap_or(0)
 }
 
-pub(super) fn spec(scenario: Scenario, version: u64) -> RolloutSpec {
+/// The spec of a version of the Rollout: 1 to 3 are good.
+pub fn spec(scenario: Scenario, version: u64) -> RolloutSpec {
     let analysis = json!({"templates": [{"templateName": "t"}]});
     let strategy = match scenario {
         Scenario::Traffic => json!({"canary": {
@@ -56,6 +57,16 @@ pub(super) fn spec(scenario: Scenario, version: u64) -> RolloutSpec {
             "trafficRouting": {"plugins": {"argoproj-labs/gatewayAPI": {"httpRoute": "web"}}},
             "steps": [{"setWeight": 25}, {"analysis": analysis}, {"setWeight": 75}, {"pause": {"duration": 3}}],
         }}),
+        Scenario::Experiment => json!({"canary": {
+            "stableService": "stable", "canaryService": "canary", "scaleDownDelaySeconds": 5, "abortScaleDownDelaySeconds": 3,
+            "trafficRouting": {"plugins": {"argoproj-labs/gatewayAPI": {"httpRoute": "web"}}},
+            "steps": [
+                {"experiment": {"duration": "3s", "templates": [{"name": "a", "specRef": "stable"}, {"name": "b", "specRef": "canary"}]}},
+                {"setWeight": 25}, {"experiment": {"templates": [{"name": "c", "specRef": "canary"}], "analyses": [
+                    {"name": "t", "templateName": "t", "requiredForCompletion": true},
+                ]}, "setWeight": 50}, {"pause": {"duration": 3}},
+            ],
+        }}),
         Scenario::Replicas => json!({"canary": {
             "maxSurge": 1, "maxUnavailable": 1, "stableService": "stable", "canaryService": "canary",
             "steps": [{"setWeight": 25}, {"analysis": analysis}, {"setWeight": 50}, {"pause": {"duration": 3}}],
@@ -79,7 +90,8 @@ pub(super) fn spec(scenario: Scenario, version: u64) -> RolloutSpec {
     spec
 }
 
-pub(super) fn templates() -> TemplateSource {
+/// The AnalysisTemplates that it names.
+pub fn templates() -> TemplateSource {
     let template = serde_json::from_value(json!({"metrics": [{"name": "m"}]})).unwrap_or_default();
     BTreeMap::from([((false, "t".to_owned()), template)])
 }

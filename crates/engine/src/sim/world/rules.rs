@@ -62,6 +62,10 @@ impl World {
         }
     }
 
+    pub(super) fn experiments_are_over(&self) -> bool {
+        self.experiments.iter().all(|e| e.view.phase.is_completed())
+    }
+
     /// Where the world is in the end, with versions in the place of hashes.
     pub(super) fn end(&self) -> String {
         let name = |hash: &RevisionHash| self.sets.get(hash).map_or(0, |s| s.version);
@@ -150,6 +154,9 @@ impl World {
         }
         if stuck {
             return Ok(());
+        }
+        if !self.experiments_are_over() {
+            return Err("at rest with an experiment that nobody waits for".to_owned());
         }
         let served = &self.route.served;
         if served.share_of(self.sides().1) != Weight::ZERO || !served.managed.is_empty() {
