@@ -239,6 +239,9 @@ impl Planner<'_> {
         let needed = if self.is_selected(canary.stable_service.as_ref(), &current) {
             // At the end of a release the users are behind it, whatever the route says.
             self.desired.replicas
+        } else if !self.is_acknowledged(canary.canary_service.as_ref()) {
+            // Wherever its Service has been pointed at: as long as that is not served, it may still lead here.
+            has
         } else if !on_canary {
             0
         } else if split.served {
@@ -274,12 +277,15 @@ impl Planner<'_> {
 
     fn all_services_served(&self, canary: &Canary) -> bool {
         let named = [&canary.stable_service, &canary.canary_service];
-        named.into_iter().flatten().all(|name| {
-            self.observed
-                .services
-                .get(name)
-                .is_none_or(|s| s.acknowledged)
-        })
+        named
+            .into_iter()
+            .all(|name| self.is_acknowledged(name.as_ref()))
+    }
+
+    /// Whether a Service is served as it is, or there is none.
+    fn is_acknowledged(&self, service: Option<&String>) -> bool {
+        let seen = service.and_then(|name| self.observed.services.get(name));
+        seen.is_none_or(|s| s.acknowledged)
     }
 
     fn select_opt(&mut self, service: &Option<String>, revision: &RevisionHash) -> bool {

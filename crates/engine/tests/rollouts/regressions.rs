@@ -38,6 +38,26 @@ fn a_release_that_dies_at_its_very_end_can_be_taken_back() {
     }
 }
 
+/// Found by the simulator: after an abort and a retry, with a first step that wants no instances.
+#[test]
+fn a_canary_stays_until_its_service_is_served_elsewhere() {
+    let steps = routed(json!([{"pause": {}}, {"setWeight": 50}]));
+    let (v1, v2) = (spec("1", 4, steps.clone()), spec("2", 4, steps));
+    let mut observed = view(
+        vec![revision(&v1, 1, 4, 4), revision(&v2, 2, 2, 2)],
+        &v1,
+        &[("stable", &v1), ("canary", &v1)],
+        0,
+    );
+    observed.services.get_mut("canary").unwrap().acknowledged = false;
+    let gone = format!("scale {} to 0", hash(&v2));
+    let early = settled(&v2, &mut observed, now());
+    assert!(!shown(&early).contains(&gone), "{:?}", shown(&early));
+    observed.services.get_mut("canary").unwrap().acknowledged = true;
+    let served = settled(&v2, &mut observed, now());
+    assert!(shown(&served).contains(&gone), "{:?}", shown(&served));
+}
+
 #[test]
 fn a_template_that_is_gone_does_not_bar_the_way_back() {
     let steps =
