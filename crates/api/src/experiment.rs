@@ -1,5 +1,4 @@
-//! `Experiment` of `argoproj.io/v1alpha1`: versions side by side for a while. Its behaviour is not built yet; the type is
-//! whole so that manifests are read, checked and stored.
+//! `Experiment` of `argoproj.io/v1alpha1`: versions side by side for a while, and analyses over them.
 
 use k8s_openapi::api::core::v1::PodTemplateSpec;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, Time};
@@ -7,7 +6,7 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::analysis::{Argument, DryRun, MeasurementRetention};
+use crate::analysis::{AnalysisPhase, Argument, DryRun, MeasurementRetention};
 use crate::rollout::{AnalysisRunMetadata, RolloutCondition};
 
 /// Versions that run side by side, and the analyses over them.
@@ -106,9 +105,9 @@ pub struct ExperimentAnalysis {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ExperimentStatus {
-    /// In one word, those of an analysis.
+    /// In one word; `Pending` when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub phase: Option<String>,
+    pub phase: Option<AnalysisPhase>,
     /// Why.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
@@ -118,10 +117,71 @@ pub struct ExperimentStatus {
     /// The conditions.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<RolloutCondition>,
-    /// Each version.
+    /// Each version, in the order of the spec.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub template_statuses: Vec<serde_json::Value>,
-    /// Each analysis.
+    pub template_statuses: Vec<TemplateStatus>,
+    /// Each analysis that has begun or cannot begin, in the order of the spec.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub analysis_runs: Vec<serde_json::Value>,
+    pub analysis_runs: Vec<ExperimentRunStatus>,
+}
+
+/// Where one version of an experiment stands.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct TemplateStatus {
+    /// The name of the version.
+    pub name: String,
+    /// Instances that are there.
+    pub replicas: i32,
+    /// The same: a version of an experiment never changes.
+    pub updated_replicas: i32,
+    /// Ready instances.
+    pub ready_replicas: i32,
+    /// Instances that have been ready long enough.
+    pub available_replicas: i32,
+    /// In one word.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub status: Option<TemplatePhase>,
+    /// Why.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+    /// When the number of its instances last changed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_transition_time: Option<Time>,
+    /// Its Service; `None` when it has none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub service_name: Option<String>,
+    /// The hash that its pods are labelled with.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pod_template_hash: Option<String>,
+}
+
+/// Where a version of an experiment stands, in one word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum TemplatePhase {
+    /// Its instances are not available yet, or not any more.
+    Progressing,
+    /// All of its instances are available.
+    Running,
+    /// The experiment ended without a failure of it.
+    Successful,
+    /// Its instances did not become available in time.
+    Failed,
+    /// It could not be made.
+    Error,
+}
+
+/// Where an analysis of an experiment stands.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ExperimentRunStatus {
+    /// The name of the analysis.
+    pub name: String,
+    /// Its AnalysisRun; empty when it could not begin.
+    pub analysis_run: String,
+    /// In one word.
+    pub phase: AnalysisPhase,
+    /// Why.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
 }

@@ -7,6 +7,7 @@
 mod analysis;
 mod batch;
 mod data;
+mod experiment;
 mod field;
 mod gateway;
 mod http_route;
@@ -108,10 +109,7 @@ fn by_kind(kind: &Kind, root: &Field<'_>, out: &mut Vec<Problem>) {
         "Secret" => data::secret(root, out),
         "AnalysisTemplate" | "ClusterAnalysisTemplate" => analysis::template(root, out),
         "AnalysisRun" => analysis::run(root, out),
-        "Experiment" => out.push(Problem::unbuilt(
-            root.get("spec").path,
-            "use the analysis steps of a Rollout",
-        )),
+        "Experiment" => experiment::check(root, out),
         _ => {}
     }
 }

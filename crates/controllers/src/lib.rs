@@ -13,6 +13,7 @@ mod disruption;
 mod election;
 mod endpoints;
 mod events;
+mod experiment;
 mod job;
 mod replica_set;
 mod rollout;
@@ -156,11 +157,22 @@ fn start_rollouts(hub: &mut shell::Hub, config: &Config, shared: Shared) {
         services: rollouts.services.clone(),
         rollouts: rollouts.rollouts.clone(),
     };
+    let experiments = experiment::Experiments {
+        client: hub.client.clone(),
+        clock: hub.clock.clone(),
+        experiments: rollouts.experiments.clone(),
+        replica_sets: rollouts.replica_sets.clone(),
+        services: rollouts.services.clone(),
+        runs: rollouts.runs.clone(),
+        templates: rollouts.templates.clone(),
+    };
     let runs = rollouts.runs.clone();
     let (main, triggers) = (rollouts.rollouts.clone(), rollouts.clone());
     hub.run(rollouts, &main, move || triggers.triggers());
     let (services, triggers) = (abandoned.services.clone(), abandoned.clone());
     hub.run(abandoned, &services, move || triggers.triggers());
+    let (main, triggers) = (experiments.experiments.clone(), experiments.clone());
+    hub.run(experiments, &main, move || triggers.triggers());
     let finished = analyses.triggers();
     hub.run(analyses, &runs, finished);
 }

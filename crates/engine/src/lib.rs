@@ -11,6 +11,7 @@ pub mod cron_job;
 pub mod deployment;
 pub mod disruption;
 pub mod endpoints;
+pub mod experiment;
 pub mod expression;
 pub mod hash;
 pub mod invariants;

@@ -91,7 +91,7 @@ fn is_open(field: &Field<'_>) -> bool {
     field.text().is_some_and(|text| text.contains(OPEN))
 }
 
-fn duration(field: &Field<'_>, out: &mut Vec<Problem>) {
+pub(super) fn duration(field: &Field<'_>, out: &mut Vec<Problem>) {
     let readable = |text: &str| parse_duration_text(text).is_some();
     if !is_open(field) && !field.text().is_none_or(readable) {
         out.push(field.invalid(DURATION_EXPECTED));

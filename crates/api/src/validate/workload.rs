@@ -75,8 +75,8 @@ fn lowered(spec: &Field<'_>) -> Option<Vec<Problem>> {
     Some(twice.into_iter().chain(problems).collect())
 }
 
-/// What Deployments and ReplicaSets have in common.
-fn workload(spec: &Field<'_>, name: &str, out: &mut Vec<Problem>) {
+/// What Deployments, ReplicaSets and the versions of Experiments have in common.
+pub(super) fn workload(spec: &Field<'_>, name: &str, out: &mut Vec<Problem>) {
     spec.get("replicas").not_negative(out);
     spec.get("minReadySeconds").not_negative(out);
     let selector = spec.get("selector");

@@ -6,12 +6,34 @@ use serde_json::{Value, json};
 use super::check;
 
 #[test]
-fn experiments_are_taken_and_not_carried_out() {
+fn experiments() {
+    let experiment = |spec: Value| json!({"apiVersion": "argoproj.io/v1alpha1", "kind": "Experiment", "metadata": {"name": "a"}, "spec": spec});
     check(
-        json!({"apiVersion": "argoproj.io/v1alpha1", "kind": "Experiment", "metadata": {"name": "a"}, "spec": {}}),
-        expect![
-            "Unbuilt spec: not carried out by this version of Serin; use the analysis steps of a Rollout"
-        ],
+        experiment(json!({})),
+        expect!["spec.templates: Required value: give at least one version"],
+    );
+    let pods = json!({"metadata": {"labels": {"app": "web"}}, "spec": {"containers": [{"name": "web", "image": "web"}]}});
+    let version = |name: &str, app: &str| json!({"name": name, "selector": {"matchLabels": {"app": app}}, "template": pods});
+    check(
+        experiment(
+            json!({"templates": [version("a", "web"), version("b", "web")], "duration": "5m", "analyses": [{"name": "t", "templateName": "t"}]}),
+        ),
+        expect![[r#"
+            Warning spec.templates[0].template.spec.containers[0].readinessProbe: without a readiness probe the container takes requests as soon as it is started, and a version that never works counts as ready
+            Warning spec.templates[1].template.spec.containers[0].readinessProbe: without a readiness probe the container takes requests as soon as it is started, and a version that never works counts as ready"#]],
+    );
+    check(
+        experiment(
+            json!({"templates": [version("a", "web"), version("a", "api")], "duration": "soon", "analyses": [{"name": "T_"}]}),
+        ),
+        expect![[r#"
+            Warning spec.templates[0].template.spec.containers[0].readinessProbe: without a readiness probe the container takes requests as soon as it is started, and a version that never works counts as ready
+            Warning spec.templates[1].template.spec.containers[0].readinessProbe: without a readiness probe the container takes requests as soon as it is started, and a version that never works counts as ready
+            spec.templates[1].template.metadata.labels: Invalid value: {"app":"web"}: `selector` does not match template `labels`
+            spec.templates[1].name: Duplicate value: "a"
+            spec.analyses[0].name: Invalid value: "T_": a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com')
+            spec.analyses[0].templateName: Required value
+            spec.duration: Invalid value: "soon": must be seconds (30) or a duration such as "30s", "5m", "1h30m""#]],
     );
 }
 

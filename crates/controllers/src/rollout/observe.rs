@@ -352,13 +352,11 @@ fn run_view(run: &AnalysisRun) -> Option<RunView> {
 
 fn experiment_view(experiment: &Experiment) -> ExperimentView {
     let status = experiment.status.clone().unwrap_or_default();
-    let phase = status.phase.map(serde_json::Value::String);
-    let phase = phase.and_then(|phase| serde_json::from_value(phase).ok());
     let hash = experiment.labels().get(label::ROLLOUT_POD_TEMPLATE_HASH);
     ExperimentView {
         name: experiment.name_any(),
         revision: RevisionHash::new(hash.cloned().unwrap_or_default()),
-        phase: phase.unwrap_or_default(),
+        phase: status.phase.unwrap_or_default(),
         message: status.message,
         created: experiment
             .creation_timestamp()

@@ -11,6 +11,8 @@ mod election;
 #[cfg(test)]
 mod endpoints;
 #[cfg(test)]
+mod experiments;
+#[cfg(test)]
 mod groups;
 #[cfg(test)]
 mod jobs;
