@@ -310,3 +310,62 @@ async fn a_source_of_metrics_that_is_down_never_promotes() {
     assert_eq!(image_counts(&world).await[0], ("web:v1".to_owned(), 5));
     world.stop().await;
 }
+
+/// The ReplicaSet of a Rollout as Argo Rollouts leaves it on a cluster: its own hash, defaults written out, no digest of ours.
+async fn left_by_argo(world: &World, hash: &str) -> Rollout {
+    let labels = json!({"app": "web", label::ROLLOUT_POD_TEMPLATE_HASH: hash});
+    let mut pods = template("v1");
+    pods["metadata"]["labels"] = labels.clone();
+    pods["spec"]["restartPolicy"] = "Always".into();
+    pods["spec"]["dnsPolicy"] = "ClusterFirst".into();
+    pods["spec"]["terminationGracePeriodSeconds"] = 30.into();
+    pods["spec"]["containers"][0]["imagePullPolicy"] = "IfNotPresent".into();
+    let owner: Rollout = world.create(rollout("v1", pausing())).await;
+    let uid = owner.metadata.uid.clone();
+    let owned = json!([{"apiVersion": "argoproj.io/v1alpha1", "kind": "Rollout", "name": "web", "uid": uid, "controller": true}]);
+    let metadata = json!({
+        "name": format!("web-{hash}"), "labels": labels, "ownerReferences": owned,
+        "annotations": {"rollout.argoproj.io/revision": "3", "rollout.argoproj.io/desired-replicas": "5"},
+    });
+    let spec = json!({"replicas": 5, "selector": {"matchLabels": labels}, "template": pods});
+    let set =
+        json!({"apiVersion": "apps/v1", "kind": "ReplicaSet", "metadata": metadata, "spec": spec});
+    world.create::<ReplicaSet>(set).await;
+    owner
+}
+
+#[tokio::test(start_paused = true)]
+async fn live_replica_sets_of_argo_rollouts_are_taken_over() {
+    let mut world = World::start();
+    // Nobody looks after Rollouts until all is as another controller left it.
+    world.kill_controllers().await;
+    left_by_argo(&world, "6f9c7d8b5c").await;
+    let told = json!({
+        "stableRS": "6f9c7d8b5c", "currentPodHash": "6f9c7d8b5c", "currentStepIndex": 4, "phase": "Healthy",
+        "observedGeneration": "1", "replicas": 5, "readyReplicas": 5, "availableReplicas": 5, "updatedReplicas": 5,
+    });
+    verb(&world, json!({"status": told})).await;
+    world.start_controllers();
+    let full = |set: Option<&ReplicaSet>| {
+        let status = set.and_then(|set| set.status.as_ref());
+        status.is_some_and(|status| status.available_replicas == Some(5))
+    };
+    world.until("web-6f9c7d8b5c", "full", full).await;
+    until(&world, "v1", is(RolloutPhase::Healthy)).await;
+    let uids = |pods: Vec<Pod>| {
+        let uids = pods.into_iter().filter_map(|pod| pod.metadata.uid);
+        uids.collect::<std::collections::BTreeSet<_>>()
+    };
+    let before = uids(world.list().await);
+    assert_eq!(before.len(), 5);
+    // The next release goes from the set that was found to one of our own; none of its pods was started again before.
+    release(&world, "v2").await;
+    let paused = until(&world, "the pause", is(RolloutPhase::Paused)).await;
+    assert_eq!(paused.stable_rs.as_deref(), Some("6f9c7d8b5c"));
+    assert_eq!(world.list::<ReplicaSet>().await.len(), 2);
+    let counts = counted(&[("web:v1", 4), ("web:v2", 1)]);
+    assert_eq!(image_counts(&world).await, counts);
+    let after = uids(world.list().await);
+    assert!(before.intersection(&after).count() >= 4);
+    world.stop().await;
+}

@@ -245,7 +245,12 @@ const STEPS: &[Row] = &[
     (
         "experiment",
         Done,
-        &["an_experiment_step_follows_its_experiment"],
+        &[
+            "an_experiment_step_follows_its_experiment",
+            "a_release_waits_for_the_experiment_of_its_step",
+            "a_bad_experiment_takes_the_release_back",
+            "an_abort_ends_the_experiment",
+        ],
         "`weight` of a template is refused by name.",
     ),
     (
@@ -381,6 +386,75 @@ const ROUTING: &[Row] = &[
         "appMesh",
         Refused,
         &["what_is_not_carried_out_is_refused_by_name"],
+        "",
+    ),
+];
+
+/// The spec of an Experiment.
+const EXPERIMENT: &[Row] = &[
+    (
+        "templates",
+        Done,
+        &[
+            "an_experiment_runs_its_versions_side_by_side_and_leaves_nothing_behind",
+            "no_service_of_a_rollout_leads_to_a_version_of_an_experiment",
+        ],
+        "With their Services. One that an object of somebody else stands in the way of ends with `Error`.",
+    ),
+    (
+        "duration",
+        Done,
+        &[
+            "a_time_that_passes_is_a_success",
+            "without_a_duration_it_lasts_until_somebody_ends_it",
+        ],
+        "Counted from when all versions are available.",
+    ),
+    (
+        "progressDeadlineSeconds",
+        Done,
+        &["a_version_that_does_not_come_fails_it_in_time"],
+        "",
+    ),
+    (
+        "terminate",
+        Done,
+        &["without_a_duration_it_lasts_until_somebody_ends_it"],
+        "",
+    ),
+    (
+        "analyses",
+        Done,
+        &[
+            "the_time_counts_from_when_all_are_available_and_a_required_analysis_is_waited_for",
+            "an_analysis_that_is_not_required_is_ended_with_the_experiment",
+            "the_first_bad_analysis_ends_it",
+            "what_cannot_begin_is_told_at_once",
+        ],
+        "Arguments may name `templates.X.podTemplateHash`, `templates.X.replicaset.name`, `experiment.availableAt` and `experiment.finishedAt`.",
+    ),
+    (
+        "scaleDownDelaySeconds",
+        Done,
+        &["a_time_that_passes_is_a_success"],
+        "Kept on the ReplicaSet, so that it outlives a restart.",
+    ),
+    (
+        "dryRun",
+        Done,
+        &["dry_runs_and_retention_of_an_experiment_are_those_of_its_runs"],
+        "",
+    ),
+    (
+        "measurementRetention",
+        Done,
+        &["dry_runs_and_retention_of_an_experiment_are_those_of_its_runs"],
+        "",
+    ),
+    (
+        "analysisRunMetadata",
+        Done,
+        &["the_runs_of_an_experiment_have_the_labels_that_it_gives_them"],
         "",
     ),
 ];
@@ -533,7 +607,10 @@ const SEMANTICS: &[Row] = &[
     (
         "Live ReplicaSets are taken over by the equality of templates",
         Done,
-        &["a_takeover_restarts_nothing"],
+        &[
+            "a_takeover_restarts_nothing",
+            "live_replica_sets_of_argo_rollouts_are_taken_over",
+        ],
         "Written-out defaults do not count.",
     ),
     (
@@ -568,12 +645,13 @@ const SEMANTICS: &[Row] = &[
     ),
 ];
 
-const HEADS: [(&str, &[Row]); 6] = [
+const HEADS: [(&str, &[Row]); 7] = [
     ("`spec`", FIELDS),
     ("`spec.strategy.canary`", CANARY),
     ("`spec.strategy.canary.steps[]`", STEPS),
     ("`spec.strategy.canary.trafficRouting`", ROUTING),
     ("`spec.strategy.blueGreen`", BLUE_GREEN),
+    ("`spec` of an Experiment", EXPERIMENT),
     ("How it behaves", SEMANTICS),
 ];
 
@@ -635,13 +713,18 @@ fn every_field_is_in_the_table() {
     let schema = kinds::find("argoproj.io", "v1alpha1", "Rollout")
         .unwrap()
         .schema_json("v1alpha1");
-    let schemas = &schema["schemas"];
+    let experiment = kinds::find("argoproj.io", "v1alpha1", "Experiment");
+    let experiment = experiment.unwrap().schema_json("v1alpha1");
+    let mut schemas = schema["schemas"].clone();
+    let others = experiment["schemas"].as_object().unwrap().clone();
+    schemas.as_object_mut().unwrap().extend(others);
     for (name, rows) in [
         ("RolloutSpec", FIELDS),
         ("CanaryStrategy", CANARY),
         ("CanaryStep", STEPS),
         ("TrafficRouting", ROUTING),
         ("BlueGreenStrategy", BLUE_GREEN),
+        ("ExperimentSpec", EXPERIMENT),
     ] {
         let all = schemas.as_object().unwrap();
         let (_, found) = all

@@ -394,3 +394,74 @@ fn a_gateway_that_starts_anew_is_counted_from_there() {
         (Running, 2)
     );
 }
+
+/// What one span of 10 s brings: so many of 1,000 answers are errors, and the answers are slower by so many buckets.
+fn span(errors: u64, slower: usize) -> serin_api::traffic::Counts {
+    use serin_api::traffic::{Counts, LATENCY_BUCKETS};
+    let mut latency = vec![0; LATENCY_BUCKETS];
+    // Most take about 60 ms, a tenth about 120 ms.
+    for (bucket, answers) in [(10, 900), (12, 100)] {
+        latency[bucket + slower] += answers;
+    }
+    Counts {
+        status: [0, 1000 - errors, 0, 0, errors],
+        latency,
+        ..Counts::default()
+    }
+}
+
+/// What an analysis of the default set comes to when every span is like this, and after how many spans.
+fn by_default(template: &str, canary: &serin_api::traffic::Counts) -> (AnalysisPhase, u64) {
+    let text = include_str!("../../../../../examples/analysis/templates.yaml");
+    let objects = serin_api::manifest::parse(text, "templates.yaml").objects;
+    let templates = objects.iter().map(|object| {
+        let name = object.object["metadata"]["name"]
+            .as_str()
+            .unwrap()
+            .to_owned();
+        let spec = serde_json::from_value(object.object["spec"].clone()).unwrap();
+        ((true, name), spec)
+    });
+    let wanted = serin_api::rollout::AnalysisRef {
+        templates: vec![serin_api::analysis::TemplateRef {
+            template_name: template.to_owned(),
+            cluster_scope: Some(true),
+        }],
+        ..Default::default()
+    };
+    let origin = crate::analysis::Origin::default();
+    let spec = crate::analysis::instantiate(&wanted, &templates.collect(), &origin).unwrap();
+    let times = |counts: &serin_api::traffic::Counts, n: u64| serin_api::traffic::Counts {
+        status: counts.status.map(|count| count * n),
+        latency: counts.latency.iter().map(|count| count * n).collect(),
+        ..Default::default()
+    };
+    let mut status = AnalysisRunStatus::default();
+    for look in 0..=180 {
+        let now = at(i64::try_from(look).unwrap() * 10);
+        let step = plan(&spec, &status, now);
+        let Some(order) = step.measure.first() else {
+            return (step.status.phase, look);
+        };
+        let traffic = Traffic {
+            canary: times(canary, look),
+            stable: times(&span(0, 0), look),
+            since: at(-1000),
+        };
+        let measured = Measured::Traffic(Box::new(traffic));
+        status = record(&spec, &step.status, order, &measured, now, now);
+    }
+    (status.phase, 180)
+}
+
+#[test]
+fn the_default_set_decides_as_it_says() {
+    // More than 1 % errors take a release back within ten looks; 0.9 % never do in half an hour.
+    let (phase, spans) = by_default("serin-error-ratio", &span(15, 0));
+    assert_eq!((phase, spans <= 10), (Failed, true), "{spans} spans");
+    assert_eq!(by_default("serin-error-ratio", &span(9, 0)).0, Successful);
+    // A P95 that is more than 50 % above that of stable asks a person; the same latency does not.
+    let (phase, spans) = by_default("serin-p95-growth", &span(0, 2));
+    assert_eq!((phase, spans <= 10), (Inconclusive, true), "{spans} spans");
+    assert_eq!(by_default("serin-p95-growth", &span(0, 0)).0, Successful);
+}
