@@ -146,6 +146,7 @@ pub fn plan(desired: &Desired, observed: &Observed, now: Timestamp) -> Plan {
     if !desired.deleting && draft.ownership.is_empty() {
         draft.number(desired, observed, &family);
         draft.resize(desired, observed, &family);
+        draft.remember(desired, &family, now);
         draft.forget(desired, &family);
     }
     let report = status::report(desired, observed, &family, draft.turn, now);

@@ -67,6 +67,10 @@ fn rs(image: &str, size: u32) -> ReplicaSetView {
             (key::DEPLOYMENT_REVISION.into(), revision.to_string()),
             (key::DEPLOYMENT_DESIRED_REPLICAS.into(), "6".into()),
             (key::CHANGE_CAUSE.into(), "faster search".into()),
+            (
+                key::PROMOTED_AT.into(),
+                at(i64::try_from(revision).unwrap()).to_string(),
+            ),
         ]),
         hash,
         revision,

@@ -161,6 +161,7 @@ fn the_oldest_versions_are_forgotten() {
         json!({"revisionHistoryLimit": 1}),
         sets.clone(),
         &expect![[r#"
+            web-v2 promoted-at=1970-01-01T00:01:40Z
             number 9
             delete web-v0
             delete web-v1
@@ -176,4 +177,34 @@ fn the_oldest_versions_are_forgotten() {
         waits for 5 of 6 instances of 58d5dfc74f to become available
     "#]],
     );
+}
+
+/// The one that came up is where a way back leads; one that never did is not.
+#[test]
+fn a_version_that_is_complete_is_remembered() {
+    let promoted = |observed: &Observed| {
+        let plan = plan(&desired(json!({})), observed, at(100));
+        plan.actions.iter().find_map(|action| match action {
+            Action::Update(update) => {
+                let note = update.annotations.get(key::PROMOTED_AT)?;
+                Some((update.target.name.clone(), note.clone()))
+            }
+            _ => None,
+        })
+    };
+    let fresh = |size| {
+        let mut new = rs("v2", size);
+        new.annotations.remove(key::PROMOTED_AT);
+        new
+    };
+    let noted = Some(("web-v2".to_owned(), at(100).to_string()));
+    assert_eq!(promoted(&with(vec![rs("v1", 0), fresh(6)])), noted);
+    // Not before all are there, nor while an old one is; and not again.
+    assert_eq!(promoted(&with(vec![rs("v1", 1), fresh(6)])), None);
+    let mut late = fresh(6);
+    late.available = 5;
+    assert_eq!(promoted(&with(vec![rs("v1", 0), late])), None);
+    assert_eq!(promoted(&with(vec![rs("v1", 0), rs("v2", 6)])), None);
+    // An older one that is gone back to was complete last.
+    assert_eq!(promoted(&with(vec![rs("v2", 6), rs("v3", 0)])), noted);
 }
