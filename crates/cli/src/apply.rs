@@ -34,14 +34,14 @@ pub(crate) struct ApplyArgs {
 
 /// What became of an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Outcome {
+pub(crate) enum Outcome {
     Created,
     Configured,
     Unchanged,
 }
 
 impl Outcome {
-    fn word(self) -> &'static str {
+    pub(crate) fn word(self) -> &'static str {
         match self {
             Self::Created => "created",
             Self::Configured => "configured",
@@ -101,8 +101,8 @@ async fn apply_all(
 ) -> Result<usize, CliError> {
     let mut refused = 0;
     for located in objects {
-        match apply(context, client, located, dry_run).await {
-            Ok(outcome) => {
+        match attempt(context, client, located, dry_run).await {
+            Ok(Attempt { outcome, .. }) => {
                 let note = if dry_run { " (dry run)" } else { "" };
                 let line = format!("{} {}{note}", located.reference, outcome.word());
                 context.printer.result(line)?;
@@ -239,12 +239,23 @@ fn turn(kind: &str) -> u8 {
     }
 }
 
-async fn apply(
+/// What an apply did, or would do.
+pub(crate) struct Attempt {
+    /// The object as it was; `None` when there was none.
+    pub(crate) before: Option<Value>,
+    /// The object as it is, or would be.
+    pub(crate) after: Value,
+    /// What became of it.
+    pub(crate) outcome: Outcome,
+}
+
+/// Applies one object, or lets the server say what that would do.
+pub(crate) async fn attempt(
     context: &Context,
     client: &Client,
     located: &Located<'_>,
     dry_run: bool,
-) -> Result<Outcome, ClientError> {
+) -> Result<Attempt, ClientError> {
     let before = match client.get(&located.path).await {
         Ok(object) => Some(object),
         Err(error) if error.is_not_found() => None,
@@ -263,7 +274,11 @@ async fn apply(
             .printer
             .warning(format!("{}: {warning}", located.reference));
     }
-    Ok(outcome(before.as_ref(), &answer.object, answer.status))
+    Ok(Attempt {
+        outcome: outcome(before.as_ref(), &answer.object, answer.status),
+        before,
+        after: answer.object,
+    })
 }
 
 /// Whether a warning of the server is one that was told with its place in the manifest. A header has spaces for line ends.

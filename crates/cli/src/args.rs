@@ -18,6 +18,7 @@ use crate::history::HistoryArgs;
 use crate::install::InstallArgs;
 use crate::load_command::LoadArgs;
 use crate::logs::LogsArgs;
+use crate::plan::PlanArgs;
 use crate::rollout::RolloutCommand;
 use crate::up::UpArgs;
 
@@ -143,6 +144,12 @@ pub(crate) enum Command {
         cat app.yaml | serin apply -f -"
     )]
     Apply(ApplyArgs),
+    /// Show how a release would go, step by step, and change nothing
+    #[command(
+        after_help = "Examples:\n  serin plan app.yaml\n  serin plan manifests/ -o json\n\n\
+        Instances are taken to start at once and analyses to be good: times are the shortest that a release takes."
+    )]
+    Plan(PlanArgs),
     /// Show objects of any kind
     #[command(
         after_help = "Examples:\n  serin get rollouts\n  serin get deploy,rs,pods -A\n  serin get pod shop-6cf78c-x2x9b -o yaml\n  \

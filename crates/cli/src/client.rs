@@ -83,7 +83,8 @@ impl ClientError {
         }
     }
 
-    fn malformed(what: impl std::fmt::Display) -> Self {
+    /// An answer that is not what it should be.
+    pub(crate) fn malformed(what: impl std::fmt::Display) -> Self {
         Self::Malformed {
             what: what.to_string(),
         }

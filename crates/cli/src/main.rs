@@ -27,6 +27,7 @@ mod load;
 mod load_command;
 mod logging;
 mod logs;
+mod plan;
 mod platform;
 mod printer;
 mod rollout;
@@ -92,6 +93,7 @@ fn run(cli: Cli, printer: Printer) -> Result<(), CliError> {
     match cli.command {
         Command::Completions { .. } | Command::Version => Ok(()),
         Command::Apply(args) => client_runtime()?.block_on(apply::run(&context, args)),
+        Command::Plan(args) => client_runtime()?.block_on(plan::run(&context, args)),
         Command::Get(args) => client_runtime()?.block_on(get::run(&context, args)),
         Command::Delete(args) => client_runtime()?.block_on(delete::run(&context, args)),
         Command::Logs(args) => client_runtime()?.block_on(logs::run(&context, args)),

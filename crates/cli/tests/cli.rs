@@ -95,6 +95,7 @@ fn help_is_a_result_and_has_the_exit_codes() {
           backup       Write a copy of all objects into a file, also while the platform runs
           restore      Put the objects of a backup in the place of those of the state directory
           apply        Make the objects of manifests so
+          plan         Show how a release would go, step by step, and change nothing
           get          Show objects of any kind
           delete       Delete objects
           logs         Show what instances have written

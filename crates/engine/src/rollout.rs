@@ -14,6 +14,7 @@ mod by_traffic;
 mod cleanup;
 pub mod configuration;
 mod experiments;
+mod forecast;
 mod governed;
 pub mod group;
 mod history;
@@ -40,6 +41,7 @@ use serin_api::rollout::{
 use serin_api::units::{RevisionHash, Weight};
 use serin_api::waiting::WaitingOn;
 
+pub use forecast::{Forecast, Outset, Stage, Wait, forecast};
 pub use governed::{Governed, govern};
 pub use history::{Event, History, TakenBack};
 pub use holds::Question;

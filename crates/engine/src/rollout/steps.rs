@@ -128,7 +128,8 @@ impl<'a> Planner<'a> {
     }
 }
 
-fn step_name(step: &Step) -> String {
+/// What a step does, in few words.
+pub(super) fn step_name(step: &Step) -> String {
     match step {
         Step::SetWeight(weight) => format!("set weight {weight}"),
         Step::Batch(Batch {
