@@ -164,7 +164,7 @@ impl Planner<'_> {
         let current = self.current.clone();
         let replicas = self.desired.replicas;
         if self.returns() {
-            self.return_by_traffic(canary, &current);
+            self.return_by_traffic(canary, stable, &current);
         } else if self.is_selected(canary.stable_service.as_ref(), &current) {
             if self.select_opt(&canary.stable_service, &current)
                 && self.set_weight(canary, Weight::ZERO)
@@ -187,11 +187,25 @@ impl Planner<'_> {
 
     /// Back to a revision that the users were on before: it has all its instances, so one change of the stable Service is all
     /// there is to do.
-    fn return_by_traffic(&mut self, canary: &Canary, current: &RevisionHash) {
-        if self.await_available(current, self.desired.replicas)
-            && self.set_weight(canary, Weight::ZERO)
-            && self.select_opt(&canary.stable_service, current)
-        {
+    fn return_by_traffic(
+        &mut self,
+        canary: &Canary,
+        stable: &RevisionHash,
+        current: &RevisionHash,
+    ) {
+        if !self.await_available(current, self.desired.replicas) {
+            return;
+        }
+        // A stable revision that has shrunk with its share could not bear the rest: its Service moves on first.
+        let bears_all = self.share_on_the_way_back(canary, stable) == Weight::ZERO;
+        let returned = if bears_all {
+            self.set_weight(canary, Weight::ZERO)
+                && self.select_opt(&canary.stable_service, current)
+        } else {
+            self.select_opt(&canary.stable_service, current)
+                && self.set_weight(canary, Weight::ZERO)
+        };
+        if returned {
             self.promote(canary.scale_down_delay);
         }
     }

@@ -58,6 +58,27 @@ fn a_canary_stays_until_its_service_is_served_elsewhere() {
     assert!(shown(&served).contains(&gone), "{:?}", shown(&served));
 }
 
+/// Found by the simulator: a return to a revision that is on trial already, whose share the stable one has shrunk for.
+#[test]
+fn a_return_gives_no_share_back_to_a_stable_revision_that_has_shrunk() {
+    let mut strategy = routed(json!([{"setWeight": 25}, {"pause": {}}]));
+    strategy["canary"]["dynamicStableScale"] = true.into();
+    let (v1, v2) = (spec("1", 4, strategy.clone()), spec("2", 4, strategy));
+    let mut observed = view(
+        vec![revision(&v1, 3, 4, 4), revision(&v2, 2, 3, 3)],
+        &v2,
+        &[("stable", &v2), ("canary", &v1)],
+        25,
+    );
+    observed.revisions[0].history.promoted_at = Some(now());
+    observed.status = plan(&v1, &observed, now()).status;
+    observed.status.promote_full = true;
+    let back = plan(&v1, &observed, now());
+    assert_eq!(invariants::check(&v1, &observed, &back), []);
+    let point = format!("point stable at {}", hash(&v1));
+    assert!(shown(&back).contains(&point), "{:?}", shown(&back));
+}
+
 #[test]
 fn a_template_that_is_gone_does_not_bar_the_way_back() {
     let steps =
