@@ -123,6 +123,11 @@ fn bound(kind: &str, role: &str, name: &str, subject: &str, scope: Option<&str>)
 fn rules() -> Value {
     let rule = |group: &str, resources: &[&str], verbs: &[&str]| json!({"apiGroups": [group], "resources": resources, "verbs": verbs});
     let read = ["get", "list", "watch"];
+    let set = ["get", "list", "watch", "update", "patch"];
+    let made = ["get", "list", "watch", "create", "delete"];
+    let own = [
+        "get", "list", "watch", "create", "update", "patch", "delete",
+    ];
     json!([
         rule(
             "argoproj.io",
@@ -134,65 +139,29 @@ fn rules() -> Value {
             &["rollouts", "rollouts/status"],
             &["update", "patch"]
         ),
-        rule(
-            "argoproj.io",
-            &["analysisruns", "experiments"],
-            &[
-                "get", "list", "watch", "create", "update", "patch", "delete"
-            ]
-        ),
+        rule("argoproj.io", &["analysisruns", "experiments"], &own),
         rule(
             "argoproj.io",
             &["analysisruns/status", "experiments/status"],
             &["update", "patch"]
         ),
-        rule(
-            "apps",
-            &["replicasets"],
-            &[
-                "get", "list", "watch", "create", "update", "patch", "delete"
-            ]
-        ),
+        rule("apps", &["replicasets"], &own),
         rule("serin.dev", &["releasepolicies"], &read),
         rule("apps", &["deployments"], &["get", "list", "watch", "patch"]),
         rule("", &["pods"], &["get", "list", "watch", "patch", "delete"]),
         rule("", &["pods/eviction"], &["create"]),
         rule("", &["podtemplates"], &["get"]),
-        rule(
-            "",
-            &["services"],
-            &[
-                "get", "list", "watch", "create", "update", "patch", "delete"
-            ]
-        ),
+        rule("", &["services"], &own),
         rule("", &["events"], &["create", "patch"]),
         // Those that a template mounts or reads are copied for each of its revisions, when a policy asks for it.
-        rule(
-            "",
-            &["configmaps", "secrets"],
-            &["get", "list", "watch", "create", "delete"]
-        ),
-        rule(
-            "batch",
-            &["jobs"],
-            &["get", "list", "watch", "create", "delete"]
-        ),
-        rule(
-            "networking.k8s.io",
-            &["ingresses"],
-            &[
-                "get", "list", "watch", "create", "update", "patch", "delete"
-            ]
-        ),
-        rule(
-            "gateway.networking.k8s.io",
-            &["httproutes"],
-            &["get", "list", "watch", "update", "patch"]
-        ),
+        rule("", &["configmaps", "secrets"], &made),
+        rule("batch", &["jobs"], &made),
+        rule("networking.k8s.io", &["ingresses"], &own),
+        rule("gateway.networking.k8s.io", &["httproutes"], &set),
         rule(
             "networking.istio.io",
             &["virtualservices", "destinationrules"],
-            &["get", "list", "watch", "update", "patch"]
+            &set
         ),
     ])
 }

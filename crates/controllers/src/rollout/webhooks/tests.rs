@@ -96,6 +96,19 @@ async fn service(answers: &'static [&'static str]) -> (u16, Arc<Mutex<Vec<String
     (port, asked)
 }
 
+/// A Rollout that waits at the gate `budget` with the revision `abc`.
+async fn waiting_at_gate(api: &Api<Rollout>) -> Rollout {
+    let spec = json!({"selector": {"matchLabels": {"app": "web"}}, "strategy": {"canary": {}}, "template": {
+        "metadata": {"labels": {"app": "web"}}, "spec": {"containers": [{"name": "a", "image": "a"}]}}});
+    let object = json!({"metadata": {"name": "web"}, "spec": spec});
+    let object: Rollout = serde_json::from_value(object).unwrap();
+    api.create(&PostParams::default(), &object).await.unwrap();
+    let waiting = json!({"status": {"currentPodHash": "abc", "waitingOn": {"type": "Gate", "name": "budget"}}});
+    api.patch_status("web", &PatchParams::default(), &Patch::Merge(waiting))
+        .await
+        .unwrap()
+}
+
 #[tokio::test]
 async fn it_is_asked_until_there_is_an_answer() {
     let (port, asked) = service(&[
@@ -107,17 +120,7 @@ async fn it_is_asked_until_there_is_an_answer() {
     let server = ApiServer::new(Store::in_memory());
     let client = Client::new(server.router(), "default");
     let api: Api<Rollout> = Api::default_namespaced(client.clone());
-    let spec = json!({"selector": {"matchLabels": {"app": "web"}}, "strategy": {"canary": {}}, "template": {
-        "metadata": {"labels": {"app": "web"}}, "spec": {"containers": [{"name": "a", "image": "a"}]}}});
-    let object = json!({"metadata": {"name": "web"}, "spec": spec});
-    let object: Rollout = serde_json::from_value(object).unwrap();
-    api.create(&PostParams::default(), &object).await.unwrap();
-    let waiting = json!({"status": {"currentPodHash": "abc", "waitingOn": {"type": "Gate", "name": "budget"}}});
-    let rollout = api
-        .patch_status("web", &PatchParams::default(), &Patch::Merge(waiting))
-        .await
-        .unwrap();
-
+    let rollout = waiting_at_gate(&api).await;
     let shutdown = CancellationToken::new();
     let mut hub = Hub::new(client.clone(), Clock::system(), None, 1, shutdown.clone());
     let rollouts = hub.watch::<Rollout>();
