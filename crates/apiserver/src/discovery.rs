@@ -169,6 +169,16 @@ fn subresources(kind: &Resource) -> Vec<(&'static str, &'static [&'static str], 
     if kind.group.is_empty() && kind.plural == "pods" {
         parts.push(("log", &["get"][..], own()));
         parts.push((
+            "exec",
+            &["create", "get"][..],
+            other("", "v1", "PodExecOptions"),
+        ));
+        parts.push((
+            "portforward",
+            &["create", "get"][..],
+            other("", "v1", "PodPortForwardOptions"),
+        ));
+        parts.push((
             "eviction",
             &["create"][..],
             other("policy", "v1", "Eviction"),

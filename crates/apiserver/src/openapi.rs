@@ -109,7 +109,9 @@ fn make(registry: &Registry, name: &str) -> Value {
             json!({"post": operation(&kind, "post", &root), "get": operation(&kind, "list", &root)}),
         );
         if let Value::Object(definitions) = schema.at("/schemas") {
-            schemas.extend(definitions.clone());
+            let mut definitions = definitions.clone();
+            definitions.values_mut().for_each(without_booleans);
+            schemas.extend(definitions);
         }
     }
     json!({
@@ -118,6 +120,23 @@ fn make(registry: &Registry, name: &str) -> Value {
         "paths": paths,
         "components": {"schemas": schemas},
     })
+}
+
+/// Says "anything" as an empty schema, which stands for the same as `true` and is all that kubectl before 1.31 reads.
+fn without_booleans(schema: &mut Value) {
+    match schema {
+        Value::Object(fields) => {
+            for (name, value) in fields {
+                if matches!(name.as_str(), "items" | "additionalProperties") && *value == true {
+                    *value = json!({});
+                } else {
+                    without_booleans(value);
+                }
+            }
+        }
+        Value::Array(list) => list.iter_mut().for_each(without_booleans),
+        _ => {}
+    }
 }
 
 fn operation(kind: &Resource, action: &str, root: &str) -> Value {

@@ -37,6 +37,12 @@ impl Parameters {
         found.map(|(_, v)| v.as_str()).filter(|v| !v.is_empty())
     }
 
+    /// All values of a parameter that may be there several times, in their order.
+    pub(crate) fn all(&self, name: &str) -> impl Iterator<Item = &str> {
+        let found = self.0.iter().filter(move |(n, _)| n == name);
+        found.map(|(_, value)| value.as_str())
+    }
+
     /// Whether a switch is on: `1`, `true`, or there with no value.
     pub(crate) fn is_on(&self, name: &str) -> bool {
         let found = self.0.iter().find(|(n, _)| n == name);

@@ -8,6 +8,7 @@ use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use http::{HeaderMap, HeaderValue, Method, header};
+use hyper::upgrade::OnUpgrade;
 use jiff::Timestamp;
 use serde_json::json;
 use tokio_util::io::ReaderStream;
@@ -18,6 +19,7 @@ use crate::options::Parameters;
 use crate::registry::Registry;
 use crate::status::{Refusal, add_warnings};
 use crate::store::Store;
+use crate::streams::{Places, PodExec};
 use crate::target::Target;
 use crate::{body, collect, discovery, guard, history, openapi, verbs};
 
@@ -32,6 +34,8 @@ pub(crate) type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 pub struct ApiServer {
     pub(crate) store: Store,
     pub(crate) logs: Option<Arc<dyn PodLogs>>,
+    pub(crate) exec: Option<Arc<dyn PodExec>>,
+    pub(crate) places: Places,
     pub(crate) clock: Clock,
     pub(crate) registry: Registry,
     pub(crate) policies: Policies,
@@ -52,6 +56,8 @@ impl ApiServer {
             author: Arc::new(Author::server()),
             store,
             logs: None,
+            exec: None,
+            places: Places::default(),
             clock: Arc::new(Timestamp::now),
             collector: Arc::new(Once::new()),
         }
@@ -71,6 +77,15 @@ impl ApiServer {
     pub fn with_token_key(self, key: TokenKey) -> Self {
         Self {
             token_key: key,
+            ..self
+        }
+    }
+
+    /// Runs commands in containers by `exec`; without, `/exec` of pods is answered as not implemented.
+    #[must_use]
+    pub fn with_exec(self, exec: Arc<dyn PodExec>) -> Self {
+        Self {
+            exec: Some(exec),
             ..self
         }
     }
@@ -190,6 +205,8 @@ pub(crate) struct Call {
     pub(crate) parameters: Parameters,
     pub(crate) headers: HeaderMap,
     pub(crate) body: bytes::Bytes,
+    /// The way to speak something else than HTTP on this connection; `None` where it cannot.
+    pub(crate) upgrade: Option<OnUpgrade>,
 }
 
 async fn resources(State(server): State<ApiServer>, request: Request) -> Response {
@@ -202,7 +219,7 @@ async fn resources(State(server): State<ApiServer>, request: Request) -> Respons
 }
 
 async fn answer(server: ApiServer, request: Request<Body>) -> Result<Response, Refusal> {
-    let (parts, body) = request.into_parts();
+    let (mut parts, body) = request.into_parts();
     let (group, version, rest) = split_path(parts.uri.path()).ok_or_else(Refusal::no_page)?;
     if rest.is_empty() {
         return match parts.method {
@@ -221,6 +238,7 @@ async fn answer(server: ApiServer, request: Request<Body>) -> Result<Response, R
         method: parts.method,
         headers: parts.headers,
         body,
+        upgrade: parts.extensions.remove::<OnUpgrade>(),
     };
     let deprecation = call.target.kind.deprecation.clone();
     let mut response = verbs::answer(&server, call).await?;

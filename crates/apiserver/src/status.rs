@@ -283,6 +283,11 @@ impl Refusal {
         Self::new(StatusCode::NOT_IMPLEMENTED, "NotImplemented", message)
     }
 
+    /// A bound of the server is reached; later there may be room again.
+    pub(crate) fn busy(message: &str) -> Self {
+        Self::new(StatusCode::TOO_MANY_REQUESTS, "TooManyRequests", message)
+    }
+
     pub(crate) fn stopping() -> Self {
         let message = "the server is stopping; start it with serin up and try again";
         Self::new(

@@ -24,6 +24,10 @@ pub(crate) enum Part {
     Binding,
     /// Of a ServiceAccount.
     Token,
+    /// Of a Pod.
+    Exec,
+    /// Of a Pod.
+    PortForward,
 }
 
 impl Part {
@@ -38,6 +42,8 @@ impl Part {
             Self::Eviction => "eviction",
             Self::Binding => "binding",
             Self::Token => "token",
+            Self::Exec => "exec",
+            Self::PortForward => "portforward",
         }
     }
 }
@@ -190,6 +196,8 @@ fn part_of(kind: &Resource, part: Option<&str>) -> Option<Part> {
         Some("eviction") if pod => Some(Part::Eviction),
         Some("binding") if pod => Some(Part::Binding),
         Some("token") if kind.is("", "ServiceAccount") => Some(Part::Token),
+        Some("exec") if pod => Some(Part::Exec),
+        Some("portforward") if pod => Some(Part::PortForward),
         Some(_) => None,
     }
 }

@@ -13,6 +13,7 @@ use axum::response::{IntoResponse, Response};
 use http::{Method, StatusCode};
 
 pub(crate) use self::delete::delete_object;
+pub(crate) use self::pods::container_of;
 pub(crate) use self::write::{create_object, modify};
 use crate::accept;
 use crate::access::token_request;
@@ -20,6 +21,7 @@ use crate::options::ListOptions;
 use crate::render::{self, Item};
 use crate::server::{ApiServer, Call};
 use crate::status::Refusal;
+use crate::streams;
 use crate::target::Part;
 
 /// Answers a request for objects.
@@ -27,6 +29,8 @@ pub(crate) async fn answer(server: &ApiServer, call: Call) -> Result<Response, R
     match call.target.part {
         Part::Log => return pods::log(server, call).await,
         Part::Eviction => return eviction::answer(server, call).await,
+        Part::Exec => return streams::exec(server, call).await,
+        Part::PortForward => return streams::forward(server, call).await,
         Part::Binding => return pods::bind(server, call).await,
         Part::Scale => return scale::answer(server, call).await,
         Part::Token => return token_request::answer(server, &call),

@@ -1,4 +1,5 @@
-//! The processes that the platform starts of its own binary: `shim`, `keeper`, `gateway`, `demo-app`.
+//! The processes that the platform starts of its own binary: `shim`, `terminal`, `keeper`, `gateway`,
+//! `demo-app`.
 //!
 //! They live long and there are many of them, so they start before anything else does: no parser, no runtime of ours. Their
 //! command lines are written by ourselves and not for people; that is why they are not in the help.
@@ -22,6 +23,7 @@ pub(crate) fn run(arguments: &[OsString]) -> Option<ExitCode> {
             Ok(dir) => return Some(serin_node::shim_main(Path::new(dir))),
             Err(error) => Err(error),
         },
+        "terminal" => return Some(serin_node::terminal_main(options)),
         "demo-app" => return Some(crate::demo_app::run()),
         "keeper" => keeper(options),
         // What a person types behind this word goes to the parser.

@@ -5,6 +5,7 @@
 
 mod authority;
 mod credentials;
+mod exec;
 mod files;
 mod gateway;
 mod images;
@@ -186,8 +187,12 @@ impl Platform {
         let logs = logs::NodeLogs {
             home: home.root().to_path_buf(),
         };
+        let exec = exec::NodeExec {
+            home: home.root().to_path_buf(),
+        };
         let server = ApiServer::new(store)
             .with_logs(Arc::new(logs))
+            .with_exec(Arc::new(exec))
             .with_token_key(credentials.token_key.clone());
         let stop_serving = CancellationToken::new();
         let mut serving = JoinSet::new();

@@ -31,4 +31,7 @@ pub use config::{Backoff, LogLimits, NodeConfig};
 pub use error::NodeError;
 pub use logs::{LogError, LogOptions, LogRequest, open_logs};
 pub use node::{run, stop_all};
-pub use shim::shim_main;
+pub use shim::conversation::{
+    Conversation, ConversationError, ConversationRequest, Ending, converse,
+};
+pub use shim::{shim_main, terminal_main};

@@ -162,7 +162,8 @@ pub(crate) fn last_lines(dirs: &Dirs, uid: &str, container: &str, run: u32) -> O
     (!text.is_empty()).then_some(text)
 }
 
-fn choose_run(dirs: &Dirs, uid: &str, container: &str, previous: bool) -> Option<u32> {
+/// The number of the latest run of a container, or of the one before it.
+pub(crate) fn choose_run(dirs: &Dirs, uid: &str, container: &str, previous: bool) -> Option<u32> {
     // A run without output has no file yet, but it has its directory.
     let mut runs = numbered(&dirs.container(uid, container), "");
     runs.extend(numbered(&dirs.logs(uid, container), ".log"));

@@ -18,6 +18,7 @@
 pub(crate) mod client;
 mod command;
 mod conn;
+pub(crate) mod conversation;
 mod lines;
 mod log_file;
 pub(crate) mod record;
@@ -33,6 +34,7 @@ use std::process::ExitCode;
 
 use rustix::fs::FlockOperation;
 
+pub use command::terminal_main;
 use wire::{Handshake, LOCK, MAX_SPEC_BYTES, RECORD, SOCKET, Spec};
 
 /// Runs the shim of the directory `dir` until its application and all descendants are gone: the whole of the hidden command

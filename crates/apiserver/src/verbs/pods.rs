@@ -73,7 +73,7 @@ fn log_request(
         namespace: target.namespace().to_owned(),
         pod: target.name().to_owned(),
         uid: meta::text(pod, "uid").to_owned(),
-        container: container(target, pod, parameters.get("container"))?,
+        container: container_of(target, pod, parameters.get("container"))?,
         follow: parameters.is_on("follow"),
         tail_lines: parameters.number("tailLines")?,
         since: ago.or(since_time),
@@ -83,7 +83,12 @@ fn log_request(
     })
 }
 
-fn container(target: &Target, pod: &Value, asked: Option<&str>) -> Result<String, Refusal> {
+/// The container of a Pod that is meant, by name or because it is the only one.
+pub(crate) fn container_of(
+    target: &Target,
+    pod: &Value,
+    asked: Option<&str>,
+) -> Result<String, Refusal> {
     let names = |list: &str| -> Vec<String> {
         let containers = pod.at("/spec")[list].as_array().into_iter().flatten();
         containers

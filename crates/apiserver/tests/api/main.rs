@@ -15,6 +15,7 @@ mod http;
 mod kubectl;
 mod lists;
 mod rights;
+mod streams;
 mod support;
 mod verbs;
 mod versions;

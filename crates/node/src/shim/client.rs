@@ -168,7 +168,7 @@ pub(crate) async fn inspect(dir: &Path) -> io::Result<Found> {
 }
 
 /// Connects through an open directory: the path that the system sees is short, however long the real one is.
-async fn connect(dir: &Path) -> io::Result<UnixStream> {
+pub(super) async fn connect(dir: &Path) -> io::Result<UnixStream> {
     let open = File::open(dir)?;
     let path = format!("/proc/self/fd/{}/{SOCKET}", open.as_raw_fd());
     UnixStream::connect(path).await
@@ -191,7 +191,7 @@ async fn converse(stream: UnixStream, orders: &mut mpsc::Receiver<Order>) -> Opt
                         let _ = say(&mut writer, &Request::Forget).await;
                         return Some(record);
                     }
-                    Ok(Reply::Status(_)) => {}
+                    Ok(Reply::Status(_) | Reply::Begun { .. }) => {}
                     Ok(Reply::Executed { id, outcome }) => {
                         if let Some(done) = waiting.remove(&id) {
                             let _ = done.send(outcome);
@@ -242,7 +242,7 @@ fn into_request(
     }
 }
 
-async fn read_line(
+pub(super) async fn read_line(
     reader: &mut (impl AsyncBufReadExt + Unpin),
     line: &mut Vec<u8>,
 ) -> io::Result<()> {
@@ -253,7 +253,7 @@ async fn read_line(
     Ok(())
 }
 
-async fn say(writer: &mut OwnedWriteHalf, request: &Request) -> io::Result<()> {
+pub(super) async fn say(writer: &mut OwnedWriteHalf, request: &Request) -> io::Result<()> {
     let mut line = serde_json::to_vec(request)?;
     line.push(b'\n');
     writer.write_all(&line).await

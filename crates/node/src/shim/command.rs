@@ -1,18 +1,20 @@
 //! Finds programs and starts them, with errors that name the path.
 
-use std::ffi::OsStr;
-use std::fs;
-use std::io;
+use std::ffi::{OsStr, OsString};
+use std::fs::{self, File};
+use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitCode, Stdio};
 
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::Pid;
 
-use super::wire::Spec;
+use super::wire::{Spec, Streams};
 
 /// A started application with the reading ends of its output.
 pub(super) struct Started {
@@ -25,7 +27,8 @@ pub(super) struct Started {
 pub(super) fn start(spec: &Spec) -> Result<Started, String> {
     let (stdout, stdout_writer) = pipe()?;
     let (stderr, stderr_writer) = pipe()?;
-    let child = spawn(spec, &spec.argv, stdout_writer, stderr_writer)?;
+    let streams = [Stdio::null(), stdout_writer.into(), stderr_writer.into()];
+    let child = spawn(spec, &spec.argv, streams, false)?;
     Ok(Started {
         pid: pid_of(&child)?,
         stdout,
@@ -39,8 +42,56 @@ pub(super) fn start_beside(spec: &Spec, argv: &[String]) -> Result<(Pid, OwnedFd
     let second = writer
         .try_clone()
         .map_err(|e| format!("cannot copy a pipe: {e}"))?;
-    let child = spawn(spec, argv, writer, second)?;
+    let streams = [Stdio::null(), writer.into(), second.into()];
+    let child = spawn(spec, argv, streams, false)?;
     Ok((pid_of(&child)?, output))
+}
+
+/// Starts a command beside the application, with the streams of whoever wants to talk with it.
+pub(super) fn start_conversation(
+    spec: &Spec,
+    argv: &[String],
+    streams: &Streams,
+) -> Result<Pid, String> {
+    let child = match streams {
+        Streams::Pipes {
+            stdin,
+            stdout,
+            stderr,
+        } => {
+            let stdin = match stdin {
+                Some(path) => File::open(path).map(Stdio::from),
+                None => Ok(Stdio::null()),
+            };
+            let writer = |path: &String| File::options().write(true).open(path).map(Stdio::from);
+            let open = || Ok([stdin?, writer(stdout)?, writer(stderr)?]);
+            let streams = open().map_err(|e: io::Error| format!("cannot open a pipe: {e}"))?;
+            spawn(spec, argv, streams, false)?
+        }
+        Streams::Terminal { path } => {
+            // The shim leads a session without a terminal; this must not become its own.
+            let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
+            let open = || rustix::fs::open(path, flags, Mode::empty()).map(Stdio::from);
+            let streams = || Ok([open()?, open()?, open()?]);
+            let streams = streams().map_err(|e: Errno| format!("{}: {e}", path.display()))?;
+            spawn(spec, argv, streams, true)?
+        }
+    };
+    pid_of(&child)
+}
+
+/// The whole of the hidden command `serin terminal PROGRAM NAME ARGUMENTS…`: takes the terminal on its standard input as the one that it
+/// controls, so that Ctrl-C reaches what runs in it, and becomes the program. Gives failure when it cannot.
+pub fn terminal_main(arguments: &[OsString]) -> ExitCode {
+    let [program, name, rest @ ..] = arguments else {
+        return ExitCode::FAILURE;
+    };
+    // Without control over its terminal the program still runs; it only hears no signals from it.
+    let _ = rustix::process::setsid();
+    let _ = rustix::process::ioctl_tiocsctty(std::io::stdin());
+    let error = Command::new(program).arg0(name).args(rest).exec();
+    let _ = writeln!(io::stderr(), "exec {}: {error}", program.display());
+    ExitCode::from(126)
 }
 
 /// A pipe whose reading end never blocks.
@@ -60,7 +111,12 @@ fn pid_of(child: &Child) -> Result<Pid, String> {
         .ok_or_else(|| format!("the system gave the process number {}", child.id()))
 }
 
-fn spawn(spec: &Spec, argv: &[String], out: OwnedFd, err: OwnedFd) -> Result<Child, String> {
+fn spawn(
+    spec: &Spec,
+    argv: &[String],
+    [stdin, stdout, stderr]: [Stdio; 3],
+    terminal: bool,
+) -> Result<Child, String> {
     let Some((name, args)) = argv.split_first() else {
         return Err("there is no program to run: command is empty".into());
     };
@@ -76,16 +132,24 @@ fn spawn(spec: &Spec, argv: &[String], out: OwnedFd, err: OwnedFd) -> Result<Chi
         .rfind(|(name, _)| name == "PATH")
         .map_or("", |(_, value)| value.as_str());
     let program = find(name, path, &spec.cwd)?;
-    Command::new(&program)
-        .arg0(name)
+    let mut command = if terminal {
+        // It leads a session of its own, which the leader of a process group cannot come to.
+        let mut command = Command::new("/proc/self/exe");
+        command.arg("terminal").arg(&program).arg(name);
+        command
+    } else {
+        let mut command = Command::new(&program);
+        command.arg0(name).process_group(0);
+        command
+    };
+    command
         .args(args)
         .env_clear()
         .envs(spec.env.iter().map(|(name, value)| (name, value)))
         .current_dir(&spec.cwd)
-        .stdin(Stdio::null())
-        .stdout(out)
-        .stderr(err)
-        .process_group(0)
+        .stdin(stdin)
+        .stdout(stdout)
+        .stderr(stderr)
         .spawn()
         .map_err(|e| format!("exec {}: {e}", program.display()))
 }

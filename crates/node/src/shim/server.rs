@@ -21,11 +21,15 @@ use rustix::process::{
 use super::conn::Conn;
 use super::lines::Lines;
 use super::log_file::LogFile;
-use super::wire::{ExecOutcome, Exit, MAX_EXEC_OUTPUT_BYTES, Record, Reply, Request, SOCKET, Spec};
+use super::wire::{
+    ExecOutcome, Exit, MAX_EXEC_OUTPUT_BYTES, Record, Reply, Request, SOCKET, Spec, Streams,
+};
 use super::{command, record, tree};
 
 const MAX_CONNECTIONS: usize = 16;
 const MAX_EXECS: usize = 16;
+/// Commands that people talk with; they leave room for those of probes.
+const MAX_CONVERSATIONS: usize = 8;
 /// How often SIGKILL is repeated while descendants are left: each round reaches those whose parent fell in the last one.
 const SWEEP: Duration = Duration::from_millis(50);
 /// How long descendants that even SIGKILL does not end (stuck in the kernel) are waited for.
@@ -80,7 +84,8 @@ struct Exec {
     /// `None` once everybody who could write has closed it.
     pipe: Option<File>,
     output: Vec<u8>,
-    deadline: Instant,
+    /// When it is killed; `None`: when its caller hangs up.
+    deadline: Option<Instant>,
     killed: bool,
 }
 
@@ -152,6 +157,7 @@ impl Server {
                 self.handle(source);
             }
             self.connections.retain(|c| !c.is_broken());
+            self.end_conversations();
             if self.advance(Instant::now()) {
                 break;
             }
@@ -208,9 +214,9 @@ impl Server {
             App::Sweeping { .. } => Some(now + SWEEP),
             App::Gone { record_at, .. } => Some(record_at),
         };
-        let execs = self.execs.values().map(|exec| {
+        let execs = self.execs.values().filter_map(|exec| {
             if exec.killed {
-                now + SWEEP
+                Some(now + SWEEP)
             } else {
                 exec.deadline
             }
@@ -261,6 +267,12 @@ impl Server {
         match request {
             Request::Stop { signal, grace_ms } => self.stop(signal, grace_ms),
             Request::Forget => self.forgotten = true,
+            Request::Converse { id, argv, streams } => {
+                if let Err(message) = self.begin_conversation(connection, id, &argv, &streams) {
+                    let outcome = ExecOutcome::NotStarted { message };
+                    self.send(connection, &Reply::Executed { id, outcome });
+                }
+            }
             Request::Exec {
                 id,
                 argv,
@@ -290,7 +302,8 @@ impl Server {
         if !matches!(self.app, App::Running(_)) {
             return Err("the container is not running".into());
         }
-        if self.execs.len() >= MAX_EXECS {
+        let probes = self.execs.values().filter(|e| e.deadline.is_some());
+        if probes.count() >= MAX_EXECS {
             return Err(format!("{MAX_EXECS} commands are running already"));
         }
         let (pid, pipe) = command::start_beside(&self.spec, argv)?;
@@ -299,11 +312,49 @@ impl Server {
             id,
             pipe: Some(pipe.into()),
             output: Vec::new(),
-            deadline: Instant::now() + Duration::from_millis(timeout_ms),
+            deadline: Some(Instant::now() + Duration::from_millis(timeout_ms)),
             killed: false,
         };
         self.execs.insert(pid, exec);
         Ok(())
+    }
+
+    fn begin_conversation(
+        &mut self,
+        connection: u64,
+        id: u64,
+        argv: &[String],
+        streams: &Streams,
+    ) -> Result<(), String> {
+        if !matches!(self.app, App::Running(_)) {
+            return Err("the container is not running".into());
+        }
+        let open = self.execs.values().filter(|e| e.deadline.is_none());
+        if open.count() >= MAX_CONVERSATIONS {
+            return Err(format!("{MAX_CONVERSATIONS} commands are open already"));
+        }
+        let pid = command::start_conversation(&self.spec, argv, streams)?;
+        let exec = Exec {
+            connection,
+            id,
+            pipe: None,
+            output: Vec::new(),
+            deadline: None,
+            killed: false,
+        };
+        self.execs.insert(pid, exec);
+        self.send(connection, &Reply::Begun { id });
+        Ok(())
+    }
+
+    /// Ends the commands whose callers have hung up.
+    fn end_conversations(&mut self) {
+        let now = Instant::now();
+        for exec in self.execs.values_mut().filter(|e| e.deadline.is_none()) {
+            if !self.connections.iter().any(|c| c.id == exec.connection) {
+                exec.deadline = Some(now);
+            }
+        }
     }
 
     /// Asks the application and its strays to end, and sets the time of SIGKILL.
@@ -410,7 +461,7 @@ impl Server {
     /// What time alone brings about; `true` when the shim has nothing left to do.
     fn advance(&mut self, now: Instant) -> bool {
         for (pid, exec) in &mut self.execs {
-            if now >= exec.deadline {
+            if exec.deadline.is_some_and(|deadline| now >= deadline) {
                 exec.killed = true;
                 // It is in `execs`, so it was not waited for: its number and its group are still its own.
                 let _ = kill_process_group(*pid, Signal::KILL);

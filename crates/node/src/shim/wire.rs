@@ -136,8 +136,37 @@ pub(crate) enum Request {
         /// Milliseconds until it is killed.
         timeout_ms: u64,
     },
+    /// Run a command beside the application, in its environment, with streams that the caller has made. It ends when the caller
+    /// hangs up.
+    Converse {
+        /// Comes back in the answers.
+        id: u64,
+        /// The program and its arguments.
+        argv: Vec<String>,
+        /// Its standard streams.
+        streams: Streams,
+    },
     /// The exit status is known: a shim that could not write it down need not stay for it.
     Forget,
+}
+
+/// The standard streams of a command, by paths from the directory of the run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Streams {
+    /// Named pipes.
+    Pipes {
+        /// `None`: nothing can be read.
+        stdin: Option<String>,
+        /// Of its output.
+        stdout: String,
+        /// Of its errors.
+        stderr: String,
+    },
+    /// A terminal for all three, which it is in control of.
+    Terminal {
+        /// The device.
+        path: PathBuf,
+    },
 }
 
 /// What a shim tells, unasked at each change and to each new connection.
@@ -145,6 +174,11 @@ pub(crate) enum Request {
 pub(crate) enum Reply {
     /// The state of the run.
     Status(Record),
+    /// The command of a [`Request::Converse`] runs: the other ends of its streams are open.
+    Begun {
+        /// Of the request.
+        id: u64,
+    },
     /// A command has ended.
     Executed {
         /// Of the request.

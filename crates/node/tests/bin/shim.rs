@@ -13,6 +13,10 @@ fn main() -> ExitCode {
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
     match args.get(1..) {
         Some(["shim", "--dir", dir]) => serin_node::shim_main(Path::new(dir)),
+        Some(["terminal", rest @ ..]) => {
+            let rest: Vec<_> = rest.iter().map(std::ffi::OsString::from).collect();
+            serin_node::terminal_main(&rest)
+        }
         Some(["demo-app"]) => serve().map_or(ExitCode::FAILURE, |()| ExitCode::SUCCESS),
         _ => ExitCode::FAILURE,
     }
