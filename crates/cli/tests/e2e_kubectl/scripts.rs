@@ -1,0 +1,185 @@
+//! The scripts of the user's documents, unmodified, with the newest kubectl of this machine.
+
+use std::fs;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::support::{Platform, Told, run, skip};
+
+/// What the scripts of rolling updates need of their reader: the Deployment of document 2.2-1, smaller and sooner ready, its Service, and
+/// the causes that 8.2-1 shows.
+const WEB_APP: &str = "
+apiVersion: apps/v1
+kind: Deployment
+metadata:
+  name: web-app
+  annotations: {kubernetes.io/change-cause: Initial deployment}
+spec:
+  replicas: 2
+  selector: {matchLabels: {app: web-app}}
+  template:
+    metadata: {labels: {app: web-app}}
+    spec:
+      containers:
+      - name: web
+        image: nginx:1.20
+        ports: [{containerPort: 8080}]
+        readinessProbe: {httpGet: {path: /health/ready, port: 8080}, periodSeconds: 1}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: web-app-service}
+spec:
+  selector: {app: web-app}
+  ports: [{port: 80, targetPort: 8080}]
+";
+
+struct Desk {
+    platform: Platform,
+    path: String,
+}
+
+impl Desk {
+    /// `None` where there is no kubectl.
+    async fn new(test: &str) -> Option<Self> {
+        let Some(kubectl) = crate::installed().await.pop_last().map(|(_, path)| path) else {
+            skip(test, "kubectl is not on the PATH");
+            return None;
+        };
+        let platform = Platform::new();
+        let image = "nginx=serin.dev/demo";
+        let free = "127.0.0.1:0";
+        let up = [
+            "up",
+            "--detach",
+            "--listen",
+            free,
+            "--no-gateway",
+            "--image",
+            image,
+        ];
+        platform.serin(&up).await;
+        let path = crate::path_with(&platform, &kubectl);
+        Some(Self { platform, path })
+    }
+
+    fn command(&self, program: &str, arguments: &[&str]) -> Command {
+        let mut command = self.platform.command(program, arguments);
+        command.env("PATH", &self.path).env("TERM", "xterm");
+        command
+    }
+
+    /// Runs a script; every line of it must succeed.
+    async fn script(&self, name: &str) -> String {
+        let path = document(name);
+        let told = run(self.command("bash", &["-e", path.to_str().unwrap()])).await;
+        assert_eq!(told.code, Some(0), "{name}: {told:?}");
+        told.stdout
+    }
+
+    async fn line(&self, line: &str) -> Told {
+        run(self.command("bash", &["-c", line])).await
+    }
+
+    async fn value(&self, of: &str, path: &str) -> String {
+        self.line(&format!("kubectl get {of} -o jsonpath='{{{path}}}'"))
+            .await
+            .stdout
+    }
+}
+
+fn document(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../api/tests/documents")
+        .join(name)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rolling_update_is_made_watched_and_taken_back() {
+    let Some(desk) = Desk::new("the scripts of rolling updates").await else {
+        return;
+    };
+    desk.platform.apply(WEB_APP).await;
+    desk.platform
+        .serin(&["rollout", "status", "web-app", "--timeout", "60s"])
+        .await;
+    let told = desk.script("2.3-1.sh").await;
+    assert!(
+        told.contains("successfully rolled out") && told.contains("nginx:1.21"),
+        "{told}"
+    );
+    desk.line("kubectl annotate deployment/web-app kubernetes.io/change-cause='Update to v1.1.0' --overwrite")
+        .await;
+
+    // The lines of 2.3-2 that go on for ever are each given a moment; the last one ends.
+    let script = fs::read_to_string(document("2.3-2.sh")).unwrap();
+    let lines = script
+        .lines()
+        .filter(|l| !l.is_empty() && !l.starts_with('#'));
+    let mut shown = Vec::new();
+    for line in lines {
+        shown.push(desk.line(&format!("timeout 2 {line}")).await.stdout);
+    }
+    let [pods, endpoints, history] = shown.as_slice() else {
+        panic!("{shown:?}");
+    };
+    if crate::support::program("watch").is_some() {
+        assert!(
+            pods.contains("web-app-") && pods.contains("Running"),
+            "{pods}"
+        );
+    }
+    assert!(
+        endpoints.contains("web-app-service") && endpoints.contains(":8080"),
+        "{endpoints}"
+    );
+    for cause in ["Initial deployment", "Update to v1.1.0"] {
+        assert!(history.contains(cause), "{history}");
+    }
+
+    let told = desk.script("8.2-1.sh").await;
+    assert_eq!(told.matches("rolled back").count(), 2, "{told}");
+    let image = desk.value(
+        "deployment/web-app",
+        ".spec.template.spec.containers[0].image",
+    );
+    assert_eq!(image.await, "nginx:1.21");
+    let history = desk
+        .line("kubectl rollout history deployment/web-app")
+        .await
+        .stdout;
+    assert!(
+        history.contains("\n4 ") && !history.contains("\n2 "),
+        "{history}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_blue_green_deployment_flips_the_selector() {
+    if let Err(error) = TcpListener::bind("127.0.0.2:80")
+        && error.kind() == std::io::ErrorKind::PermissionDenied
+    {
+        return skip(
+            "3.3-1",
+            "the document uses port 80, which only root may take",
+        );
+    }
+    let Some(desk) = Desk::new("3.3-1").await else {
+        return;
+    };
+    desk.platform.apply_file(&document("3.2-1.yaml")).await;
+    for (active, image) in [("green", "nginx:1.21"), ("blue", "nginx:1.21")] {
+        let told = desk.script("3.3-1.sh").await;
+        assert!(told.contains("condition met"), "{told}");
+        let now = desk
+            .value("service/web-app-service", ".spec.selector.version")
+            .await;
+        assert_eq!(now, active, "{told}");
+        let deployment = format!("deployment/web-app-{active}");
+        let runs = desk
+            .value(&deployment, ".spec.template.spec.containers[0].image")
+            .await;
+        assert_eq!(runs, image);
+    }
+}
