@@ -17,13 +17,15 @@ use super::failure::{Failure, Next, classify, next, sentence};
 use super::forwarded::Hop;
 use super::head::{self, Head};
 use super::pool::Connection;
-use super::steps::{AnswerChanges, Early, Steps, changed_headers, tell_outliers};
+use super::steps::{Early, Steps, tell_outliers};
 use super::{Worker, mirror, trace, upgrade};
-use crate::access_log::Entry;
-use crate::instances::{Endpoint, InFlight};
-use crate::live::{LiveRule, NoPick, Outliers, Permit, RequestView};
-use crate::series::{Outcome, Series};
+use crate::live::{LiveRule, NoPick, Permit, RequestView};
+use crate::series::Outcome;
 use crate::table::Protocol;
+
+mod choice;
+
+use choice::{Choice, Chosen, Held, entry_of, no_backend, overloaded};
 
 /// How long an endpoint that could not be reached comes last.
 const SUSPECT_MS: u64 = 500;
@@ -58,37 +60,6 @@ struct Exchange<'a> {
     tried: Vec<u64>,
     started: Instant,
     ticket: Ticket,
-}
-
-/// Where the request goes in this try.
-struct Chosen {
-    endpoint: Arc<Endpoint>,
-    series: Arc<Series>,
-    in_flight: InFlight,
-    /// The headers as route and backend change them; `None` when they change nothing.
-    headers: Option<HeaderMap>,
-    /// The target, where the rule has another one than the client.
-    target: Option<Uri>,
-    answer_changes: AnswerChanges,
-    outliers: Option<Arc<Outliers>>,
-    /// How long a connect may take.
-    connect_timeout: Duration,
-    /// The end of the whole exchange.
-    deadline: Option<Instant>,
-    /// The end of the wait for the answer's head.
-    head_deadline: Option<Instant>,
-    /// How long that wait is from the last progress of the request's body; `None` where the route sets the deadline.
-    head_patience: Option<Duration>,
-}
-
-/// What the table says.
-enum Choice {
-    Go(Chosen),
-    /// No endpoint now; the generation of the table that says so.
-    Wait(u64, NoPick, Option<Instant>),
-    Answer(Reason, &'static str),
-    /// The rule itself answers or delays.
-    Early(Early),
 }
 
 /// Answers `request`.
@@ -146,27 +117,6 @@ pub(super) async fn run(
         started: Instant::now(),
     };
     exchange.run().await
-}
-
-/// What the access log says of a request from its beginning.
-fn entry_of(head: &Head, parts: &http::request::Parts, hop: &Hop) -> Box<Entry> {
-    Box::new(Entry {
-        method: parts.method.clone(),
-        host: head.host.to_string(),
-        path: parts.uri.path().to_owned(),
-        protocol: parts.version,
-        scheme: hop.scheme(),
-        client: hop.address.to_str().unwrap_or_default().to_owned(),
-        trace: trace::trace_id(&parts.headers).map(str::to_owned),
-        started: Instant::now(),
-        status: None,
-        outcome: None,
-        series: None,
-        instance: None,
-        retries: 0,
-        received: 0,
-        sent: 0,
-    })
 }
 
 /// The target without scheme and authority.
@@ -326,24 +276,16 @@ impl Exchange<'_> {
                 if let Some(permit) = picked.permit.take() {
                     self.ticket.hold_place(permit);
                 }
-                let rewrite = rule.extras.as_ref().and_then(|e| e.rewrite.as_ref());
-                Choice::Go(Chosen {
-                    endpoint: Arc::clone(picked.endpoint),
-                    series: Arc::clone(picked.series),
-                    headers: changed_headers(&self.headers, rule, &picked),
-                    target: rewrite.and_then(|r| r.target(&self.uri, prefix)),
-                    answer_changes: AnswerChanges::new(rule, &picked),
-                    outliers: picked.backend.outliers().cloned(),
-                    connect_timeout: picked
-                        .backend
-                        .connect_timeout()
-                        .unwrap_or(shared.settings.connect_timeout),
-                    in_flight: picked.in_flight,
-                    deadline,
-                    head_deadline,
-                    head_patience: (rule.timeout_ms.is_none() && rule.try_timeout_ms.is_none())
-                        .then_some(shared.settings.head_timeout),
-                })
+                let at = (&self.uri, prefix);
+                let deadlines = (deadline, head_deadline);
+                Choice::Go(Chosen::new(
+                    rule,
+                    picked,
+                    at,
+                    &self.headers,
+                    deadlines,
+                    &shared.settings,
+                ))
             }
             Err(NoPick::Invalid) => no_backend(rule, &mut self.ticket),
             Err(NoPick::Full) => overloaded(rule, &mut self.ticket),
@@ -593,39 +535,5 @@ impl Exchange<'_> {
             deadline: body::deadline(chosen.deadline),
         };
         Response::from_parts(parts, AnswerBody::Upstream(Box::new(upstream)))
-    }
-}
-
-/// The answer when the Service has as many requests as it may have.
-fn overloaded(rule: &LiveRule, ticket: &mut Ticket) -> Choice {
-    ticket.move_to(&rule.unreached);
-    ticket.finish(Outcome::Overloaded);
-    let sentence = "As many requests are at the Service as it may have.\n";
-    Choice::Answer(Reason::Overloaded, sentence)
-}
-
-/// The share falls to a Service that is not there.
-fn no_backend(rule: &LiveRule, ticket: &mut Ticket) -> Choice {
-    ticket.move_to(&rule.unreached);
-    ticket.finish(Outcome::NoEndpoint);
-    Choice::Answer(
-        Reason::NoBackend,
-        "The route names no Service that exists.\n",
-    )
-}
-
-/// One more request that is held.
-struct Held<'a>(&'a std::sync::atomic::AtomicUsize);
-
-impl<'a> Held<'a> {
-    fn new(gauge: &'a std::sync::atomic::AtomicUsize) -> Self {
-        gauge.fetch_add(1, Ordering::Relaxed);
-        Self(gauge)
-    }
-}
-
-impl Drop for Held<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
