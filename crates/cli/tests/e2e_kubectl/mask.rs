@@ -24,7 +24,7 @@ const PATTERNS: [(&str, &str); 16] = [
         "$1-HASH-NAME",
     ),
     (
-        r"(pod-template-hash=|\bweb-|\bbroken-|\bshop-|\bonce-)[0-9a-z]*[0-9][0-9a-z]{4,}\b",
+        r"(pod-template-hash=|\bweb-|\bshop-)[0-9a-z]{6,10}\b",
         "${1}HASH",
     ),
     (r"\bonce-[bcdfghjklmnpqrstvwxz2456789]{5}\b", "once-NAME"),
