@@ -197,15 +197,12 @@ impl Planner<'_> {
             return;
         }
         // A stable revision that has shrunk with its share could not bear the rest: its Service moves on first.
-        let bears_all = self.share_on_the_way_back(canary, stable) == Weight::ZERO;
-        let returned = if bears_all {
-            self.set_weight(canary, Weight::ZERO)
-                && self.select_opt(&canary.stable_service, current)
-        } else {
-            self.select_opt(&canary.stable_service, current)
-                && self.set_weight(canary, Weight::ZERO)
-        };
-        if returned {
+        let shrunk = self.share_on_the_way_back(canary, stable) > Weight::ZERO;
+        if shrunk && !self.select_opt(&canary.stable_service, current) {
+            return;
+        }
+        if self.set_weight(canary, Weight::ZERO) && self.select_opt(&canary.stable_service, current)
+        {
             self.promote(canary.scale_down_delay);
         }
     }
