@@ -3,7 +3,7 @@
 
 #![expect(
     clippy::unwrap_used,
-    clippy::panic,
+    clippy::indexing_slicing,
     unreachable_pub,
     reason = "a test ends at what it did not expect; its modules are its own"
 )]
