@@ -154,8 +154,12 @@ pub(super) async fn bind(server: &ApiServer, call: Call) -> Result<Response, Ref
             .entry("conditions")
             .or_insert_with(|| json!([]));
         if let Value::Array(list) = conditions {
-            list.retain(|c| c.at("/type") != "PodScheduled");
-            list.push(scheduled.clone());
+            // The node may have been quicker; what stands there keeps its place.
+            match list.iter_mut().find(|c| c.at("/type") == "PodScheduled") {
+                Some(told) if told.at("/status") == "True" => {}
+                Some(told) => *told = scheduled.clone(),
+                None => list.insert(0, scheduled.clone()),
+            }
         }
         Ok(new)
     };

@@ -2,7 +2,7 @@
 
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod};
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams, PropagationPolicy};
-use kube::{Api, ResourceExt};
+use kube::{Api, Client, ResourceExt};
 use serde_json::{Value, json};
 
 use crate::support::{client, config_map, eventually, of, pod, refused};
@@ -21,10 +21,7 @@ async fn pods_end_gracefully() {
     pods.create(&PostParams::default(), &pod("b"))
         .await
         .unwrap();
-    let binding = json!({"apiVersion": "v1", "kind": "Binding", "metadata": {"name": "b"}, "target": {"kind": "Node", "name": "local"}});
-    let request = ::http::Request::post("/api/v1/namespaces/default/pods/b/binding")
-        .body(serde_json::to_vec(&binding).unwrap());
-    client.request::<Value>(request.unwrap()).await.unwrap();
+    bind(&client, "b").await;
     let bound = pods.get("b").await.unwrap();
     assert_eq!(
         bound.spec.as_ref().unwrap().node_name.as_deref(),
@@ -44,6 +41,44 @@ async fn pods_end_gracefully() {
         .await
         .unwrap();
     assert_eq!(refused(pods.get("b").await).0, 404);
+}
+
+async fn bind(client: &Client, pod: &str) {
+    let binding = json!({"apiVersion": "v1", "kind": "Binding", "metadata": {"name": pod}, "target": {"kind": "Node", "name": "local"}});
+    let request = ::http::Request::post(format!("/api/v1/namespaces/default/pods/{pod}/binding"))
+        .body(serde_json::to_vec(&binding).unwrap());
+    client.request::<Value>(request.unwrap()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_node_that_tells_of_a_pod_at_once_and_the_binding_do_not_move_conditions() {
+    let client = client();
+    let pods: Api<Pod> = Api::default_namespaced(client.clone());
+    for (name, told) in [
+        (
+            "early",
+            json!([{"type": "PodScheduled", "status": "False"}, {"type": "Ready", "status": "False"}]),
+        ),
+        ("late", json!([{"type": "Ready", "status": "False"}])),
+    ] {
+        pods.create(&PostParams::default(), &pod(name))
+            .await
+            .unwrap();
+        let patch = json!({"status": {"conditions": told}});
+        pods.patch_status(name, &PatchParams::default(), &Patch::Merge(&patch))
+            .await
+            .unwrap();
+        bind(&client, name).await;
+        let conditions = pods.get(name).await.unwrap().status.unwrap().conditions;
+        let conditions = conditions.into_iter().flatten();
+        let told: Vec<_> = conditions.map(|c| (c.type_, c.status)).collect();
+        let want = [("PodScheduled", "True"), ("Ready", "False")];
+        assert_eq!(
+            told,
+            want.map(|(t, s)| (t.to_owned(), s.to_owned())),
+            "{name}"
+        );
+    }
 }
 
 #[tokio::test]
