@@ -12,6 +12,7 @@ mod definition;
 mod json_path;
 mod node;
 mod rules;
+mod scale;
 mod status;
 
 use jiff::Timestamp;
@@ -156,9 +157,12 @@ impl Custom {
     }
 
     /// Every problem of an object by itself.
-    pub(crate) fn check(&self, namespaced: bool, object: &Value) -> Vec<Problem> {
-        let mut problems = validate::check_metadata(namespaced, object);
+    pub(crate) fn check(&self, resource: &Resource, object: &Value) -> Vec<Problem> {
+        let mut problems = validate::check_metadata(resource.namespaced, object);
         check::check_root(&self.schema, object, &mut problems);
+        if let Some(paths) = &resource.scale {
+            problems.extend(scale::problems(paths, object));
+        }
         if problems.is_empty() {
             problems.extend(self.rules.check(object, None));
         }

@@ -157,7 +157,7 @@ impl Resource {
                 }
                 problems
             }
-            Definition::Custom(custom) => custom.check(self.namespaced, object),
+            Definition::Custom(custom) => custom.check(self, object),
         }
     }
 

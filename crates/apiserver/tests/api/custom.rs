@@ -160,7 +160,7 @@ async fn what_the_schema_and_the_rules_do_not_allow_is_refused() {
         .await;
     told.push(color.json()["message"].as_str().unwrap().to_owned());
     expect![[r#"
-        Widget.example.com "b" is invalid: [spec.color: Unsupported value: "blue": supported values: "red", "green", spec.parts[2].name: Required value, spec.parts[1]: Duplicate value: "{\"name\":\"x\"}", spec.port: Invalid value: "boolean": spec.port in body must be of type integer,string: "boolean", spec.size: Invalid value: "string": spec.size in body must be of type integer: "string"]
+        Widget.example.com "b" is invalid: [spec.color: Unsupported value: "blue": supported values: "red", "green", spec.parts[2].name: Required value, spec.parts[1]: Duplicate value: "{\"name\":\"x\"}", spec.port: Invalid value: "boolean": spec.port in body must be of type integer,string: "boolean", spec.size: Invalid value: "string": spec.size in body must be of type integer: "string", .spec.size: Invalid value: 0: .spec.size accessor error: 2 is of the type string, expected int64]
         Widget.example.com "b" is invalid: spec: Invalid value: "object": size must not be above most
         Widget.example.com "b" is invalid: spec.size: Required value
         Widget.example.com "a" is invalid: spec: Forbidden: color is immutable"#]].assert_eq(&told.join("\n"));
