@@ -11,7 +11,7 @@ pub(super) fn problems(paths: &ScalePaths, object: &Value) -> Vec<Problem> {
     let pointers = [&paths.spec_replicas, &paths.status_replicas];
     let told = pointers.map(|pointer| {
         let (number, why) = wrong(pointer, object.pointer(pointer)?)?;
-        let path = FieldPath::new(&dotted(pointer));
+        let path = FieldPath::new(dotted(pointer));
         Some(Problem::invalid(path, number, &why))
     });
     told.into_iter().flatten().collect()
