@@ -7,7 +7,8 @@ use http::{HeaderValue, Method, StatusCode, header};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
-use super::write::{context, modify};
+use super::write::{context, decide};
+use crate::admit::{self, Next};
 use crate::body;
 use crate::listen::Endless;
 use crate::logs::{LogError, LogRequest};
@@ -141,30 +142,40 @@ pub(super) async fn bind(server: &ApiServer, call: Call) -> Result<Response, Ref
         new.map("spec").insert("nodeName".into(), node.into());
         Ok(new)
     };
-    modify(server, &pod, context, options.dry_run, place).await?;
     let status = Target {
         part: Part::Status,
         ..pod.clone()
     };
-    let scheduled = json!({"type": "PodScheduled", "status": "True", "lastTransitionTime": meta::seconds(context.now)});
-    let tell = |old: &Value| {
-        let mut new = old.clone();
-        let conditions = new
-            .map("status")
-            .entry("conditions")
-            .or_insert_with(|| json!([]));
-        if let Value::Array(list) = conditions {
-            // The node may have been quicker; what stands there keeps its place.
-            match list.iter_mut().find(|c| c.at("/type") == "PodScheduled") {
-                Some(told) if told.at("/status") == "True" => {}
-                Some(told) => *told = scheduled.clone(),
-                None => list.insert(0, scheduled.clone()),
+    // One write, as in a cluster: nobody sees a pod that has a node and is not said to be scheduled.
+    decide(server, &pod, options.dry_run, |old| {
+        let mut placed = admit::update(&pod, context, old, place(old)?)?;
+        if let Next::Put(object) = &mut placed.outcome {
+            let told = scheduled(object, context.now);
+            let told = admit::update(&status, context, object, told)?;
+            if let Next::Put(told) = told.outcome {
+                *object = told;
             }
         }
-        Ok(new)
-    };
-    modify(server, &status, context, options.dry_run, tell).await?;
+        Ok(placed)
+    })
+    .await?;
     Ok(success())
+}
+
+/// The pod, with the condition that it has a node. One that stands there keeps its place.
+fn scheduled(pod: &Value, now: Timestamp) -> Value {
+    let mut pod = pod.clone();
+    let condition =
+        json!({"type": "PodScheduled", "status": "True", "lastTransitionTime": meta::seconds(now)});
+    let status = pod.map("status");
+    let conditions = status.entry("conditions").or_insert_with(|| json!([]));
+    if let Value::Array(list) = conditions {
+        match list.iter_mut().find(|c| c.at("/type") == "PodScheduled") {
+            Some(told) => *told = condition,
+            None => list.insert(0, condition),
+        }
+    }
+    pod
 }
 
 pub(super) fn main_of(target: &Target) -> Target {
