@@ -1,6 +1,6 @@
 //! The API server as a value: its store, its clock, and the router that answers for it.
 
-use std::sync::{Arc, Once};
+use std::sync::{Arc, Once, OnceLock};
 
 use axum::Router;
 use axum::body::Body;
@@ -39,7 +39,8 @@ pub struct ApiServer {
     pub(crate) clock: Clock,
     pub(crate) registry: Registry,
     pub(crate) policies: Policies,
-    pub(crate) token_key: TokenKey,
+    /// Drawn when it is first needed, if none was given.
+    token_key: Arc<OnceLock<TokenKey>>,
     /// On whose behalf it works: the server's own, but for a request.
     pub(crate) author: Arc<Author>,
     collector: Arc<Once>,
@@ -52,7 +53,7 @@ impl ApiServer {
         Self {
             registry: Registry::over(store.shared()),
             policies: Policies::over(store.shared()),
-            token_key: TokenKey::of_this_process(),
+            token_key: Arc::default(),
             author: Arc::new(Author::server()),
             store,
             logs: None,
@@ -76,7 +77,7 @@ impl ApiServer {
     #[must_use]
     pub fn with_token_key(self, key: TokenKey) -> Self {
         Self {
-            token_key: key,
+            token_key: Arc::new(OnceLock::from(key)),
             ..self
         }
     }
@@ -155,6 +156,11 @@ impl ApiServer {
             registry: registry.clone(),
             ..self
         }
+    }
+
+    /// The key that tokens of service accounts are signed with.
+    pub(crate) fn token_key(&self) -> &TokenKey {
+        self.token_key.get_or_init(TokenKey::of_this_process)
     }
 
     pub(crate) fn now(&self) -> Timestamp {

@@ -73,7 +73,7 @@ pub(super) fn service_account(
     token: &str,
     audiences: &[String],
 ) -> Result<(User, Vec<String>), Untrusted> {
-    let claims = server.token_key.verify(token, audiences, server.now())?;
+    let claims = server.token_key().verify(token, audiences, server.now())?;
     let About {
         namespace,
         serviceaccount,

@@ -42,7 +42,7 @@ pub(crate) fn answer(server: &ApiServer, call: &Call) -> Result<Response, Refusa
     };
     bind(server, call, &request, &mut about)?;
     let claims = claims(server, &request, about);
-    let token = server.token_key.sign(&claims);
+    let token = server.token_key().sign(&claims);
     let token = token.map_err(|error| Refusal::internal(error.to_string()))?;
     let until = jiff::Timestamp::from_second(claims.exp).unwrap_or(jiff::Timestamp::MAX);
     request.set(
