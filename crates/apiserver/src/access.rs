@@ -27,7 +27,7 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use http::header;
 
-pub(crate) use self::attributes::{Asked, Attributes};
+pub(crate) use self::attributes::{Asked, Attributes, whole_name};
 pub(crate) use self::authenticate::{Credentials, authenticate};
 pub(crate) use self::escalation::check as check_escalation;
 pub(crate) use self::policy::{Decision, Policies};

@@ -5,7 +5,7 @@ use http::{HeaderValue, StatusCode, header};
 use serde_json::{Map, Value, json};
 use serin_api::Problem;
 
-use crate::access::{Asked, Attributes};
+use crate::access::{Asked, Attributes, whole_name};
 use crate::store::{Expired, WriteError};
 use crate::tree::Tree;
 
@@ -135,10 +135,7 @@ impl Refusal {
                     "" => qualified(resource, group),
                     name => format!("{} {name:?}", qualified(resource, group)),
                 };
-                let part = match subresource.as_str() {
-                    "" => resource.clone(),
-                    part => format!("{resource}/{part}"),
-                };
+                let part = whole_name(resource, subresource);
                 let place = attributes.asked.place();
                 let told = format!(
                     "{named} is forbidden: User {user:?} cannot {verb} resource {part:?} in API group {group:?} {place}"

@@ -98,6 +98,14 @@ impl Attributes {
     }
 }
 
+/// A resource, or a part of one, as rights and refusals name it: `pods`, `pods/log`.
+pub(crate) fn whole_name(resource: &str, subresource: &str) -> String {
+    match subresource {
+        "" => resource.to_owned(),
+        part => format!("{resource}/{part}"),
+    }
+}
+
 fn of_objects(method: &Method, uri: &Uri, group: &str, rest: &str) -> Option<Attributes> {
     let segments = target::segments(rest)?;
     let mut segments: Vec<&str> = segments.iter().map(String::as_str).collect();

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::attributes::{Asked, Attributes};
+use super::attributes::{Asked, Attributes, whole_name};
 
 const ALL: &str = "*";
 
@@ -36,10 +36,7 @@ impl Rule {
                 name,
                 ..
             } => {
-                let whole = match subresource.as_str() {
-                    "" => resource.clone(),
-                    part => format!("{resource}/{part}"),
-                };
+                let whole = whole_name(resource, subresource);
                 let named = || {
                     self.resource_names
                         .iter()
