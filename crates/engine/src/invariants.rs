@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use serin_api::rollout::{Canary, Desired, RolloutSpec, Step, Strategy};
+use serin_api::rollout::{Canary, Desired, RolloutSpec, Route, Step, Strategy};
 use serin_api::units::{RevisionHash, Rounding, Weight};
 use serin_api::waiting::WaitingOn;
 
@@ -195,19 +195,24 @@ impl View<'_> {
         }
     }
 
+    /// The share that an action gives to the canary of a route; `None` of every other action.
+    fn split<'a>(&'a self, action: &'a Action) -> Option<(&'a Route, Weight, &'a Canary)> {
+        match (action, &self.desired.strategy) {
+            (
+                Action::Split {
+                    route,
+                    canary: share,
+                    ..
+                },
+                Strategy::Canary(canary),
+            ) => Some((route, *share, canary)),
+            _ => None,
+        }
+    }
+
     /// A share only grows over available instances, unless a step sets their number apart from it.
     fn share_has_its_instances(&self, action: &Action) -> Option<Violation> {
-        let (
-            Action::Split {
-                route,
-                canary: share,
-                ..
-            },
-            Strategy::Canary(canary),
-        ) = (action, &self.desired.strategy)
-        else {
-            return None;
-        };
+        let (route, share, canary) = self.split(action)?;
         let parts = canary.steps.iter().flat_map(Step::parts);
         let apart = parts
             .into_iter()
@@ -217,7 +222,7 @@ impl View<'_> {
             .routes
             .get(route)
             .and_then(|r| r.canary)
-            .is_some_and(|now| now < *share);
+            .is_some_and(|now| now < share);
         let revision = self
             .observed
             .services
@@ -227,10 +232,7 @@ impl View<'_> {
         let available = self.observed.available(revision);
         let needed = canary.enough_of(share.of_replicas(self.desired.replicas));
         let short = grows && !apart && available < needed;
-        short.then_some(Violation::TooFewForShare {
-            share: *share,
-            available,
-        })
+        short.then_some(Violation::TooFewForShare { share, available })
     }
 
     /// The revision behind a Service once the plan is carried out.
@@ -310,22 +312,12 @@ impl View<'_> {
 
     /// With a dynamic scale the stable share only grows over available instances, while the canary has some to answer.
     fn stable_bears_its_share(&self, action: &Action) -> Option<Violation> {
-        let (
-            Action::Split {
-                route,
-                canary: share,
-                ..
-            },
-            Strategy::Canary(canary),
-        ) = (action, &self.desired.strategy)
-        else {
-            return None;
-        };
+        let (route, share, canary) = self.split(action)?;
         let now = self.observed.routes.get(route).and_then(|r| r.canary)?;
         let stable = self.behind(canary.stable_service.as_ref()?)?;
         let trial = self.behind(canary.canary_service.as_ref()?)?;
         let available = self.observed.available(&stable);
-        let grows = *share < now && stable != trial && self.observed.available(&trial) > 0;
+        let grows = share < now && stable != trial && self.observed.available(&trial) > 0;
         let needed = share.complement().of_replicas(self.desired.replicas);
         let short = canary.dynamic_stable_scale && grows && available < needed;
         short.then_some(Violation::TooFewForShare {

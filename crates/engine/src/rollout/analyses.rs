@@ -26,24 +26,43 @@ impl Planner<'_> {
         let Some(run) = self.current_run(role, analysis) else {
             return Outcome::Waiting;
         };
-        match run.phase {
+        let name = run.name.clone();
+        self.outcome(
+            run.phase,
+            PauseReason::InconclusiveAnalysisRun,
+            WaitingOn::Analysis { name },
+            |planner| planner.take_back_for(&run),
+            |planner| *planner.reference(role) = None,
+        )
+    }
+
+    /// What a judgement in this phase means. A bad one takes the release back by `fail`; an inconclusive one asks a person, and
+    /// is made once more after `forget` when the person goes on.
+    pub(super) fn outcome(
+        &mut self,
+        phase: AnalysisPhase,
+        inconclusive: PauseReason,
+        waiting: WaitingOn,
+        fail: impl FnOnce(&mut Self),
+        forget: impl FnOnce(&mut Self),
+    ) -> Outcome {
+        match phase {
             AnalysisPhase::Successful => Outcome::Passed,
             AnalysisPhase::Failed | AnalysisPhase::Error => {
-                self.take_back_for(&run);
+                fail(self);
                 Outcome::Failed
             }
             AnalysisPhase::Inconclusive => {
-                if self.pause(PauseReason::InconclusiveAnalysisRun, None) {
-                    // A person went on: measure again.
+                if self.pause(inconclusive, None) {
                     self.end_pause();
-                    *self.reference(role) = None;
+                    forget(self);
                     self.wake(self.now);
-                    self.wait(WaitingOn::Analysis { name: run.name });
+                    self.wait(waiting);
                 }
                 Outcome::Waiting
             }
             AnalysisPhase::Pending | AnalysisPhase::Running => {
-                self.wait(WaitingOn::Analysis { name: run.name });
+                self.wait(waiting);
                 Outcome::Waiting
             }
         }

@@ -19,31 +19,20 @@ impl Planner<'_> {
         let Some(seen) = self.current_experiment(index, step) else {
             return Outcome::Waiting;
         };
-        match seen.phase {
-            AnalysisPhase::Successful => Outcome::Passed,
-            AnalysisPhase::Failed | AnalysisPhase::Error => {
+        let name = seen.name.clone();
+        self.outcome(
+            seen.phase,
+            PauseReason::InconclusiveExperiment,
+            WaitingOn::Experiment { name },
+            |planner| {
                 let why = seen.message.as_deref().unwrap_or("no reason given");
-                self.abort(&format!(
+                planner.abort(&format!(
                     "experiment {} is {:?}: {why}",
                     seen.name, seen.phase
                 ));
-                Outcome::Failed
-            }
-            AnalysisPhase::Inconclusive => {
-                if self.pause(PauseReason::InconclusiveExperiment, None) {
-                    // A person went on: try again.
-                    self.end_pause();
-                    self.next.canary.current_experiment = None;
-                    self.wake(self.now);
-                    self.wait(WaitingOn::Experiment { name: seen.name });
-                }
-                Outcome::Waiting
-            }
-            AnalysisPhase::Pending | AnalysisPhase::Running => {
-                self.wait(WaitingOn::Experiment { name: seen.name });
-                Outcome::Waiting
-            }
-        }
+            },
+            |planner| planner.next.canary.current_experiment = None,
+        )
     }
 
     /// The experiment of a step as it is seen; started when there is none. `None` while it is not seen yet.
