@@ -42,6 +42,7 @@ fn table(routes: u32) -> RouteTable {
         index: 0,
         port: None,
         hosts: vec![HostMatch::Exact(format!("host-{}.example.com", n % 100))],
+        except: Vec::new(),
         matches: vec![RequestMatch::of_path(PathMatch::Prefix(format!(
             "/api/{n}"
         )))],

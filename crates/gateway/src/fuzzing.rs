@@ -224,6 +224,7 @@ fn table(address: SocketAddr) -> RouteTable {
         index: 0,
         port: None,
         hosts: vec![HostMatch::Any],
+        except: Vec::new(),
         matches: vec![RequestMatch::of_path(PathMatch::Prefix(String::new()))],
         backends: vec![Backend::new(service.clone(), PortRef::First, 1)],
         headers: HeaderChanges::default(),

@@ -52,6 +52,9 @@ pub struct Rule {
     pub port: Option<u16>,
     /// The hosts, one of which must match.
     pub hosts: Vec<HostMatch>,
+    /// Hosts among them that are not this rule's, because a narrower listener of the same Gateway has them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub except: Vec<HostMatch>,
     /// The matches, one of which must hold.
     pub matches: Vec<RequestMatch>,
     /// Where requests go. Empty: there is no valid backend, and every request is answered 500.
@@ -83,6 +86,43 @@ pub enum HostMatch {
     OneBelow(String),
     /// Every host.
     Any,
+}
+
+impl HostMatch {
+    /// Whether it takes a host, which is in lower case and without a port.
+    pub fn has(&self, host: &str) -> bool {
+        match self {
+            Self::Exact(own) => own == host,
+            Self::Below(domain) => is_below(host, domain),
+            Self::OneBelow(domain) => host.split_once('.').is_some_and(|(_, rest)| rest == domain),
+            Self::Any => true,
+        }
+    }
+
+    /// The hosts that a listener and a route both take. Only Ingresses have [`HostMatch::OneBelow`], which have no listeners.
+    pub(crate) fn intersect(&self, other: &Self) -> Option<Self> {
+        match (self, other) {
+            (Self::Any, host) | (host, Self::Any) => Some(host.clone()),
+            (Self::Exact(a), Self::Exact(b)) => (a == b).then(|| self.clone()),
+            (exact @ Self::Exact(host), Self::Below(domain))
+            | (Self::Below(domain), exact @ Self::Exact(host)) => {
+                is_below(host, domain).then(|| exact.clone())
+            }
+            (Self::Below(a), Self::Below(b)) if a == b || is_below(b, a) => Some(other.clone()),
+            (Self::Below(a), Self::Below(b)) => is_below(a, b).then(|| self.clone()),
+            (Self::OneBelow(_), _) | (_, Self::OneBelow(_)) => None,
+        }
+    }
+
+    /// Whether every host that it takes is one that `other` takes.
+    pub(crate) fn is_within(&self, other: &Self) -> bool {
+        self.intersect(other).as_ref() == Some(self)
+    }
+}
+
+fn is_below(host: &str, domain: &str) -> bool {
+    let rest = host.strip_suffix(domain);
+    rest.is_some_and(|rest| rest.ends_with('.'))
 }
 
 /// All that is given must hold.
@@ -312,5 +352,62 @@ impl ServiceEntry {
             PortRef::Number(number) => self.ports.iter().find(|p| p.port == *number),
             PortRef::Name(name) => self.ports.iter().find(|p| p.name == *name),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn host(text: &str) -> HostMatch {
+        match text.strip_prefix("*.") {
+            Some(domain) => HostMatch::Below(domain.into()),
+            None if text.is_empty() => HostMatch::Any,
+            None => HostMatch::Exact(text.into()),
+        }
+    }
+
+    #[test]
+    fn hosts_of_listener_and_route_are_cut_to_what_both_take() {
+        for (listener, route, both) in [
+            ("", "", Some("")),
+            ("", "a.example.com", Some("a.example.com")),
+            ("a.example.com", "", Some("a.example.com")),
+            ("a.example.com", "a.example.com", Some("a.example.com")),
+            ("a.example.com", "b.example.com", None),
+            ("*.example.com", "a.b.example.com", Some("a.b.example.com")),
+            ("*.example.com", "example.com", None),
+            ("*.example.com", "a.badexample.com", None),
+            ("a.example.com", "*.example.com", Some("a.example.com")),
+            ("*.example.com", "*.a.example.com", Some("*.a.example.com")),
+            ("*.a.example.com", "*.example.com", Some("*.a.example.com")),
+            ("*.example.com", "*.example.org", None),
+        ] {
+            let (listener, route) = (host(listener), host(route));
+            let both = both.map(host);
+            assert_eq!(listener.intersect(&route), both, "{listener:?} {route:?}");
+            assert_eq!(route.intersect(&listener), both, "{route:?} {listener:?}");
+        }
+    }
+
+    #[test]
+    fn a_host_is_taken_by_what_it_is_within() {
+        for (taken, name) in [
+            ("", "a.example.com"),
+            ("*.example.com", "a.b.example.com"),
+            ("a.example.com", "a.example.com"),
+        ] {
+            assert!(host(taken).has(name) && host(name).is_within(&host(taken)));
+        }
+        for (not_taken, name) in [
+            ("*.example.com", "example.com"),
+            ("*.example.com", "aexample.com"),
+            ("b.example.com", "a.example.com"),
+        ] {
+            assert!(!host(not_taken).has(name) && !host(name).is_within(&host(not_taken)));
+        }
+        let one_below = HostMatch::OneBelow("example.com".into());
+        assert!(one_below.has("a.example.com") && !one_below.has("a.b.example.com"));
+        assert!(!host("").is_within(&host("*.example.com")));
     }
 }

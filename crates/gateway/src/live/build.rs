@@ -189,6 +189,7 @@ pub(super) fn service(
         index: u32::from(port.port),
         port: None,
         hosts: Vec::new(),
+        except: Vec::new(),
         matches: Vec::new(),
         backends: vec![Backend::new(name.clone(), PortRef::Number(port.port), 1)],
         headers: HeaderChanges::default(),

@@ -65,6 +65,8 @@ struct Claim {
     hit: Hit,
     /// The port where it holds; `None`: at every one.
     port: Option<u16>,
+    /// Hosts where it does not.
+    except: Box<[HostMatch]>,
     method: Option<Method>,
     headers: Vec<(HeaderName, Value)>,
     query: Vec<(String, Value)>,
@@ -120,7 +122,7 @@ impl Index {
                 HostMatch::OneBelow(domain) => index.one_below.entry(domain.clone()).or_default(),
                 HostMatch::Any => &mut index.any,
             };
-            if let Some(claim) = Claim::new(at, rule.port, matched) {
+            if let Some(claim) = Claim::new(at, rule, matched) {
                 paths.add(&matched.path, claim, is_ordered(rule));
             }
         }
@@ -280,7 +282,7 @@ fn prefixes(path: &str, longest: usize) -> impl Iterator<Item = &str> {
 
 impl Claim {
     /// `None` when a part cannot be read, as in a file that was changed by hand.
-    fn new(rule: usize, port: Option<u16>, matched: &RequestMatch) -> Option<Self> {
+    fn new(at: usize, rule: &Rule, matched: &RequestMatch) -> Option<Self> {
         let method = match &matched.method {
             Some(method) => Some(Method::from_bytes(method.as_bytes()).ok()?),
             None => None,
@@ -298,8 +300,9 @@ impl Claim {
             PathMatch::Exact(_) | PathMatch::Regex(_) => None,
         };
         Some(Self {
-            hit: Hit { rule, prefix },
-            port,
+            hit: Hit { rule: at, prefix },
+            port: rule.port,
+            except: rule.except.clone().into(),
             method,
             headers: headers.collect::<Option<_>>()?,
             query: query.collect::<Option<_>>()?,
@@ -310,6 +313,7 @@ impl Claim {
 
     fn holds(&self, request: &RequestView<'_>) -> bool {
         self.port.is_none_or(|port| port == request.listener)
+            && !self.except.iter().any(|host| host.has(request.host))
             && self.method.as_ref().is_none_or(|m| m == request.method)
             && self
                 .headers

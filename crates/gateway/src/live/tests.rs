@@ -327,3 +327,66 @@ spec:
         );
     }
 }
+
+/// The listeners and routes of the conformance test of Gateway API: each listener has a route of its own, and whichever hosts the
+/// routes name, a request goes by the route of the narrowest listener of its host and by no other.
+#[test]
+fn a_request_goes_by_the_routes_of_one_listener_alone() {
+    const LISTENERS: [(&str, &str); 4] = [
+        ("empty", ""),
+        ("example", "*.example.com"),
+        ("foo", "*.foo.example.com"),
+        ("abc", "abc.foo.example.com"),
+    ];
+    let listener = |(name, host): &(&str, &str)| {
+        format!("{{name: {name}, port: 80, protocol: HTTP, hostname: \"{host}\"}}")
+    };
+    let listeners: Vec<_> = LISTENERS.iter().map(listener).collect();
+    for hostnames in [
+        "",
+        "bar.com, '*.example.com', '*.foo.example.com', abc.foo.example.com",
+    ] {
+        let route = |(name, _): &(&str, &str)| {
+            format!(
+                "---\nkind: HTTPRoute\nmetadata: {{name: {name}}}\nspec: {{parentRefs: [{{name: edge, sectionName: {name}}}], hostnames: [{hostnames}], rules: [{{matches: [{{path: {{value: /{name}}}}}]}}]}}\n"
+            )
+        };
+        let routes: String = LISTENERS.iter().map(route).collect();
+        let manifests = format!(
+            "kind: GatewayClass\nmetadata: {{name: serin}}\nspec: {{controllerName: serin.dev/gateway}}\n---\nkind: Gateway\nmetadata: {{name: edge}}\nspec: {{gatewayClassName: serin, listeners: [{}]}}\n{routes}",
+            listeners.join(", ")
+        );
+        let options = LowerOptions {
+            sockets: crate::lower::Sockets {
+                http: vec![([127, 0, 0, 1], 80).into()],
+                ..Default::default()
+            },
+            ..LowerOptions::default()
+        };
+        let objects = crate::testing::objects(&manifests);
+        let live = live_for_bench(lower(&objects, &RouteTable::default(), &options).table);
+        for (host, own) in [
+            ("bar.com", "empty"),
+            ("bar.example.com", "example"),
+            ("bar.foo.example.com", "foo"),
+            ("abc.foo.example.com", "abc"),
+        ] {
+            for (name, _) in LISTENERS {
+                let headers = HeaderMap::new();
+                let request = RequestView {
+                    host,
+                    port: None,
+                    path: &format!("/{name}"),
+                    query: "",
+                    method: &Method::GET,
+                    headers: &headers,
+                    scheme: "http",
+                    client: "127.0.0.1",
+                    listener: 80,
+                };
+                let found = live.find(&request).is_some();
+                assert_eq!(found, name == own, "{host}/{name} with {hostnames:?}");
+            }
+        }
+    }
+}

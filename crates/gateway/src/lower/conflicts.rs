@@ -32,7 +32,7 @@ pub(super) fn settle(mut rules: Vec<Rule>) -> (Vec<Rule>, Vec<Conflict>) {
                 let owner = owners.claim(&rule, host, claim);
                 // Of VirtualServices the first that matches counts, and an older one that takes everything takes this too.
                 let is_ordered = |source: &Source| source.kind == SourceKind::VirtualService;
-                let shadow = owners.get(None, host, &everything);
+                let shadow = owners.get(None, &[], host, &everything);
                 let shadow = shadow.filter(|o| is_ordered(o) && is_ordered(&rule.source));
                 let owner = shadow.cloned().unwrap_or(owner);
                 if owner != rule.source {
@@ -55,21 +55,30 @@ pub(super) fn settle(mut rules: Vec<Rule>) -> (Vec<Rule>, Vec<Conflict>) {
     (kept, conflicts)
 }
 
-/// Who has which match on which host, and at which port.
+/// Who has which match on which host, at which port, and but for which other hosts.
 #[derive(Default)]
-struct Owners(HashMap<(Option<u16>, HostMatch, RequestMatch), Source>);
+struct Owners(HashMap<(Option<u16>, Vec<HostMatch>, HostMatch, RequestMatch), Source>);
 
 impl Owners {
-    fn get(&self, port: Option<u16>, host: &HostMatch, claim: &RequestMatch) -> Option<&Source> {
-        self.0.get(&(port, host.clone(), claim.clone()))
+    fn get(
+        &self,
+        port: Option<u16>,
+        except: &[HostMatch],
+        host: &HostMatch,
+        claim: &RequestMatch,
+    ) -> Option<&Source> {
+        self.0
+            .get(&(port, except.to_vec(), host.clone(), claim.clone()))
     }
 
-    /// The owner of a claim: the first one at this port, or at every port.
+    /// The owner of a claim: the first one at this port, or at every port, with as few exceptions.
     fn claim(&mut self, rule: &Rule, host: &HostMatch, claim: &RequestMatch) -> Source {
-        if let Some(owner) = self.get(None, host, claim) {
+        let owner = self.get(None, &[], host, claim);
+        let owner = owner.or_else(|| self.get(rule.port, &[], host, claim));
+        if let Some(owner) = owner {
             return owner.clone();
         }
-        let key = (rule.port, host.clone(), claim.clone());
+        let key = (rule.port, rule.except.clone(), host.clone(), claim.clone());
         let owner = self.0.entry(key).or_insert_with(|| rule.source.clone());
         owner.clone()
     }

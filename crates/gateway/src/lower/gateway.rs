@@ -41,8 +41,13 @@ struct Served {
     listeners: Vec<Listener>,
 }
 
-/// What a parent gives a route: hosts, each at one port of the process.
-pub(super) type Places = Vec<(u16, HostMatch)>;
+/// What a parent gives a route: a host at one port of the process, without those of narrower listeners.
+#[derive(Debug)]
+pub(super) struct Place {
+    pub(super) port: u16,
+    pub(super) host: HostMatch,
+    pub(super) except: BTreeSet<HostMatch>,
+}
 
 impl<'a> Gateways<'a> {
     pub(super) fn new(objects: &'a Objects, options: &'a LowerOptions) -> Self {
@@ -70,7 +75,7 @@ impl<'a> Gateways<'a> {
         route: &ObjectName,
         parent: &ParentReference,
         hosts: &[HostMatch],
-    ) -> Option<Result<Places, Verdict>> {
+    ) -> Option<Result<Vec<Place>, Verdict>> {
         if !names_gateway(parent) {
             return None;
         }
@@ -157,7 +162,7 @@ impl Served {
         parent: &ParentReference,
         hosts: &[HostMatch],
         objects: &Objects,
-    ) -> Result<Places, Verdict> {
+    ) -> Result<Vec<Place>, Verdict> {
         if let Some(refused) = &self.refused {
             let message = format!("Gateway {gateway} is not served: {}", refused.message);
             return Err(Verdict::no("NoMatchingParent", message));
@@ -166,19 +171,17 @@ impl Served {
             "NoMatchingParent",
             format!("Gateway {gateway} has no listener with this sectionName and port"),
         );
-        let mut places = BTreeSet::new();
+        let scopes: Vec<_> = self.listeners.iter().filter_map(Listener::scope).collect();
+        let mut places: Option<Vec<Place>> = None;
         let named = |listener: &&mut Listener| listener.is_meant_by(parent);
         for listener in self.listeners.iter_mut().filter(named) {
-            match listener.attach(route, gateway, hosts, objects) {
-                Ok(taken) => places.extend(taken),
+            match listener.attach(route, gateway, hosts, &scopes, objects) {
+                Ok(taken) => places.get_or_insert_default().extend(taken),
                 Err(why) if rank(&why) >= rank(&nearest) => nearest = why,
                 Err(_) => {}
             }
         }
-        if places.is_empty() {
-            return Err(nearest);
-        }
-        Ok(places.into_iter().collect())
+        places.ok_or(nearest)
     }
 
     fn verdict(self, addresses: &[String]) -> GatewayVerdict {

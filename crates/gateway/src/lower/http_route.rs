@@ -12,7 +12,7 @@ use serin_api::problem::FieldPath;
 
 use super::annotations;
 use super::common::{Draft, check_regex, millis, missing};
-use super::gateway::{Gateways, forbidden};
+use super::gateway::{Gateways, Place, forbidden};
 use crate::names::{ObjectName, Source, SourceKind};
 use crate::objects::{Objects, created};
 use crate::table::{
@@ -50,6 +50,7 @@ pub(super) fn lower(
     if parents.is_empty() {
         return None;
     }
+    let grouped = grouped(places);
     let spec = FieldPath::new("spec").field("rules");
     let mut rules = Vec::with_capacity(route.spec.rules.len());
     for (index, rule) in route.spec.rules.iter().enumerate() {
@@ -72,6 +73,7 @@ pub(super) fn lower(
             index: u32::try_from(index).unwrap_or(u32::MAX),
             port: None,
             hosts: Vec::new(),
+            except: Vec::new(),
             matches: cx.matches(rule, &path),
             backends: cx.backends(rule, &path),
             headers,
@@ -79,9 +81,10 @@ pub(super) fn lower(
             try_timeout_ms: millis(one_try, &one_try_at, &mut cx.refused),
             policy,
         };
-        rules.extend(places.iter().map(|(port, hosts)| Rule {
+        rules.extend(grouped.iter().map(|((port, except), hosts)| Rule {
             port: *port,
-            hosts: hosts.iter().cloned().collect(),
+            hosts: hosts.clone(),
+            except: except.iter().cloned().collect(),
             ..lowered.clone()
         }));
     }
@@ -94,8 +97,18 @@ pub(super) fn lower(
     })
 }
 
-/// Hosts by the port of the gateway where they are served; `None` is every port.
-type Places = BTreeMap<Option<u16>, BTreeSet<HostMatch>>;
+/// The ports of the gateway and the hosts where a route is served, each without the hosts that are not its own there. No port is
+/// every port.
+type Places = BTreeMap<(Option<u16>, HostMatch), BTreeSet<HostMatch>>;
+
+/// The hosts of all places that have a port and their exceptions in common.
+fn grouped(places: Places) -> BTreeMap<(Option<u16>, BTreeSet<HostMatch>), Vec<HostMatch>> {
+    let mut grouped: BTreeMap<_, Vec<HostMatch>> = BTreeMap::new();
+    for ((port, host), except) in places {
+        grouped.entry((port, except)).or_default().push(host);
+    }
+    grouped
+}
 
 /// The user who stays where his first request went.
 fn session(rule: &HttpRouteRule) -> Option<HashKey> {
@@ -189,10 +202,8 @@ impl Context<'_> {
         let mut parents = Vec::new();
         let mut places = Places::new();
         if route.spec.parent_refs.is_empty() {
-            places
-                .entry(None)
-                .or_default()
-                .extend(hosts.iter().cloned());
+            let everywhere = |host: &HostMatch| ((None, host.clone()), BTreeSet::new());
+            places.extend(hosts.iter().map(everywhere));
             parents.push(ParentVerdict {
                 parent: ParentReference {
                     name: EMBEDDED_PARENT.into(),
@@ -203,18 +214,19 @@ impl Context<'_> {
         }
         for parent in &route.spec.parent_refs {
             let refused = if parent.kind.as_deref() == Some("Service") {
-                places
-                    .entry(None)
-                    .or_default()
-                    .extend(self.service_hosts(parent));
+                let own = self.service_hosts(parent);
+                places.extend(own.map(|host| ((None, host), BTreeSet::new())));
                 None
             } else {
                 match gateways.attach(self.name, parent, hosts) {
                     None => continue,
                     Some(Err(why)) => Some(why),
                     Some(Ok(taken)) => {
-                        for (port, host) in taken {
-                            places.entry(Some(port)).or_default().insert(host);
+                        for Place { port, host, except } in taken {
+                            // Where two Gateways give the same, what either of them gives is given.
+                            let known = places.entry((Some(port), host));
+                            let known = known.or_insert_with(|| except.clone());
+                            known.retain(|host| except.contains(host));
                         }
                         None
                     }

@@ -244,6 +244,7 @@ impl Draft {
             index: u32::try_from(index).unwrap_or(u32::MAX),
             port: None,
             hosts: vec![host],
+            except: Vec::new(),
             matches: vec![RequestMatch::of_path(path)],
             backends: vec![backend],
             headers: HeaderChanges::default(),

@@ -20,18 +20,22 @@ fn check(manifests: &str, expected: Expect) {
     expected.assert_eq(&shown(&lowered(manifests)));
 }
 
+fn word(host: &HostMatch) -> String {
+    match host {
+        HostMatch::Exact(host) => host.clone(),
+        HostMatch::Below(domain) => format!("**.{domain}"),
+        HostMatch::OneBelow(domain) => format!("*.{domain}"),
+        HostMatch::Any => "*".into(),
+    }
+}
+
 /// One line for each claim, verdict and problem.
 fn shown(lowered: &Lowered) -> String {
     let mut text = String::new();
     for rule in &lowered.table.rules {
         for host in &rule.hosts {
             for one in &rule.matches {
-                let host = match host {
-                    HostMatch::Exact(host) => host.clone(),
-                    HostMatch::Below(domain) => format!("**.{domain}"),
-                    HostMatch::OneBelow(domain) => format!("*.{domain}"),
-                    HostMatch::Any => "*".into(),
-                };
+                let host = word(host);
                 let path = match &one.path {
                     PathMatch::Exact(path) => format!("={path}"),
                     PathMatch::Prefix(path) => format!("{path}/"),
@@ -53,6 +57,11 @@ fn shown(lowered: &Lowered) -> String {
                     });
                 let more: String = method.chain(values).collect();
                 let backends: Vec<_> = rule.backends.iter().map(shown_backend).collect();
+                let except = rule
+                    .except
+                    .iter()
+                    .map(|host| format!(" not {}", word(host)));
+                let more: String = std::iter::once(more).chain(except).collect();
                 writeln!(text, "{host} {path}{more} -> {}", backends.join(" ")).unwrap();
             }
         }

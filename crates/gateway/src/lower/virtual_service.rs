@@ -64,6 +64,7 @@ pub(super) fn lower(
             index: u32::try_from(index).unwrap_or(u32::MAX),
             port: None,
             hosts: hosts.clone(),
+            except: Vec::new(),
             matches: cx.matches(route, &at),
             backends: cx.backends(&route.route, &at.field("route")),
             headers,

@@ -9,7 +9,7 @@ use serin_api::Problem;
 use serin_api::gateway_api::{self, ParentReference, RouteGroupKind};
 use serin_api::problem::FieldPath;
 
-use super::{GROUP, Places, forbidden, is_ours};
+use super::{GROUP, Place, forbidden, is_ours};
 use crate::lower::LowerOptions;
 use crate::lower::http_route::parse_host;
 use crate::names::ObjectName;
@@ -226,13 +226,21 @@ impl Listener {
         self.protocol != "HTTPS" || self.resolved.ok || self.resolved.reason == "InvalidRouteKinds"
     }
 
+    /// The port of the process and the hosts that it takes, if it is served.
+    pub(super) fn scope(&self) -> Option<(u16, HostMatch)> {
+        Some((self.port?, self.host.clone()))
+    }
+
+    /// Takes a route, or says why not. `scopes` are those of all listeners of the Gateway: a request goes to the narrowest that takes
+    /// its host, and to no other.
     pub(super) fn attach(
         &mut self,
         route: &ObjectName,
         gateway: &ObjectName,
         hosts: &[HostMatch],
+        scopes: &[(u16, HostMatch)],
         objects: &Objects,
-    ) -> Result<Places, Verdict> {
+    ) -> Result<Vec<Place>, Verdict> {
         let name = &self.name;
         let Some(port) = self.port else {
             let message = format!("listener {name} is not served: {}", self.accepted.message);
@@ -245,14 +253,29 @@ impl Listener {
             );
             return Err(Verdict::no("NotAllowedByListeners", message));
         }
-        let common = hosts.iter().filter_map(|host| intersect(&self.host, host));
-        let places: Places = common.map(|host| (port, host)).collect();
-        if places.is_empty() {
+        let common = hosts.iter().filter_map(|host| self.host.intersect(host));
+        let common: Vec<HostMatch> = common.collect();
+        if common.is_empty() {
             let message = format!("no host of the route is one of listener {name}");
             return Err(Verdict::no("NoMatchingListenerHostname", message));
         }
         self.attached.insert(route.clone());
-        Ok(places)
+        let is_narrower = |other: &HostMatch| *other != self.host && other.is_within(&self.host);
+        let narrower = scopes
+            .iter()
+            .filter(|(at, other)| *at == port && is_narrower(other));
+        let narrower: Vec<&HostMatch> = narrower.map(|(_, other)| other).collect();
+        let place = |host: HostMatch| {
+            let within = narrower.iter().filter(|other| other.is_within(&host));
+            Place {
+                port,
+                except: within.map(|other| (*other).clone()).collect(),
+                host,
+            }
+        };
+        let is_elsewhere = |host: &HostMatch| narrower.iter().any(|other| host.is_within(other));
+        let own = common.into_iter().filter(|host| !is_elsewhere(host));
+        Ok(own.map(place).collect())
     }
 
     pub(super) fn verdict(self) -> ListenerVerdict {
@@ -432,53 +455,4 @@ fn selects(selector: &LabelSelector, labels: &std::collections::BTreeMap<String,
                 _ => false,
             }
         })
-}
-
-/// The hosts that both take.
-fn intersect(listener: &HostMatch, route: &HostMatch) -> Option<HostMatch> {
-    use HostMatch::{Any, Below, Exact, OneBelow};
-    let is_below = |host: &str, domain: &str| {
-        host.strip_suffix(domain)
-            .is_some_and(|rest| rest.ends_with('.'))
-    };
-    match (listener, route) {
-        (Any, host) | (host, Any) => Some(host.clone()),
-        (Exact(a), Exact(b)) => (a == b).then(|| listener.clone()),
-        (Exact(host), Below(domain)) => is_below(host, domain).then(|| listener.clone()),
-        (Below(domain), Exact(host)) => is_below(host, domain).then(|| route.clone()),
-        (Below(a), Below(b)) if a == b || is_below(b, a) => Some(route.clone()),
-        (Below(a), Below(b)) => is_below(a, b).then(|| listener.clone()),
-        // Only Ingresses have it, which have no listeners.
-        (OneBelow(_), _) | (_, OneBelow(_)) => None,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn hosts_of_listener_and_route_are_cut_to_what_both_take() {
-        let host = |text: &str| match parse_host(text) {
-            Some((true, domain)) => HostMatch::Below(domain),
-            Some((false, host)) => HostMatch::Exact(host),
-            None => HostMatch::Any,
-        };
-        for (listener, route, both) in [
-            ("", "a.example.com", Some("a.example.com")),
-            ("a.example.com", "", Some("a.example.com")),
-            ("a.example.com", "a.example.com", Some("a.example.com")),
-            ("a.example.com", "b.example.com", None),
-            ("*.example.com", "a.b.example.com", Some("a.b.example.com")),
-            ("*.example.com", "example.com", None),
-            ("*.example.com", "a.badexample.com", None),
-            ("a.example.com", "*.example.com", Some("a.example.com")),
-            ("*.example.com", "*.a.example.com", Some("*.a.example.com")),
-            ("*.a.example.com", "*.example.com", Some("*.a.example.com")),
-            ("*.example.com", "*.example.org", None),
-        ] {
-            let found = intersect(&host(listener), &host(route));
-            assert_eq!(found, both.map(host), "{listener} {route}");
-        }
-    }
 }

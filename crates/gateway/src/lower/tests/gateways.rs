@@ -34,7 +34,7 @@ fn check(manifests: &str, expected: Expect) {
         for parent in &verdict.parents {
             let section = parent.parent.section_name.iter().map(|s| format!("#{s}"));
             let section: String = section.collect();
-            let said = parent.refused.as_ref().map_or("taken".into(), word);
+            let said = parent.refused.as_ref().map_or("taken".into(), said);
             writeln!(text, "{name} at {}{section}: {said}", parent.parent.name).unwrap();
         }
     }
@@ -44,7 +44,7 @@ fn check(manifests: &str, expected: Expect) {
     expected.assert_eq(&text);
 }
 
-fn word(verdict: &Verdict) -> String {
+fn said(verdict: &Verdict) -> String {
     format!("{} {}: {}", verdict.ok, verdict.reason, verdict.message)
 }
 
@@ -54,9 +54,9 @@ fn gateway(name: &str, verdict: &GatewayVerdict) -> String {
             "  {} routes {} accepted {} programmed {} resolved {} conflicted {}\n",
             one.name,
             one.attached,
-            word(&one.accepted),
+            said(&one.accepted),
             one.programmed.ok,
-            word(&one.resolved),
+            said(&one.resolved),
             one.conflicted.reason
         )
     };
@@ -252,5 +252,72 @@ fn of_two_routes_at_one_port_the_older_has_the_requests_and_at_two_ports_both() 
           web routes 2 accepted true Accepted: served at port 8080 of the gateway programmed true resolved true ResolvedRefs: all references were found conflicted NoConflicts
           tls routes 1 accepted true Accepted: served at port 8443 of the gateway programmed false resolved false InvalidCertificateRef: spec.listeners[1].tls.certificateRefs: Required value: name a Secret of type kubernetes.io/tls conflicted NoConflicts
     "#]],
+    );
+}
+
+#[test]
+fn a_host_belongs_to_the_narrowest_listener_of_a_gateway() {
+    check(
+        r#"
+kind: Gateway
+metadata: {name: edge}
+spec:
+  gatewayClassName: serin
+  listeners:
+  - {name: every, port: 80, protocol: HTTP}
+  - {name: domain, port: 80, protocol: HTTP, hostname: "*.example.com"}
+  - {name: one, port: 80, protocol: HTTP, hostname: a.example.com}
+---
+kind: Gateway
+metadata: {name: other}
+spec: {gatewayClassName: serin, listeners: [{name: every, port: 80, protocol: HTTP}]}
+---
+kind: HTTPRoute
+metadata: {name: every}
+spec:
+  parentRefs: [{name: edge, sectionName: every}]
+  rules: [{matches: [{path: {value: /every}}], backendRefs: [{name: stable, port: 80}]}]
+---
+kind: HTTPRoute
+metadata: {name: domain}
+spec:
+  parentRefs: [{name: edge, sectionName: domain}]
+  hostnames: ["*.example.com", a.example.com, b.example.com]
+  rules: [{matches: [{path: {value: /domain}}], backendRefs: [{name: stable, port: 80}]}]
+---
+kind: HTTPRoute
+metadata: {name: elsewhere}
+spec:
+  parentRefs: [{name: edge, sectionName: every}]
+  hostnames: [a.example.com]
+  rules: [{backendRefs: [{name: stable, port: 80}]}]
+---
+kind: HTTPRoute
+metadata: {name: both}
+spec:
+  parentRefs: [{name: edge, sectionName: every}, {name: other}]
+  rules: [{matches: [{path: {value: /both}}], backendRefs: [{name: stable, port: 80}]}]
+"#,
+        expect![[r#"
+            *:8080 /both/ -> stable:80*1
+            b.example.com:8080 /domain/ -> stable:80*1
+            **.example.com:8080 /domain/ not a.example.com -> stable:80*1
+            *:8080 /every/ not a.example.com not **.example.com -> stable:80*1
+            default/both generation 0: true Accepted, true ResolvedRefs
+            default/domain generation 0: true Accepted, true ResolvedRefs
+            default/elsewhere generation 0: true Accepted, true ResolvedRefs
+            default/every generation 0: true Accepted, true ResolvedRefs
+            default/both at edge#every: taken
+            default/both at other: taken
+            default/domain at edge#domain: taken
+            default/elsewhere at edge#every: taken
+            default/every at edge#every: taken
+            default/edge at ["127.0.0.1"] accepted Accepted programmed Programmed
+              every routes 3 accepted true Accepted: served at port 8080 of the gateway programmed true resolved true ResolvedRefs: all references were found conflicted NoConflicts
+              domain routes 1 accepted true Accepted: served at port 8080 of the gateway programmed true resolved true ResolvedRefs: all references were found conflicted NoConflicts
+              one routes 0 accepted true Accepted: served at port 8080 of the gateway programmed true resolved true ResolvedRefs: all references were found conflicted NoConflicts
+            default/other at ["127.0.0.1"] accepted Accepted programmed Programmed
+              every routes 1 accepted true Accepted: served at port 8080 of the gateway programmed true resolved true ResolvedRefs: all references were found conflicted NoConflicts
+        "#]],
     );
 }

@@ -426,6 +426,7 @@ pub(super) fn rule(shares: &[(&str, u32)]) -> Rule {
         index: 0,
         port: None,
         hosts: vec![HostMatch::Any],
+        except: Vec::new(),
         matches: vec![RequestMatch::of_path(PathMatch::Prefix(String::new()))],
         backends: backends.collect(),
         headers: HeaderChanges::default(),
