@@ -51,6 +51,8 @@ pub mod annotation {
     pub const CIRCUIT_BREAKER: &str = "serin.dev/circuit-breaker";
     /// On a Service: when an instance is left out for a while, such as `failures=5 for=30s max=10`.
     pub const EJECTION: &str = "serin.dev/ejection";
+    /// On a Service: how the gateway asks its instances whether they are well, such as `path=/healthz interval=5s`.
+    pub const HEALTH_CHECK: &str = "serin.dev/health-check";
     /// On an EndpointSlice: the `metadata.generation` of the Service whose selector it follows.
     pub const SERVICE_GENERATION: &str = "serin.dev/service-generation";
     /// On a Rollout: the ReleasePolicy of its namespace that governs it.

@@ -160,6 +160,10 @@ impl Pages {
             no_route: gauges.no_route.load(Ordering::Relaxed),
             bad_requests: gauges.bad_requests.load(Ordering::Relaxed),
             retries: gauges.retries.load(Ordering::Relaxed),
+            ejections: gauges.ejections.load(Ordering::Relaxed),
+            checks_passed: self.shared.health.passed.load(Ordering::Relaxed),
+            checks_failed: self.shared.health.failed.load(Ordering::Relaxed),
+            unhealthy: self.shared.health.out.load().len(),
             log_dropped: log.map_or(0, |log| log.dropped()),
         };
         prometheus::render(&self.registry.totals(), &own)
@@ -171,6 +175,7 @@ impl Pages {
             "generation": live.generation,
             "live": self.shared.is_live.load(Ordering::Relaxed),
             "problems": **self.problems.load(),
+            "unhealthy": **self.shared.health.out.load(),
             "table": *live.table,
         });
         serde_json::to_string_pretty(&shown).unwrap_or_default()

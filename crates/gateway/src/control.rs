@@ -11,6 +11,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 use crate::acks;
 use crate::admin::Pages;
 use crate::handover::Predecessor;
+use crate::health;
 use crate::live::{Lasting, LiveTable};
 use crate::lower::{LowerOptions, lower};
 use crate::proxy::Shared;
@@ -37,6 +38,7 @@ pub(crate) struct Control {
     pages: Arc<Pages>,
     options: LowerOptions,
     lasting: Lasting,
+    checks: watch::Sender<Vec<health::Target>>,
     drained: Arc<Notify>,
     world: World,
     table: Arc<RouteTable>,
@@ -66,6 +68,7 @@ impl Control {
             pages,
             options,
             lasting,
+            checks: watch::Sender::default(),
             drained,
             world: World::default(),
             table: Arc::default(),
@@ -87,10 +90,25 @@ impl Control {
         let generation = self.shared.table.load().generation + 1;
         let live = LiveTable::build(Arc::clone(&table), generation, &mut self.lasting);
         self.lasting.instances.open(&table);
+        let targets = health::targets(&table, &mut self.lasting.instances);
+        self.check(targets);
         self.shared.table.store(Arc::new(live));
         self.shared.swapped.send_replace(generation);
         self.lasting.instances.close_others(&table);
         self.table = table;
+    }
+
+    fn check(&self, targets: Vec<health::Target>) {
+        self.checks.send_if_modified(|known| {
+            let is_new = *known != targets;
+            *known = targets;
+            is_new
+        });
+    }
+
+    /// The instances that are to be asked whether they are well.
+    pub(crate) fn to_check(&self) -> watch::Receiver<Vec<health::Target>> {
+        self.checks.subscribe()
     }
 
     /// The tables that are to be kept on disk.

@@ -111,17 +111,25 @@ pub(crate) struct Endpoint {
     pub(crate) protocol: Protocol,
     pub(crate) instance: Arc<Instance>,
     /// Milliseconds since the start of the process until which others are preferred; it could not be reached, or it is left out.
-    pub(crate) suspect_until: AtomicU64,
+    suspect_until: AtomicU64,
     /// Failures in a row.
     pub(crate) failures: AtomicU32,
     /// How often it was left out.
     pub(crate) ejections: AtomicU32,
+    /// Health checks that it does not pass, each of another Service.
+    pub(crate) ailments: AtomicU32,
 }
 
 impl Endpoint {
     /// Whether others are preferred.
     pub(crate) fn is_out(&self, now_ms: u64) -> bool {
         self.suspect_until.load(Ordering::Relaxed) > now_ms
+            || self.ailments.load(Ordering::Relaxed) > 0
+    }
+
+    /// Others are preferred until then, and for longer where that was said before.
+    pub(crate) fn suspect_until(&self, ms: u64) {
+        self.suspect_until.fetch_max(ms, Ordering::Relaxed);
     }
 }
 
@@ -165,6 +173,7 @@ impl Instances {
             suspect_until: AtomicU64::new(0),
             failures: AtomicU32::new(0),
             ejections: AtomicU32::new(0),
+            ailments: AtomicU32::new(0),
         });
         self.next_id += 1;
         self.endpoints.insert(key, Arc::clone(&endpoint));

@@ -25,6 +25,7 @@ mod admin;
 mod control;
 mod disk;
 mod handover;
+mod health;
 mod instances;
 mod ports;
 mod prometheus;

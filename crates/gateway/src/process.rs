@@ -22,7 +22,7 @@ use crate::lower::{LowerOptions, Sockets, per_million};
 use crate::ports::{self, BindError, Listener, Scheme};
 use crate::proxy::{Phase, Settings, Shared};
 use crate::tls::{Files, Tls};
-use crate::{disk, unix, watch, worker};
+use crate::{disk, health, unix, watch, worker};
 
 /// While it stops, answers say `Connection: close` for so long before idle connections are closed.
 const LEAVING: Duration = Duration::from_secs(1);
@@ -231,6 +231,8 @@ impl Gateway {
         let (inputs, mut received) = mpsc::channel(MOST_INPUTS);
         let has_tls = self.shared.settings.https_port.is_some();
         tokio::spawn(watch::feed(config.kubeconfig(), has_tls, inputs));
+        let (checks, shared) = (self.control.to_check(), Arc::clone(&self.shared));
+        tokio::spawn(async move { health::run(checks, &shared.health, health::ask).await });
         let mut why = None;
         let until = async {
             why = tokio::select! {

@@ -13,6 +13,10 @@ pub(crate) struct Gauges {
     pub(crate) no_route: u64,
     pub(crate) bad_requests: u64,
     pub(crate) retries: u64,
+    pub(crate) ejections: u64,
+    pub(crate) checks_passed: u64,
+    pub(crate) checks_failed: u64,
+    pub(crate) unhealthy: usize,
     pub(crate) log_dropped: u64,
 }
 
@@ -80,6 +84,10 @@ fn write_gauges(page: &mut String, gauges: &Gauges) -> std::fmt::Result {
         ("no_route_total", "counter", "Requests that no route has.", gauges.no_route),
         ("bad_requests_total", "counter", "Requests that were answered 400.", gauges.bad_requests),
         ("retries_total", "counter", "Further tries of requests.", gauges.retries),
+        ("ejections_total", "counter", "Instances that were left out for a while because they failed.", gauges.ejections),
+        ("health_checks_passed_total", "counter", "Health checks that an instance passed.", gauges.checks_passed),
+        ("health_checks_failed_total", "counter", "Health checks that an instance did not pass.", gauges.checks_failed),
+        ("unhealthy_instances", "gauge", "Instances that are left out because of their health checks.", gauges.unhealthy as u64),
         ("access_log_dropped_total", "counter", "Lines of the access log that nobody could write in time.", gauges.log_dropped),
     ];
     for (name, kind, help, value) in own {
@@ -186,6 +194,10 @@ mod tests {
             no_route: 0,
             bad_requests: 0,
             retries: 1,
+            ejections: 1,
+            checks_passed: 8,
+            checks_failed: 3,
+            unhealthy: 1,
             log_dropped: 0,
         };
         let page = render(&[series], &gauges);
@@ -218,6 +230,10 @@ mod tests {
             serin_gateway_no_route_total 0
             serin_gateway_bad_requests_total 0
             serin_gateway_retries_total 1
+            serin_gateway_ejections_total 1
+            serin_gateway_health_checks_passed_total 8
+            serin_gateway_health_checks_failed_total 3
+            serin_gateway_unhealthy_instances 1
             serin_gateway_access_log_dropped_total 0"#]].assert_eq(&lines.join("\n"));
     }
 }

@@ -11,6 +11,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
 use crate::access_log::AccessLog;
+use crate::health;
 use crate::live::LiveTable;
 use crate::tls::Tls;
 
@@ -104,6 +105,7 @@ pub(crate) struct Shared {
     pub(crate) tls: Tls,
     pub(crate) started: Instant,
     pub(crate) gauges: Gauges,
+    pub(crate) health: health::Report,
 }
 
 /// Numbers about the gateway itself.
@@ -130,6 +132,7 @@ impl Shared {
             tls,
             started: Instant::now(),
             gauges: Gauges::default(),
+            health: health::Report::default(),
         }
     }
 

@@ -144,15 +144,9 @@ fn backend(
     if port.is_some() && endpoints.is_empty() {
         return None;
     }
-    let ejection = policy.ejection.map(|settings| {
-        let endpoints = endpoints.iter().map(|e| Arc::clone(&e.endpoint));
-        Arc::new(Outliers {
-            settings,
-            endpoints: endpoints.collect(),
-        })
-    });
     let most = policy.max_in_flight;
     Some(LiveBackend {
+        outliers: Outliers::new(&policy, &endpoints),
         endpoints,
         turn: lasting
             .turns
@@ -162,7 +156,6 @@ fn backend(
         weight: backend.weight,
         salt: hash::salt(&name),
         affinity: policy.affinity.as_ref().and_then(UserKey::new),
-        ejection,
         in_flight: most.map(|most| (lasting.limits.of_service(&name), most as usize)),
         retries: policy.max_retries.map(|most| {
             let count = lasting.limits.of_service(&format!("{name} again"));

@@ -1,5 +1,6 @@
 //! Which instance gets a request: first the side, then the instance.
 
+use std::cell::OnceCell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -12,7 +13,7 @@ use super::shares::Shares;
 use super::user::UserKey;
 use crate::instances::{Endpoint, InFlight};
 use crate::series::Series;
-use crate::table::Ejection;
+use crate::table::{Ejection, ServicePolicy};
 
 /// Where a rule sends requests.
 #[derive(Debug)]
@@ -45,7 +46,7 @@ pub(crate) struct LiveBackend {
     /// Of its name, for users who stay.
     pub(super) salt: u64,
     pub(super) affinity: Option<UserKey>,
-    pub(super) ejection: Option<Arc<Outliers>>,
+    pub(super) outliers: Option<Arc<Outliers>>,
     /// Requests at once, and the most of them.
     pub(super) in_flight: Option<(Arc<AtomicUsize>, usize)>,
     /// Requests that are sent again at once, and the most of them.
@@ -64,11 +65,14 @@ pub(super) struct LiveEndpoint {
     pub(super) salt: u64,
 }
 
-/// When instances of a backend are left out.
+/// When instances of a backend are left out, and when none are.
 #[derive(Debug)]
 pub(crate) struct Outliers {
-    pub(super) settings: Ejection,
-    pub(super) endpoints: Vec<Arc<Endpoint>>,
+    /// By their answers; `None`: these leave nobody out.
+    ejection: Option<Ejection>,
+    /// While less of a hundred are left, all are asked. 0 is never.
+    least_percent: usize,
+    endpoints: Vec<Arc<Endpoint>>,
 }
 
 /// What decides where a request goes.
@@ -199,9 +203,14 @@ impl LiveBackend {
             let all = from_start().filter_map(|at| self.endpoints.get(at));
             all.filter(|e| !ask.tried.contains(&e.endpoint.id))
         };
-        let outliers = self.ejection.as_ref();
-        let is_off = outliers.is_some_and(|outliers| outliers.are_too_many(ask.now_ms));
-        let is_out = |e: &LiveEndpoint| !is_off && e.endpoint.is_out(ask.now_ms);
+        let outliers = self.outliers.as_ref();
+        // Counted only when one is out, which is seldom.
+        let are_too_many = OnceCell::new();
+        let is_off = || {
+            let count = || outliers.is_some_and(|outliers| outliers.are_too_many(ask.now_ms));
+            *are_too_many.get_or_init(count)
+        };
+        let is_out = |e: &LiveEndpoint| e.endpoint.is_out(ask.now_ms) && !is_off();
         let best = match user {
             Some(user) => open().min_by_key(|e| (is_out(e), hash::seat(user, e.salt))),
             None => open()
@@ -250,7 +259,7 @@ impl LiveBackend {
     }
 
     pub(crate) fn outliers(&self) -> Option<&Arc<Outliers>> {
-        self.ejection.as_ref()
+        self.outliers.as_ref()
     }
 
     pub(super) fn endpoint_ids(&self) -> impl Iterator<Item = u64> {
@@ -259,9 +268,23 @@ impl LiveBackend {
 }
 
 impl Outliers {
+    /// `None` when nothing leaves an instance out.
+    pub(super) fn new(policy: &ServicePolicy, endpoints: &[LiveEndpoint]) -> Option<Arc<Self>> {
+        let ejection = policy.ejection;
+        let by_answers = ejection.map(|ejection| ejection.min_healthy_percent);
+        let by_checks = policy.health.as_ref().map(|check| check.panic_percent);
+        let least = by_answers.into_iter().chain(by_checks).max()?;
+        let endpoints = endpoints.iter().map(|e| Arc::clone(&e.endpoint));
+        Some(Arc::new(Self {
+            ejection,
+            least_percent: least as usize,
+            endpoints: endpoints.collect(),
+        }))
+    }
+
     /// Whether so few instances are left that those that failed are asked too.
     fn are_too_many(&self, now_ms: u64) -> bool {
-        let least = self.settings.min_healthy_percent as usize;
+        let least = self.least_percent;
         if least == 0 {
             return false;
         }
@@ -272,9 +295,12 @@ impl Outliers {
 
     /// Takes in how a try at `endpoint` ended: with a status, or with none. Whether the endpoint is left out from now on.
     pub(crate) fn tell(&self, endpoint: &Endpoint, status: Option<u16>, now_ms: u64) -> bool {
+        let Some(settings) = self.ejection else {
+            return false;
+        };
         let is_failure = match status {
             None => true,
-            Some(status) if self.settings.gateway_errors_only => (502..=504).contains(&status),
+            Some(status) if settings.gateway_errors_only => (502..=504).contains(&status),
             Some(status) => status >= 500,
         };
         if !is_failure {
@@ -282,17 +308,17 @@ impl Outliers {
             return false;
         }
         let failures = endpoint.failures.fetch_add(1, Ordering::Relaxed) + 1;
-        if failures < self.settings.failures || endpoint.is_out(now_ms) {
+        if failures < settings.failures || endpoint.is_out(now_ms) {
             return false;
         }
         let out = self.endpoints.iter().filter(|e| e.is_out(now_ms)).count();
-        let most = self.endpoints.len() * self.settings.max_percent as usize / 100;
+        let most = self.endpoints.len() * settings.max_percent as usize / 100;
         if out >= most.max(1) {
             return false;
         }
         let times = endpoint.ejections.fetch_add(1, Ordering::Relaxed) + 1;
-        let until = now_ms.saturating_add(self.settings.base_ms.saturating_mul(u64::from(times)));
-        endpoint.suspect_until.store(until, Ordering::Relaxed);
+        let until = now_ms.saturating_add(settings.base_ms.saturating_mul(u64::from(times)));
+        endpoint.suspect_until(until);
         endpoint.failures.store(0, Ordering::Relaxed);
         true
     }

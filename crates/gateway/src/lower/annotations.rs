@@ -4,13 +4,19 @@
 
 use std::collections::BTreeMap;
 
+use http::uri::{Authority, PathAndQuery};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serin_api::Problem;
 use serin_api::keys::annotation;
 use serin_api::problem::FieldPath;
 use serin_api::units::parse_duration_text;
 
-use crate::table::{Breaker, Ejection, HashKey, Limits, RateLimit, RulePolicy, ServicePolicy};
+use crate::table::{
+    Breaker, Ejection, HashKey, HealthCheck, Limits, RateLimit, RulePolicy, ServicePolicy,
+};
+
+/// The least time from one health check to the next, in milliseconds.
+const LEAST_INTERVAL_MS: u64 = 100;
 
 /// Takes what the annotations of a route say into its policy.
 pub(super) fn route(meta: &ObjectMeta, policy: &mut RulePolicy, refused: &mut Vec<Problem>) {
@@ -32,6 +38,7 @@ pub(super) fn service(meta: &ObjectMeta, refused: &mut Vec<Problem>) -> ServiceP
     ServicePolicy {
         affinity: read(meta, annotation::STICKY, sticky, refused),
         ejection: read(meta, annotation::EJECTION, ejection, refused),
+        health: read(meta, annotation::HEALTH_CHECK, health_check, refused),
         max_in_flight: read(meta, annotation::MAX_IN_FLIGHT, positive, refused),
         ..ServicePolicy::default()
     }
@@ -148,6 +155,54 @@ fn ejection(text: &str) -> Result<Ejection, String> {
     })
 }
 
+/// `path=/healthz host=app.example.com port=8081 interval=5s timeout=1s failures=3 successes=2 panic=50`.
+fn health_check(text: &str) -> Result<HealthCheck, String> {
+    let known = [
+        "path",
+        "host",
+        "port",
+        "interval",
+        "timeout",
+        "failures",
+        "successes",
+        "panic",
+    ];
+    let words = Words::parse(text, &known)?;
+    let given = |key| words.0.get(key).copied();
+    let path = given("path").map(|path| {
+        let is_path = path.starts_with('/') && path.parse::<PathAndQuery>().is_ok();
+        let wrong = || "path: must be a path such as /healthz".to_owned();
+        is_path.then(|| path.to_owned()).ok_or_else(wrong)
+    });
+    let host = given("host").map(|host| {
+        let is_host = host.parse::<Authority>().is_ok();
+        let wrong = || "host: must be a host name".to_owned();
+        is_host.then(|| host.to_owned()).ok_or_else(wrong)
+    });
+    let port = given("port").map(|port| {
+        let port = port.parse().ok().filter(|port| *port > 0);
+        port.ok_or_else(|| "port: must be 1 to 65535".to_owned())
+    });
+    let panic = given("panic").map_or(Ok(50), |percent| {
+        let percent = percent.parse().ok().filter(|percent| *percent <= 100);
+        percent.ok_or_else(|| "panic: must be 0 to 100".to_owned())
+    });
+    let interval_ms = words.millis("interval", 5_000)?;
+    if interval_ms < LEAST_INTERVAL_MS {
+        return Err(format!("interval: must be {LEAST_INTERVAL_MS}ms or more"));
+    }
+    Ok(HealthCheck {
+        path: path.transpose()?,
+        host: host.transpose()?,
+        port: port.transpose()?,
+        interval_ms,
+        timeout_ms: words.millis("timeout", 1_000)?,
+        failures: words.number("failures", 3)?,
+        successes: words.number("successes", 2)?,
+        panic_percent: panic?,
+    })
+}
+
 /// `cookie=NAME ttl=24h path=/`, `header=NAME`, `query=NAME` or `source-ip`.
 fn sticky(text: &str) -> Result<HashKey, String> {
     let known = ["cookie", "ttl", "path", "header", "query", "source-ip"];
@@ -208,6 +263,43 @@ mod tests {
         assert_eq!(sticky("source-ip"), Ok(HashKey::SourceIp));
         for wrong in ["", "cookie", "cookie=a header=b", "cookie=a;b", "user"] {
             assert!(sticky(wrong).is_err(), "{wrong}");
+        }
+        let by_default = HealthCheck {
+            path: None,
+            host: None,
+            port: None,
+            interval_ms: 5_000,
+            timeout_ms: 1_000,
+            failures: 3,
+            successes: 2,
+            panic_percent: 50,
+        };
+        assert_eq!(health_check(""), Ok(by_default.clone()));
+        let given = "path=/healthz?full port=8081 host=app interval=1s timeout=200ms failures=1 successes=5 panic=0";
+        let expected = HealthCheck {
+            path: Some("/healthz?full".into()),
+            host: Some("app".into()),
+            port: Some(8081),
+            interval_ms: 1_000,
+            timeout_ms: 200,
+            failures: 1,
+            successes: 5,
+            panic_percent: 0,
+        };
+        assert_eq!(health_check(given), Ok(expected));
+        for wrong in [
+            "/healthz",
+            "path=healthz",
+            "host=a/b",
+            "port=0",
+            "port=http",
+            "interval=10ms",
+            "timeout=0s",
+            "failures=0",
+            "successes=no",
+            "panic=101",
+        ] {
+            assert!(health_check(wrong).is_err(), "{wrong}");
         }
     }
 }

@@ -132,6 +132,7 @@ fn policy(
     ServicePolicy {
         affinity: hash.and_then(|hash| affinity(hash, &hash_at, refused)),
         ejection: outliers.and_then(|o| ejection(o, &at.field("outlierDetection"), refused)),
+        health: None,
         max_in_flight: pool.and_then(max_in_flight),
         max_retries: retries.and_then(|n| u32::try_from(n).ok()),
         connect_timeout_ms: millis(connect, &connect_at, refused).filter(|ms| *ms > 0),

@@ -441,11 +441,8 @@ impl Exchange<'_> {
             Ok(connection) => Ok(connection),
             Err(error) => {
                 tracing::debug!(address = %chosen.endpoint.address, %error, "an endpoint cannot be reached");
-                let until = self.worker.shared.now_ms() + SUSPECT_MS;
-                chosen
-                    .endpoint
-                    .suspect_until
-                    .store(until, Ordering::Relaxed);
+                let now_ms = self.worker.shared.now_ms();
+                chosen.endpoint.suspect_until(now_ms + SUSPECT_MS);
                 Err(Failure::Connect)
             }
         }

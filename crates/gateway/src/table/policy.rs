@@ -226,6 +226,9 @@ pub struct ServicePolicy {
     /// When an instance is left out for a while.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ejection: Option<Ejection>,
+    /// How they are asked whether they are well. Only of a whole Service.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub health: Option<HealthCheck>,
     /// Requests at once, from this gateway; more are answered 503.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_in_flight: Option<u32>,
@@ -243,6 +246,7 @@ impl ServicePolicy {
         Self {
             affinity: self.affinity.or(other.affinity),
             ejection: self.ejection.or(other.ejection),
+            health: self.health.or(other.health),
             max_in_flight: self.max_in_flight.or(other.max_in_flight),
             max_retries: self.max_retries.or(other.max_retries),
             connect_timeout_ms: self.connect_timeout_ms.or(other.connect_timeout_ms),
@@ -270,4 +274,30 @@ pub struct Ejection {
     /// While less of a hundred instances are not left out, nobody is: there may be too few to bear the load. 0 is never.
     #[serde(default)]
     pub min_healthy_percent: u32,
+}
+
+/// How instances are asked whether they are well.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct HealthCheck {
+    /// What is asked for by GET; 200 to 399 is well. `None`: that a connection can be made is enough.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
+    /// The `Host` of these requests; `None` is the address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<String>,
+    /// The port of the instance that is asked, over HTTP/1.1; `None` is the one that gets requests, with its protocol.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port: Option<u16>,
+    /// Milliseconds from one check to the next.
+    pub interval_ms: u64,
+    /// Milliseconds that one check may take.
+    pub timeout_ms: u64,
+    /// The instance is left out after so many checks in a row that it did not pass.
+    pub failures: u32,
+    /// It is back after so many that it did.
+    pub successes: u32,
+    /// While less of a hundred instances are not left out, nobody is: what is wrong then is more likely the check, or the others
+    /// could not bear the load. 0 is never.
+    pub panic_percent: u32,
 }

@@ -3,8 +3,8 @@
 use super::*;
 use crate::names::ObjectName;
 use crate::table::{
-    Direct, Ejection, Fault, HashKey, Limits, Mirror, PathRewrite, PortRef, RateLimit, Redirect,
-    Retry, Rewrite, RulePolicy, ServicePolicy,
+    Direct, Ejection, Fault, HashKey, HealthCheck, Limits, Mirror, PathRewrite, PortRef, Protocol,
+    RateLimit, Redirect, Retry, Rewrite, RulePolicy, ServicePolicy,
 };
 use http::HeaderMap;
 
@@ -363,4 +363,98 @@ async fn users_come_in_their_shares_and_stay() {
             );
         }
     }
+}
+
+fn checked() -> HealthCheck {
+    HealthCheck {
+        path: Some("/healthz".into()),
+        host: None,
+        port: None,
+        interval_ms: 100,
+        timeout_ms: 10_000,
+        failures: 2,
+        successes: 1,
+        panic_percent: 50,
+    }
+}
+
+/// Well answers whatever it is asked; ill answers users well too, but not checks.
+async fn well_and_ill() -> (Upstream, Upstream) {
+    let ill = Upstream::with(|request: Request<hyper::body::Incoming>| async move {
+        let mut answer = Response::new(Full::from("ill"));
+        if request.uri().path() == "/healthz" {
+            *answer.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+        }
+        answer
+    })
+    .await;
+    (Upstream::saying("well").await, ill)
+}
+
+#[tokio::test]
+async fn an_instance_that_does_not_pass_its_checks_is_left_out() {
+    let (well, ill) = well_and_ill().await;
+    let (name, mut entry) = service("web", &[("w1", &well), ("i1", &ill)]);
+    entry.policy.health = Some(checked());
+    let gate = Gate::serving(table(vec![rule(&[("web", 1)])], vec![(name, entry)]));
+    gate.check_health();
+    gate.until(|| !gate.shared.health.out.load().is_empty())
+        .await;
+    let mut client = gate.client().await;
+    for _ in 0..20 {
+        assert_eq!(client.get("/").await.text(), "well");
+    }
+    // Checks are no requests of users.
+    assert_eq!(requests(&gate, "web").requests(), 20);
+}
+
+#[tokio::test]
+async fn checks_never_leave_everybody_out() {
+    let (well, ill) = well_and_ill().await;
+    let (_, iller) = well_and_ill().await;
+    let met_with = async |panic_percent: u32| {
+        let all = [("w1", &well), ("i1", &ill), ("i2", &iller)];
+        let (name, mut entry) = service("web", &all);
+        entry.policy.health = Some(HealthCheck {
+            panic_percent,
+            ..checked()
+        });
+        let gate = Gate::serving(table(vec![rule(&[("web", 1)])], vec![(name, entry)]));
+        gate.check_health();
+        gate.until(|| gate.shared.health.out.load().len() == 2)
+            .await;
+        let mut client = gate.client().await;
+        let mut met = std::collections::BTreeSet::new();
+        for _ in 0..20 {
+            met.insert(client.get("/").await.text());
+        }
+        met.into_iter().collect::<Vec<_>>()
+    };
+    // A third is left: too few at 50 %, enough at 33 %.
+    assert_eq!(met_with(50).await, ["ill", "well"]);
+    assert_eq!(met_with(33).await, ["well"]);
+    // Nobody is left, and yet somebody answers.
+    let (name, mut entry) = service("web", &[("i1", &ill)]);
+    entry.policy.health = Some(HealthCheck {
+        panic_percent: 0,
+        ..checked()
+    });
+    let gate = Gate::serving(table(vec![rule(&[("web", 1)])], vec![(name, entry)]));
+    gate.check_health();
+    gate.until(|| gate.shared.health.out.load().len() == 1)
+        .await;
+    assert_eq!(gate.client().await.get("/").await.text(), "ill");
+}
+
+#[tokio::test]
+async fn an_instance_that_speaks_http2_is_checked_over_http2() {
+    let grpc = Upstream::grpc().await;
+    let (name, mut entry) = service("web", &[("g1", &grpc)]);
+    entry.ports[0].protocol = Protocol::H2c;
+    entry.policy.health = Some(checked());
+    let gate = Gate::serving(table(vec![rule(&[("web", 1)])], vec![(name, entry)]));
+    gate.check_health();
+    gate.until(|| gate.shared.health.passed.load(Ordering::Relaxed) > 1)
+        .await;
+    assert_eq!(gate.shared.health.failed.load(Ordering::Relaxed), 0);
 }

@@ -21,6 +21,7 @@ use tokio::net::TcpStream;
 use super::super::{Phase, Settings, Shared};
 use crate::admin::Pages;
 use crate::control::Control;
+use crate::health;
 use crate::lower::LowerOptions;
 use crate::names::{ObjectName, Source, SourceKind};
 use crate::ports::{Listener, Scheme};
@@ -101,6 +102,15 @@ impl Gate {
 
     pub(super) fn swap(&self, table: RouteTable) {
         self.control.lock().unwrap().swap(table);
+    }
+
+    /// Asks instances whether they are well, as long as the runtime of the test lives.
+    pub(super) fn check_health(&self) {
+        let (targets, shared) = (
+            self.control.lock().unwrap().to_check(),
+            Arc::clone(&self.shared),
+        );
+        tokio::spawn(async move { health::run(targets, &shared.health, health::ask).await });
     }
 
     pub(super) fn in_flight(&self, instance: &str) -> usize {
