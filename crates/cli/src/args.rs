@@ -227,6 +227,9 @@ pub(crate) enum Command {
 impl Command {
     /// Whether it runs parts of the platform, whose log a person then wants to see.
     pub(crate) fn is_platform(&self) -> bool {
-        matches!(self, Self::Up(_) | Self::Controller(_))
+        matches!(
+            self,
+            Self::Up(_) | Self::Controller(_) | Self::Gateway(GatewayCommand::Serve(_))
+        )
     }
 }

@@ -1,12 +1,16 @@
-//! `serin gateway upgrade`: puts the program as it is now on disk in the place of the gateway that serves.
+//! `serin gateway`: `serve` is a gateway in the foreground, as on a cluster; `upgrade` puts the program as it is now on disk in the
+//! place of the gateway that serves.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
-use clap::Subcommand;
+use clap::{Args, Subcommand};
 use rustix::process::Signal;
+use serin_gateway::GatewayConfig;
 
-use crate::context::Context;
-use crate::error::CliError;
+use crate::client::KubeconfigChoice;
+use crate::context::{Context, parse_timeout};
+use crate::error::{CliError, chain};
 use crate::platform::{Processes, serving};
 
 /// How long another gateway may take to serve.
@@ -15,8 +19,14 @@ const DEADLINE: Duration = Duration::from_secs(20);
 const LOOK: Duration = Duration::from_millis(50);
 
 /// What to do with the gateway.
-#[derive(Clone, Copy, Debug, Subcommand)]
+#[derive(Clone, Debug, Subcommand)]
 pub(crate) enum GatewayCommand {
+    /// Serve the routes of any cluster until a signal, without a platform and without a keeper
+    #[command(
+        after_help = "In a pod the API is that of its cluster, with the rights of its service account; `serin install --gateway` prints \
+        both. Every other setting is in gateway/config.json of the state directory."
+    )]
+    Serve(ServeArgs),
     /// Replace the gateway that serves by the program as it is now on disk, without a refused or cut request
     #[command(
         after_help = "The listening sockets are handed over. The gateway before answers what it has, tells its clients to come \
@@ -25,14 +35,49 @@ pub(crate) enum GatewayCommand {
     Upgrade,
 }
 
-/// Does it.
-pub(crate) async fn run(context: &Context, command: GatewayCommand) -> Result<(), CliError> {
-    match command {
-        GatewayCommand::Upgrade => upgrade(context).await,
-    }
+/// Where a gateway in the foreground listens.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct ServeArgs {
+    /// Where HTTP is served; may be given several times [default: `listen` of the settings]
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Vec<SocketAddr>,
+    /// Where HTTPS is served; may be given several times [default: `tlsListen` of the settings]
+    #[arg(long, value_name = "ADDRESS")]
+    tls_listen: Vec<SocketAddr>,
+    /// Where /healthz, /metrics and the other admin pages are served, unprotected [default: `adminListen` of the settings]
+    #[arg(long, value_name = "ADDRESS")]
+    admin_listen: Option<SocketAddr>,
+    /// How long connections are taken after SIGTERM, such as 10s, for those who learn of the end later
+    #[arg(long, value_name = "DURATION", value_parser = parse_timeout)]
+    stop_delay: Option<Duration>,
 }
 
-async fn upgrade(context: &Context) -> Result<(), CliError> {
+/// Serves until a signal.
+pub(crate) fn serve(context: &Context, args: ServeArgs) -> Result<(), CliError> {
+    context.home.prepare()?;
+    let config = GatewayConfig::load(context.home.root());
+    let mut config = config.map_err(|error| CliError::failed(chain(&error)))?;
+    if !args.listen.is_empty() {
+        config.listen = args.listen;
+    }
+    if !args.tls_listen.is_empty() {
+        config.tls_listen = args.tls_listen;
+    }
+    if let Some(delay) = args.stop_delay {
+        config.stop_delay_ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
+    }
+    config.admin_listen = args.admin_listen.or(config.admin_listen);
+    match &context.kubeconfig {
+        KubeconfigChoice::Flag(path) => config.kubeconfig = Some(path.clone()),
+        KubeconfigChoice::Environment(paths) => config.kubeconfig = paths.first().cloned(),
+        KubeconfigChoice::InCluster => config.in_cluster = true,
+        KubeconfigChoice::Home(_) => {}
+    }
+    serin_gateway::gateway_main(&config).map_err(|error| CliError::failed(chain(&error)))
+}
+
+/// Replaces the gateway that serves.
+pub(crate) async fn upgrade(context: &Context) -> Result<(), CliError> {
     let home = &context.home;
     let keepers = Processes::of(home).keeper;
     let (Some(before), Some(keeper)) = (serving(home).await, keepers.first()) else {

@@ -8,6 +8,8 @@ use serde_json::{Value, json};
 use crate::context::Context;
 use crate::error::CliError;
 
+mod gateway;
+
 /// The name of everything that is installed.
 const NAME: &str = "serin-controller";
 const HEALTH_PORT: u16 = 8081;
@@ -31,6 +33,12 @@ pub(crate) struct InstallArgs {
     /// With the default ClusterAnalysisTemplates; a cluster takes them only once it has the definitions (`serin crds`)
     #[arg(long, conflicts_with = "namespaced")]
     analysis_templates: bool,
+    /// With a gateway that serves Gateways of the class "serin", HTTPRoutes, Ingresses and routes of Istio
+    #[arg(long, conflicts_with = "namespaced")]
+    gateway: bool,
+    /// Processes of the gateway; with several a change counts as served once one of them serves it
+    #[arg(long, value_name = "N", default_value_t = 1, requires = "gateway", value_parser = clap::value_parser!(u8).range(1..))]
+    gateway_replicas: u8,
     /// Without the CustomResourceDefinitions, which are of the whole cluster
     #[arg(long)]
     without_crds: bool,
@@ -49,6 +57,10 @@ pub(crate) fn install(context: &Context, args: &InstallArgs) -> Result<(), CliEr
         objects.extend(serin_api::crd::definitions());
     }
     objects.extend(manifests(namespace, args));
+    if args.gateway {
+        let (image, replicas) = (&args.image, args.gateway_replicas);
+        objects.extend(gateway::manifests(namespace, image, replicas));
+    }
     if args.analysis_templates {
         objects.extend(crate::analysis_templates::manifests());
     }
@@ -80,7 +92,7 @@ fn manifests(namespace: &str, args: &InstallArgs) -> Vec<Value> {
             "metadata": metadata(NAME, scope),
             "rules": rules(),
         }),
-        bound(binding, role, NAME, namespace, scope),
+        bound(binding, role, NAME, (NAME, namespace), scope),
         json!({
             "apiVersion": "rbac.authorization.k8s.io/v1",
             "kind": "Role",
@@ -94,7 +106,7 @@ fn manifests(namespace: &str, args: &InstallArgs) -> Vec<Value> {
             "RoleBinding",
             "Role",
             "serin-leader",
-            namespace,
+            (NAME, namespace),
             Some(namespace),
         ),
         deployment(namespace, args),
@@ -109,13 +121,20 @@ fn metadata(name: &str, namespace: Option<&str>) -> Value {
     }
 }
 
-fn bound(kind: &str, role: &str, name: &str, subject: &str, scope: Option<&str>) -> Value {
+/// A role bound to a ServiceAccount, which is its name and its namespace.
+fn bound(
+    kind: &str,
+    role: &str,
+    name: &str,
+    (account, namespace): (&str, &str),
+    scope: Option<&str>,
+) -> Value {
     json!({
         "apiVersion": "rbac.authorization.k8s.io/v1",
         "kind": kind,
         "metadata": metadata(name, scope),
         "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": role, "name": name},
-        "subjects": [{"kind": "ServiceAccount", "name": NAME, "namespace": subject}],
+        "subjects": [{"kind": "ServiceAccount", "name": account, "namespace": namespace}],
     })
 }
 

@@ -41,6 +41,7 @@ use clap::{CommandFactory, Parser};
 use crate::args::{Cli, Command};
 use crate::context::Context;
 use crate::error::{CliError, Exit};
+use crate::gateway_command::GatewayCommand;
 use crate::printer::Printer;
 
 fn main() -> ExitCode {
@@ -103,8 +104,9 @@ fn run(cli: Cli, printer: Printer) -> Result<(), CliError> {
         Command::Crds => install::crds(&context),
         Command::Install(args) => install::install(&context, &args),
         Command::Down(args) => client_runtime()?.block_on(down::run(&context, args)),
-        Command::Gateway(command) => {
-            client_runtime()?.block_on(gateway_command::run(&context, command))
+        Command::Gateway(GatewayCommand::Serve(args)) => gateway_command::serve(&context, args),
+        Command::Gateway(GatewayCommand::Upgrade) => {
+            client_runtime()?.block_on(gateway_command::upgrade(&context))
         }
         Command::History(args) => client_runtime()?.block_on(history::run(&context, args)),
         Command::Backup(args) => client_runtime()?.block_on(backup::run(&context, args)),

@@ -3,7 +3,7 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -34,8 +34,10 @@ pub(crate) struct Pages {
     pub(crate) registry: Arc<Registry>,
     /// Every problem of the objects that the table was lowered from, as sentences.
     pub(crate) problems: ArcSwap<Vec<String>>,
+    /// Every kind that may not be read, as sentences.
+    pub(crate) forbidden: ArcSwap<Vec<String>>,
     /// Requests in flight, as the control loop last saw them.
-    pub(crate) in_flight: std::sync::atomic::AtomicUsize,
+    pub(crate) in_flight: AtomicUsize,
 }
 
 /// Where the pages are served.
@@ -149,6 +151,16 @@ fn page(status: StatusCode, kind: &'static str, text: String) -> Response<Full<B
 }
 
 impl Pages {
+    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+        Self {
+            shared,
+            registry: Arc::default(),
+            problems: ArcSwap::default(),
+            forbidden: ArcSwap::default(),
+            in_flight: AtomicUsize::default(),
+        }
+    }
+
     fn metrics(&self) -> String {
         let gauges = &self.shared.gauges;
         let log = self.shared.settings.access_log.as_ref();
@@ -160,6 +172,7 @@ impl Pages {
             no_route: gauges.no_route.load(Ordering::Relaxed),
             bad_requests: gauges.bad_requests.load(Ordering::Relaxed),
             retries: gauges.retries.load(Ordering::Relaxed),
+            forbidden: self.forbidden.load().len(),
             ejections: gauges.ejections.load(Ordering::Relaxed),
             checks_passed: self.shared.health.passed.load(Ordering::Relaxed),
             checks_failed: self.shared.health.failed.load(Ordering::Relaxed),
@@ -175,6 +188,7 @@ impl Pages {
             "generation": live.generation,
             "live": self.shared.is_live.load(Ordering::Relaxed),
             "problems": **self.problems.load(),
+            "forbidden": **self.forbidden.load(),
             "unhealthy": **self.shared.health.out.load(),
             "table": *live.table,
         });

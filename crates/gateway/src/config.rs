@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::watch::ApiSource;
+
 /// The settings of `serin gateway`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
@@ -37,6 +39,8 @@ pub struct GatewayConfig {
     pub admin_listen: Option<SocketAddr>,
     /// The kubeconfig; `None` is `$SERIN_HOME/kubeconfig`. It need not be there at the start.
     pub kubeconfig: Option<PathBuf>,
+    /// Whether the API is that of the cluster whose pod this process is, by the ServiceAccount of the pod; no kubeconfig is read then.
+    pub in_cluster: bool,
     /// The class of Ingresses to take; `None` takes every class.
     pub ingress_class: Option<String>,
     /// The port of the gateway for a port that listeners of Gateways name, where it is another: `{"80": 8080}`. Without an entry a
@@ -66,6 +70,8 @@ pub struct GatewayConfig {
     /// Milliseconds after which long-lived connections to an instance that is to go are closed: a WebSocket by its own close, a
     /// stream of events by its end, other answers by a cut.
     pub drain_limit_ms: u64,
+    /// Milliseconds that connections are still taken when the gateway is asked to stop, where those who send them learn of it later.
+    pub stop_delay_ms: u64,
     /// Milliseconds that requests in flight have to finish when the gateway is asked to stop.
     pub stop_grace_ms: u64,
     /// Milliseconds that it goes on answering, each time with `Connection: close`, once another gateway has taken its place.
@@ -87,6 +93,7 @@ impl Default for GatewayConfig {
             forwarded: false,
             admin_listen: None,
             kubeconfig: None,
+            in_cluster: false,
             ingress_class: None,
             gateway_ports: BTreeMap::new(),
             access_log: None,
@@ -100,6 +107,7 @@ impl Default for GatewayConfig {
             body_idle_ms: 30_000,
             max_connections: 50_000,
             drain_limit_ms: 20_000,
+            stop_delay_ms: 0,
             stop_grace_ms: 10_000,
             replaced_leave_ms: 5_000,
             replaced_grace_ms: 30_000,
@@ -183,9 +191,20 @@ impl GatewayConfig {
         Ok(config)
     }
 
-    pub(crate) fn kubeconfig(&self) -> PathBuf {
+    pub(crate) fn api(&self) -> ApiSource {
+        if self.in_cluster {
+            return ApiSource::Cluster;
+        }
         let own = || self.home.join("kubeconfig");
-        self.kubeconfig.clone().unwrap_or_else(own)
+        ApiSource::Kubeconfig(self.kubeconfig.clone().unwrap_or_else(own))
+    }
+
+    /// Whether there is an API, as far as is known before it is asked.
+    pub(crate) fn has_api(&self) -> bool {
+        match self.api() {
+            ApiSource::Cluster => true,
+            ApiSource::Kubeconfig(path) => path.exists(),
+        }
     }
 
     pub(crate) fn worker_count(&self) -> usize {
@@ -195,6 +214,10 @@ impl GatewayConfig {
                 .min(4)
         };
         self.workers.unwrap_or_else(cores).clamp(1, 64)
+    }
+
+    pub(crate) fn stop_delay(&self) -> Duration {
+        Duration::from_millis(self.stop_delay_ms)
     }
 
     pub(crate) fn stop_grace(&self) -> Duration {
@@ -241,7 +264,7 @@ impl KeeperConfig {
         let gateway = GatewayConfig::load(home)?;
         Ok(Self {
             home: home.to_owned(),
-            stop_grace: gateway.stop_grace() + SPARE,
+            stop_grace: gateway.stop_delay() + gateway.stop_grace() + SPARE,
             replaced_grace: gateway.replaced_leave() + gateway.replaced_grace() + SPARE,
             listen: gateway.listen,
             tls_listen: gateway.tls_listen,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior};
 
@@ -203,13 +204,17 @@ impl Control {
     }
 
     fn take_in(&mut self, received: &mut Vec<Input>) {
+        let mut is_news = false;
         for input in received.drain(..) {
             if let Input::Connected(client) = &input {
                 self.writer.set_client(client.clone());
             }
-            self.world.handle(input);
+            is_news |= self.world.handle(input);
         }
-        self.refresh();
+        if is_news {
+            tell(&self.pages.forbidden, self.world.forbidden());
+            self.refresh();
+        }
     }
 
     /// Makes the table that the objects ask for and serves it, when it is another one.
@@ -225,11 +230,8 @@ impl Control {
             .iter()
             .chain(&wrong)
             .map(ToString::to_string);
-        self.tell_problems(
-            problems
-                .chain(self.files.problems.iter().cloned())
-                .collect(),
-        );
+        let problems = problems.chain(self.files.problems.iter().cloned());
+        tell(&self.pages.problems, problems.collect());
         if certificates != self.certificates {
             self.set_certificates(certificates.clone());
             self.saved_certificates.send_replace(Arc::new(certificates));
@@ -242,16 +244,6 @@ impl Control {
         }
         self.shared.is_live.store(true, Ordering::SeqCst);
         self.acknowledge();
-    }
-
-    fn tell_problems(&self, problems: Vec<String>) {
-        let known = self.pages.problems.load();
-        for problem in problems.iter().filter(|p| !known.contains(p)) {
-            tracing::warn!("{problem}");
-        }
-        if **known != problems {
-            self.pages.problems.store(Arc::new(problems));
-        }
     }
 
     /// Says what is to be said of the table in use. Unsettled objects are not spoken of: the table is not made of them.
@@ -285,6 +277,17 @@ impl Control {
         }
         let in_flight = self.lasting.instances.in_flight_in_all();
         self.pages.in_flight.store(in_flight, Ordering::Relaxed);
+    }
+}
+
+/// Shows problems, and logs those that are new.
+fn tell(shown: &ArcSwap<Vec<String>>, problems: Vec<String>) {
+    let known = shown.load();
+    for problem in problems.iter().filter(|p| !known.contains(p)) {
+        tracing::warn!("{problem}");
+    }
+    if **known != problems {
+        shown.store(Arc::new(problems));
     }
 }
 

@@ -18,6 +18,7 @@ pub mod lower;
 pub mod names;
 pub mod objects;
 pub mod process;
+pub mod rights;
 pub mod table;
 
 mod access_log;

@@ -111,6 +111,8 @@ pub fn lower(objects: &Objects, last: &RouteTable, options: &LowerOptions) -> Lo
     said.take_splits(splits);
     let ingresses = ingress::lower(objects, last, options, &mut said.problems);
     said.rules.extend(ingresses);
+    let unread = |rule: &&Rule| objects.unread.contains(&rule.source.kind);
+    said.rules.extend(last.rules.iter().filter(unread).cloned());
     let (rules, conflicts) = conflicts::settle(said.rules);
     conflicts::tell(&conflicts, &rules, &mut said.verdicts, &mut said.problems);
     let (routes, istio) = said

@@ -1,10 +1,12 @@
 //! The objects that the table is lowered from, as the watches last saw them, without what nobody here reads.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::OnceLock;
 
 use jiff::Timestamp;
+use k8s_openapi::ByteString;
 use k8s_openapi::NamespaceResourceScope;
-use k8s_openapi::api::core::v1::{Namespace, Secret, Service};
+use k8s_openapi::api::core::v1::{Namespace, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::Ingress;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
@@ -13,7 +15,7 @@ use serin_api::gateway_api::{Gateway, GatewayClass, HTTPRoute, ReferenceGrant};
 use serin_api::istio::{DestinationRule, VirtualService};
 use serin_api::keys::condition;
 
-use crate::names::ObjectName;
+use crate::names::{ObjectName, SourceKind};
 
 /// One picture of the world. Every map is ordered by name, so the same objects always give the same table.
 #[derive(Clone, Debug, Default)]
@@ -39,9 +41,86 @@ pub struct Objects {
     /// DestinationRules.
     pub destination_rules: BTreeMap<ObjectName, DestinationRule>,
     /// Secrets of type `kubernetes.io/tls`.
-    pub secrets: BTreeMap<ObjectName, Secret>,
+    pub secrets: BTreeMap<ObjectName, TlsSecret>,
     /// Pods, of which only identity, labels and end are kept.
     pub pods: BTreeMap<ObjectName, PodLife>,
+    /// Kinds of which nothing could be read. Their rules in the table before stay.
+    pub unread: BTreeSet<SourceKind>,
+}
+
+/// A Secret of type `kubernetes.io/tls`. Its certificate is read once, however often it is asked for.
+#[derive(Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct TlsSecret {
+    /// The name and what comes with it.
+    pub metadata: ObjectMeta,
+    /// `tls.crt` and `tls.key`.
+    pub data: Option<BTreeMap<String, ByteString>>,
+    #[serde(skip)]
+    pub(crate) read: OnceLock<Result<Pem, String>>,
+}
+
+/// A certificate with its chain, and its key.
+#[derive(Clone)]
+pub(crate) struct Pem {
+    pub(crate) chain: String,
+    pub(crate) key: String,
+}
+
+impl TlsSecret {
+    /// Certificate and key, if they can be used; else what is wrong with them.
+    pub(crate) fn pem(&self) -> Result<&Pem, &str> {
+        let read = || self.read();
+        self.read.get_or_init(read).as_ref().map_err(String::as_str)
+    }
+
+    fn read(&self) -> Result<Pem, String> {
+        let field = |name: &str| -> Result<&ByteString, String> {
+            let data = self.data.as_ref().and_then(|data| data.get(name));
+            data.ok_or_else(|| format!("the Secret has no {name}"))
+        };
+        let (chain, key) = (field("tls.crt")?, field("tls.key")?);
+        crate::tls::certified(&chain.0, &key.0)?;
+        let text = |bytes: &ByteString| String::from_utf8_lossy(&bytes.0).into_owned();
+        Ok(Pem {
+            chain: text(chain),
+            key: text(key),
+        })
+    }
+}
+
+impl std::fmt::Debug for TlsSecret {
+    /// Without what is in it: what is printed ends up in logs.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let name = &self.metadata.name;
+        f.debug_struct("TlsSecret")
+            .field("name", name)
+            .finish_non_exhaustive()
+    }
+}
+
+impl kube::Resource for TlsSecret {
+    type DynamicType = ();
+    type Scope = NamespaceResourceScope;
+
+    fn kind(_: &()) -> std::borrow::Cow<'_, str> {
+        "Secret".into()
+    }
+    fn group(_: &()) -> std::borrow::Cow<'_, str> {
+        "".into()
+    }
+    fn version(_: &()) -> std::borrow::Cow<'_, str> {
+        "v1".into()
+    }
+    fn plural(_: &()) -> std::borrow::Cow<'_, str> {
+        "secrets".into()
+    }
+    fn meta(&self) -> &ObjectMeta {
+        &self.metadata
+    }
+    fn meta_mut(&mut self) -> &mut ObjectMeta {
+        &mut self.metadata
+    }
 }
 
 /// What the gateway must know of a Pod. It is deserialized straight from the Pod, so the rest is never held in memory.

@@ -168,20 +168,12 @@ impl Gateway {
             redirects_all: config.redirect_to_https,
             access_log: access_log.map_err(system("open the access log"))?,
             trace_share: config.trace_sample.map(|share| per_million(share * 100.0)),
-            sync_until: config
-                .kubeconfig()
-                .exists()
-                .then(|| Instant::now() + FIRST_SYNC),
+            sync_until: config.has_api().then(|| Instant::now() + FIRST_SYNC),
         };
         let tls = Tls::new().map_err(io::Error::other);
         let shared = Shared::new(settings, tls.map_err(system("make TLS ready"))?);
         let shared = Arc::new(shared);
-        let pages = Arc::new(Pages {
-            shared: Arc::clone(&shared),
-            registry: Arc::default(),
-            problems: Default::default(),
-            in_flight: Default::default(),
-        });
+        let pages = Arc::new(Pages::new(Arc::clone(&shared)));
         let options = LowerOptions {
             ingress_class: config.ingress_class.clone(),
             sockets: Sockets {
@@ -230,7 +222,7 @@ impl Gateway {
         let saving = [tokio::spawn(routes), tokio::spawn(certificates)];
         let (inputs, mut received) = mpsc::channel(MOST_INPUTS);
         let has_tls = self.shared.settings.https_port.is_some();
-        tokio::spawn(watch::feed(config.kubeconfig(), has_tls, inputs));
+        tokio::spawn(watch::feed(config.api(), has_tls, inputs));
         let (checks, shared) = (self.control.to_check(), Arc::clone(&self.shared));
         tokio::spawn(async move { health::run(checks, &shared.health, health::ask).await });
         let mut why = None;
@@ -239,6 +231,9 @@ impl Gateway {
                 why = stop.wait() => Some(why),
                 _ = ended.recv() => None,
             };
+            if why == Some(Why::Stopped) {
+                tokio::time::sleep(config.stop_delay()).await;
+            }
         };
         self.control.run(&mut received, until).await;
         let Some(why) = why else {

@@ -13,6 +13,7 @@ pub(crate) struct Gauges {
     pub(crate) no_route: u64,
     pub(crate) bad_requests: u64,
     pub(crate) retries: u64,
+    pub(crate) forbidden: usize,
     pub(crate) ejections: u64,
     pub(crate) checks_passed: u64,
     pub(crate) checks_failed: u64,
@@ -88,6 +89,7 @@ fn write_gauges(page: &mut String, gauges: &Gauges) -> std::fmt::Result {
         ("health_checks_passed_total", "counter", "Health checks that an instance passed.", gauges.checks_passed),
         ("health_checks_failed_total", "counter", "Health checks that an instance did not pass.", gauges.checks_failed),
         ("unhealthy_instances", "gauge", "Instances that are left out because of their health checks.", gauges.unhealthy as u64),
+        ("forbidden_kinds", "gauge", "Kinds of objects that the gateway may not read.", gauges.forbidden as u64),
         ("access_log_dropped_total", "counter", "Lines of the access log that nobody could write in time.", gauges.log_dropped),
     ];
     for (name, kind, help, value) in own {
@@ -194,6 +196,7 @@ mod tests {
             no_route: 0,
             bad_requests: 0,
             retries: 1,
+            forbidden: 0,
             ejections: 1,
             checks_passed: 8,
             checks_failed: 3,
@@ -234,6 +237,7 @@ mod tests {
             serin_gateway_health_checks_passed_total 8
             serin_gateway_health_checks_failed_total 3
             serin_gateway_unhealthy_instances 1
+            serin_gateway_forbidden_kinds 0
             serin_gateway_access_log_dropped_total 0"#]].assert_eq(&lines.join("\n"));
     }
 }

@@ -1,16 +1,16 @@
-//! Watches the objects and keeps [`Objects`] as they were last seen.
+//! Watches the objects and keeps [`Objects`](crate::objects::Objects) as they were last seen.
 //!
 //! A list that is read anew takes the place of the old one at once, when it is whole. Until every list is whole the picture is
-//! unsettled, and no table is made of it.
+//! unsettled, and no table is made of it. A kind that the API does not serve has no objects; one that the gateway may not read keeps
+//! those that were last seen.
 
-use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use futures::StreamExt;
 use futures::stream::BoxStream;
-use k8s_openapi::api::core::v1::{Namespace, Secret, Service};
+use k8s_openapi::api::core::v1::{Namespace, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::Ingress;
 use kube::config::{KubeConfigOptions, Kubeconfig};
@@ -23,211 +23,64 @@ use serin_api::gateway_api::{Gateway, GatewayClass, HTTPRoute, ReferenceGrant};
 use serin_api::istio::{DestinationRule, VirtualService};
 use tokio::sync::mpsc;
 
-use crate::names::ObjectName;
-use crate::objects::{Objects, PodLife, trim, trim_pod};
+use crate::objects::{TlsSecret, trim, trim_pod};
+
+mod world;
+
+pub(crate) use world::{Input, Kind, World};
 
 /// The pause between tries to reach the API, and between looks at the kubeconfig.
 const RETRY: Duration = Duration::from_millis(500);
 const SLOWEST_RETRY: Duration = Duration::from_secs(2);
+/// The pause before a kind is asked for again that is not served, or that may not be read.
+const REFUSED_RETRY: Duration = Duration::from_secs(10);
 
-/// What the feed tells the control loop.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "an input lives for a moment in a bounded queue; a box for each would cost more"
-)]
-pub(crate) enum Input {
-    /// The API has an address; every list will be read anew.
-    Connected(Client),
-    Service(Event<Service>),
-    Slice(Event<EndpointSlice>),
-    Ingress(Event<Ingress>),
-    Class(Event<GatewayClass>),
-    Gateway(Event<Gateway>),
-    Namespace(Event<Namespace>),
-    Route(Event<HTTPRoute>),
-    Grant(Event<ReferenceGrant>),
-    VirtualService(Event<VirtualService>),
-    DestinationRule(Event<DestinationRule>),
-    Secret(Event<Secret>),
-    Pod(Event<PodLife>),
-    /// The API does not know the kind, so there are no objects of it.
-    Unknown(Kind),
+/// Where the API is.
+#[derive(Clone, Debug)]
+pub(crate) enum ApiSource {
+    /// Where this file says.
+    Kubeconfig(PathBuf),
+    /// That of the cluster whose pod this process is.
+    Cluster,
 }
 
-/// The kinds that are watched.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
-    Service,
-    Slice,
-    Ingress,
-    Class,
-    Gateway,
-    Namespace,
-    Route,
-    Grant,
-    VirtualService,
-    DestinationRule,
-    Secret,
-    Pod,
-}
+impl ApiSource {
+    /// The kubeconfig as it is now; nothing where there is none.
+    fn text(&self) -> String {
+        match self {
+            Self::Kubeconfig(path) => std::fs::read_to_string(path).unwrap_or_default(),
+            Self::Cluster => String::new(),
+        }
+    }
 
-/// The objects, and how far their lists are.
-#[derive(Default)]
-pub(crate) struct World {
-    pub(crate) objects: Objects,
-    services: Feed<Service>,
-    slices: Feed<EndpointSlice>,
-    ingresses: Feed<Ingress>,
-    classes: Feed<GatewayClass>,
-    gateways: Feed<Gateway>,
-    namespaces: Feed<Namespace>,
-    routes: Feed<HTTPRoute>,
-    grants: Feed<ReferenceGrant>,
-    virtual_services: Feed<VirtualService>,
-    destination_rules: Feed<DestinationRule>,
-    secrets: Feed<Secret>,
-    pods: Feed<PodLife>,
-}
-
-/// How far one list is.
-struct Feed<K> {
-    is_listed: bool,
-    /// The list while it is read anew.
-    pending: Option<BTreeMap<ObjectName, K>>,
-}
-
-impl<K> Default for Feed<K> {
-    fn default() -> Self {
-        Self {
-            is_listed: false,
-            pending: None,
+    async fn client(&self, kubeconfig: &str) -> Result<Client, String> {
+        match self {
+            Self::Kubeconfig(path) => client(kubeconfig)
+                .await
+                .map_err(|why| format!("{}: {why}", path.display())),
+            Self::Cluster => {
+                let config = Config::incluster().map_err(|error| error.to_string())?;
+                Client::try_from(config).map_err(|error| error.to_string())
+            }
         }
     }
 }
 
-impl<K: Resource> Feed<K> {
-    fn handle(&mut self, current: &mut BTreeMap<ObjectName, K>, event: Event<K>) {
-        match event {
-            Event::Init => self.pending = Some(BTreeMap::new()),
-            Event::InitApply(object) => {
-                let pending = self.pending.get_or_insert_default();
-                pending.insert(ObjectName::of(&object), object);
-            }
-            Event::InitDone => {
-                *current = self.pending.take().unwrap_or_default();
-                self.is_listed = true;
-            }
-            Event::Apply(object) => {
-                current.insert(ObjectName::of(&object), object);
-            }
-            Event::Delete(object) => {
-                current.remove(&ObjectName::of(&object));
-            }
-        }
-    }
-
-    fn is_settled(&self) -> bool {
-        self.is_listed && self.pending.is_none()
-    }
-}
-
-impl World {
-    /// Takes one input in.
-    pub(crate) fn handle(&mut self, input: Input) {
-        let objects = &mut self.objects;
-        match input {
-            Input::Connected(_) => {
-                self.services = Feed::default();
-                self.slices = Feed::default();
-                self.ingresses = Feed::default();
-                self.classes = Feed::default();
-                self.gateways = Feed::default();
-                self.namespaces = Feed::default();
-                self.routes = Feed::default();
-                self.grants = Feed::default();
-                self.virtual_services = Feed::default();
-                self.destination_rules = Feed::default();
-                self.secrets = Feed::default();
-                self.pods = Feed::default();
-            }
-            Input::Service(event) => self.services.handle(&mut objects.services, event),
-            Input::Slice(event) => self.slices.handle(&mut objects.slices, event),
-            Input::Ingress(event) => self.ingresses.handle(&mut objects.ingresses, event),
-            Input::Class(event) => self.classes.handle(&mut objects.classes, event),
-            Input::Gateway(event) => self.gateways.handle(&mut objects.gateways, event),
-            Input::Namespace(event) => self.namespaces.handle(&mut objects.namespaces, event),
-            Input::Route(event) => self.routes.handle(&mut objects.routes, event),
-            Input::Grant(event) => self.grants.handle(&mut objects.grants, event),
-            Input::VirtualService(event) => self
-                .virtual_services
-                .handle(&mut objects.virtual_services, event),
-            Input::DestinationRule(event) => self
-                .destination_rules
-                .handle(&mut objects.destination_rules, event),
-            Input::Secret(event) => self.secrets.handle(&mut objects.secrets, event),
-            Input::Pod(event) => self.pods.handle(&mut objects.pods, event),
-            Input::Unknown(kind) => self.forget(kind),
-        }
-    }
-
-    fn forget(&mut self, kind: Kind) {
-        let objects = &mut self.objects;
-        match kind {
-            Kind::Service => self.services.handle(&mut objects.services, Event::InitDone),
-            Kind::Slice => self.slices.handle(&mut objects.slices, Event::InitDone),
-            Kind::Ingress => self
-                .ingresses
-                .handle(&mut objects.ingresses, Event::InitDone),
-            Kind::Class => self.classes.handle(&mut objects.classes, Event::InitDone),
-            Kind::Gateway => self.gateways.handle(&mut objects.gateways, Event::InitDone),
-            Kind::Namespace => self
-                .namespaces
-                .handle(&mut objects.namespaces, Event::InitDone),
-            Kind::Route => self.routes.handle(&mut objects.routes, Event::InitDone),
-            Kind::Grant => self.grants.handle(&mut objects.grants, Event::InitDone),
-            Kind::VirtualService => self
-                .virtual_services
-                .handle(&mut objects.virtual_services, Event::InitDone),
-            Kind::DestinationRule => self
-                .destination_rules
-                .handle(&mut objects.destination_rules, Event::InitDone),
-            Kind::Secret => self.secrets.handle(&mut objects.secrets, Event::InitDone),
-            Kind::Pod => self.pods.handle(&mut objects.pods, Event::InitDone),
-        }
-    }
-
-    /// Whether every list is whole.
-    pub(crate) fn is_settled(&self) -> bool {
-        self.services.is_settled()
-            && self.slices.is_settled()
-            && self.ingresses.is_settled()
-            && self.classes.is_settled()
-            && self.gateways.is_settled()
-            && self.namespaces.is_settled()
-            && self.routes.is_settled()
-            && self.grants.is_settled()
-            && self.virtual_services.is_settled()
-            && self.destination_rules.is_settled()
-            && self.secrets.is_settled()
-            && self.pods.is_settled()
-    }
-}
-
-/// Feeds the control loop until it is gone. The kubeconfig at `path` is read again whenever the API cannot be reached, as its
-/// address may have changed.
-pub(crate) async fn feed(path: PathBuf, has_tls: bool, inputs: mpsc::Sender<Input>) {
+/// Feeds the control loop until it is gone. A kubeconfig is read again whenever the API cannot be reached, as its address may have
+/// changed.
+pub(crate) async fn feed(source: ApiSource, has_tls: bool, inputs: mpsc::Sender<Input>) {
     let mut complaint = String::new();
     while !inputs.is_closed() {
-        let read = || std::fs::read_to_string(&path).unwrap_or_default();
+        let read = || source.text();
         let text = read();
-        match client(&text).await {
+        match source.client(&text).await {
             Ok(client) => {
                 complaint.clear();
                 let _ = follow(&client, has_tls, &inputs, || read() != text).await;
             }
             Err(error) => {
                 if complaint != error {
-                    tracing::info!(path = %path.display(), %error, "no control plane yet; the last good routes are served");
+                    tracing::info!(%error, "no control plane yet; the last good routes are served");
                     complaint = error;
                 }
             }
@@ -355,7 +208,7 @@ fn streams(
 
 fn secrets(client: &Client) -> BoxStream<'static, Result<Input, watcher::Error>> {
     let of_tls = watcher::Config::default().fields("type=kubernetes.io/tls");
-    let trim = |secret: &mut Secret| trim(&mut secret.metadata);
+    let trim = |secret: &mut TlsSecret| trim(&mut secret.metadata);
     stream_of(client, of_tls, Kind::Secret, trim, Input::Secret)
 }
 
@@ -384,20 +237,49 @@ where
     let api: Api<K> = Api::all(client.clone());
     let events = watch(api, which).backoff(Waits::default());
     events
-        .map(move |event| match event {
-            Ok(event) => Ok(wrap(event.modify(trim))),
-            Err(error) if is_unknown(&error) => Ok(Input::Unknown(kind)),
-            Err(error) => Err(error),
+        .flat_map(move |event| {
+            let (input, pause) = match event {
+                Ok(event) => (Ok(wrap(event.modify(trim))), None),
+                Err(error) => match refusal(&error) {
+                    Some(Refusal::Unknown) => (Ok(Input::Unknown(kind)), Some(REFUSED_RETRY)),
+                    Some(Refusal::Forbidden(why)) => {
+                        (Ok(Input::Forbidden(kind, why)), Some(REFUSED_RETRY))
+                    }
+                    None => (Err(error), None),
+                },
+            };
+            let told = futures::stream::iter([input]);
+            told.chain(
+                futures::stream::iter(pause)
+                    .then(tokio::time::sleep)
+                    .filter_map(async |()| None),
+            )
         })
         .boxed()
 }
 
-/// Whether the API does not serve the kind at all.
-fn is_unknown(error: &watcher::Error) -> bool {
-    match error {
-        watcher::Error::InitialListFailed(kube::Error::Api(status)) => status.code == 404,
-        _ => false,
-    }
+/// Why the API does not give a kind to this gateway.
+enum Refusal {
+    /// It does not serve it.
+    Unknown,
+    /// It does not let the gateway read it, in its words.
+    Forbidden(String),
+}
+
+fn refusal(error: &watcher::Error) -> Option<Refusal> {
+    use watcher::Error::{InitialListFailed, WatchError, WatchFailed, WatchStartFailed};
+    let status = match error {
+        InitialListFailed(kube::Error::Api(status)) if status.code == 404 => {
+            return Some(Refusal::Unknown);
+        }
+        InitialListFailed(kube::Error::Api(status))
+        | WatchStartFailed(kube::Error::Api(status))
+        | WatchFailed(kube::Error::Api(status)) => status,
+        WatchError(status) => status,
+        _ => return None,
+    };
+    let is_forbidden = status.code == 403;
+    is_forbidden.then(|| Refusal::Forbidden(status.message.clone()))
 }
 
 /// Doubling waits from 50 ms to two seconds: the API of one machine comes back fast.
@@ -430,48 +312,6 @@ mod tests {
         let mut service = Service::default();
         service.metadata.name = Some(name.into());
         service
-    }
-
-    fn listed(world: &mut World) {
-        for kind in [
-            Kind::Service,
-            Kind::Slice,
-            Kind::Ingress,
-            Kind::Class,
-            Kind::Gateway,
-            Kind::Namespace,
-            Kind::Route,
-            Kind::Grant,
-            Kind::VirtualService,
-            Kind::DestinationRule,
-            Kind::Secret,
-            Kind::Pod,
-        ] {
-            world.handle(Input::Unknown(kind));
-        }
-    }
-
-    #[test]
-    fn a_picture_is_settled_when_every_list_is_whole() {
-        let mut world = World::default();
-        assert!(!world.is_settled());
-        listed(&mut world);
-        assert!(world.is_settled());
-        world.handle(Input::Service(Event::Apply(service("a"))));
-        world.handle(Input::Service(Event::Init));
-        world.handle(Input::Service(Event::InitApply(service("b"))));
-        assert!(!world.is_settled());
-        assert_eq!(world.objects.services.len(), 1);
-        world.handle(Input::Service(Event::InitDone));
-        let names: Vec<_> = world
-            .objects
-            .services
-            .keys()
-            .map(|n| n.name.as_str())
-            .collect();
-        assert_eq!((names, world.is_settled()), (vec!["b"], true));
-        world.handle(Input::Service(Event::Delete(service("b"))));
-        assert!(world.objects.services.is_empty());
     }
 
     #[test]
@@ -538,7 +378,11 @@ mod tests {
             services.create(&params, &service).await.unwrap();
         };
         let (sender, mut inputs) = mpsc::channel(16);
-        let feeding = tokio::spawn(feed(kubeconfig.clone(), false, sender));
+        let feeding = tokio::spawn(feed(
+            ApiSource::Kubeconfig(kubeconfig.clone()),
+            false,
+            sender,
+        ));
         let mut world = World::default();
 
         create("first").await;

@@ -35,6 +35,8 @@ async fn installed(server: &ApiServer) -> (Client, Refused) {
         namespaced: false,
         metrics_host: Vec::new(),
         analysis_templates: false,
+        gateway: false,
+        gateway_replicas: 1,
         without_crds: true,
     };
     let router = server.router();
@@ -234,4 +236,27 @@ async fn a_release_needs_no_right_that_is_not_installed() {
     for task in tasks {
         task.abort();
     }
+}
+
+/// What is installed for the gateway is taken by the API, and its command line by the parser. That its rights are enough is shown where
+/// they are written down, in the crate of the gateway.
+#[tokio::test]
+async fn a_gateway_can_be_installed() {
+    use clap::Parser;
+
+    let router = ApiServer::new(Store::in_memory()).router();
+    let objects = super::gateway::manifests("default", "serin:test", 1);
+    for object in &objects {
+        let answer = router.clone().oneshot(creation(object)).await.unwrap();
+        assert_eq!(answer.status(), StatusCode::CREATED, "{object}");
+    }
+    let deployment = objects.iter().find(|o| o["kind"] == "Deployment").unwrap();
+    let container = &deployment["spec"]["template"]["spec"]["containers"][0];
+    let words = container["args"].as_array().unwrap().iter();
+    let words = words.map(|word| word.as_str().unwrap());
+    let command = crate::args::Cli::try_parse_from(std::iter::once("serin").chain(words));
+    assert!(matches!(
+        command.unwrap().command,
+        crate::args::Command::Gateway(crate::gateway_command::GatewayCommand::Serve(_))
+    ));
 }

@@ -19,9 +19,13 @@ use crate::proxy::Settings;
 use crate::tls::Tls;
 use crate::watch::follow;
 
+mod rights;
+
 struct World {
+    /// May do everything.
     client: Client,
     shared: Arc<Shared>,
+    pages: Arc<Pages>,
     stop: Option<oneshot::Sender<()>>,
     control: tokio::task::JoinHandle<Control>,
 }
@@ -30,6 +34,11 @@ impl World {
     fn start() -> Self {
         let server = serin_apiserver::ApiServer::new(serin_apiserver::Store::in_memory());
         let client = Client::new(server.router(), "default");
+        Self::with(client.clone(), client)
+    }
+
+    /// `own` is the client of the gateway.
+    fn with(client: Client, own: Client) -> Self {
         let shared = Arc::new(Shared::new(
             Settings {
                 hold: Duration::ZERO,
@@ -50,12 +59,7 @@ impl World {
             },
             Tls::new().unwrap(),
         ));
-        let pages = Arc::new(Pages {
-            shared: Arc::clone(&shared),
-            registry: Arc::default(),
-            problems: Default::default(),
-            in_flight: Default::default(),
-        });
+        let pages = Arc::new(Pages::new(Arc::clone(&shared)));
         let options = LowerOptions {
             sockets: Sockets {
                 http: vec![([127, 0, 0, 1], 8080).into()],
@@ -63,9 +67,8 @@ impl World {
             },
             ..LowerOptions::default()
         };
-        let mut control = Control::new(Arc::clone(&shared), pages, options);
+        let mut control = Control::new(Arc::clone(&shared), Arc::clone(&pages), options);
         let (inputs, mut received) = mpsc::channel(16);
-        let own = client.clone();
         tokio::spawn(async move { follow(&own, true, &inputs, || false).await });
         let (stop, stopped) = oneshot::channel();
         let control = tokio::spawn(async move {
@@ -78,6 +81,7 @@ impl World {
         Self {
             client,
             shared,
+            pages,
             stop: Some(stop),
             control,
         }

@@ -2,16 +2,14 @@
 
 use std::collections::BTreeSet;
 
-use k8s_openapi::ByteString;
-use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::api::networking::v1::Ingress;
 use serin_api::Problem;
 use serin_api::problem::FieldPath;
 
-use super::{Certificate, CertificateTable, certified};
+use super::{Certificate, CertificateTable};
 use crate::lower::{Effect, LowerOptions, RouteProblem, certificate_uses, takes_ingress};
 use crate::names::{ObjectName, Source, SourceKind};
-use crate::objects::Objects;
+use crate::objects::{Objects, TlsSecret};
 
 /// `"false"` keeps plain requests of a host that has a certificate where they are, as with ingress-nginx.
 const REDIRECT: &str = "nginx.ingress.kubernetes.io/ssl-redirect";
@@ -19,10 +17,10 @@ const REDIRECT: &str = "nginx.ingress.kubernetes.io/ssl-redirect";
 const FORCE_REDIRECT: &str = "nginx.ingress.kubernetes.io/force-ssl-redirect";
 
 /// Why the certificate of a Secret cannot be used.
-pub(crate) fn unusable(secret: Option<&Secret>) -> Option<String> {
+pub(crate) fn unusable(secret: Option<&TlsSecret>) -> Option<String> {
     match secret {
         None => Some(NO_SECRET.into()),
-        Some(secret) => read(secret).err(),
+        Some(secret) => secret.pem().err().map(str::to_owned),
     }
 }
 
@@ -108,47 +106,31 @@ fn take(
         known.hosts.extend(hosts.iter().cloned());
         return Ok(());
     }
-    let found = objects.secrets.get(name);
-    let read = found.map(read).unwrap_or_else(|| Err(NO_SECRET.into()));
-    match read {
-        Ok((chain, private)) => {
-            let hosts = hosts.clone();
-            let key_pem = private;
-            table.certificates.insert(
-                key,
-                Certificate {
-                    hosts,
-                    chain,
-                    key: key_pem,
-                },
-            );
+    let found = objects.secrets.get(name).ok_or(NO_SECRET);
+    let hosts = hosts.clone();
+    match found.and_then(TlsSecret::pem) {
+        Ok(pem) => {
+            let (chain, key_pem) = (pem.chain.clone(), pem.key.clone());
+            let certificate = Certificate {
+                hosts,
+                chain,
+                key: key_pem,
+            };
+            table.certificates.insert(key, certificate);
             Ok(())
         }
         Err(why) => {
-            if let Some(known) = last.certificates.get(&key) {
-                let hosts = hosts.clone();
-                let known = Certificate {
-                    hosts,
-                    ..known.clone()
-                };
-                table.certificates.insert(key, known);
-                return Err(format!("{why}; the certificate before it is used on"));
-            }
-            Err(why)
+            let Some(known) = last.certificates.get(&key) else {
+                return Err(why.to_owned());
+            };
+            let known = Certificate {
+                hosts,
+                ..known.clone()
+            };
+            table.certificates.insert(key, known);
+            Err(format!("{why}; the certificate before it is used on"))
         }
     }
-}
-
-/// Certificate and key as PEM, if they can be used.
-fn read(secret: &Secret) -> Result<(String, String), String> {
-    let field = |name: &str| -> Result<&ByteString, String> {
-        let data = secret.data.as_ref().and_then(|data| data.get(name));
-        data.ok_or_else(|| format!("the Secret has no {name}"))
-    };
-    let (chain, key) = (field("tls.crt")?, field("tls.key")?);
-    certified(&chain.0, &key.0)?;
-    let text = |bytes: &ByteString| String::from_utf8_lossy(&bytes.0).into_owned();
-    Ok((text(chain), text(key)))
 }
 
 /// The hosts of an Ingress whose plain requests are sent to HTTPS.
@@ -178,14 +160,16 @@ fn redirected(ingress: &Ingress, secured: BTreeSet<String>) -> BTreeSet<String> 
 
 #[cfg(test)]
 mod tests {
+    use k8s_openapi::ByteString;
+
     use super::*;
 
-    fn secret(chain: &str, key: &str) -> Secret {
+    fn secret(chain: &str, key: &str) -> TlsSecret {
         let data = [("tls.crt", chain), ("tls.key", key)];
         let data = data.map(|(name, text)| (name.to_owned(), ByteString(text.into())));
-        Secret {
+        TlsSecret {
             data: Some(data.into()),
-            ..Secret::default()
+            ..TlsSecret::default()
         }
     }
 

@@ -72,13 +72,8 @@ impl Gate {
         };
         change(&mut settings);
         let shared = Arc::new(Shared::new(settings, Tls::new().unwrap()));
-        let registry = Arc::<Registry>::default();
-        let pages = Arc::new(Pages {
-            shared: Arc::clone(&shared),
-            registry: Arc::clone(&registry),
-            problems: Default::default(),
-            in_flight: Default::default(),
-        });
+        let pages = Arc::new(Pages::new(Arc::clone(&shared)));
+        let registry = Arc::clone(&pages.registry);
         let mut control = Control::new(Arc::clone(&shared), pages, LowerOptions::default());
         control.swap(table);
         let listeners = [Scheme::Http, Scheme::Https].map(|scheme| Listener {

@@ -1,0 +1,121 @@
+//! What a cluster needs to run the gateway: its rights, its processes, the Service in front of them and the class of Gateways.
+
+use serde_json::{Value, json};
+
+use super::{bound, metadata};
+
+/// The name of everything that is installed for the gateway.
+pub(super) const NAME: &str = "serin-gateway";
+const COMPONENT: &str = "gateway";
+/// The state directory, for the last good routes.
+const HOME: &str = "/var/lib/serin";
+/// Where the gateway listens in its pod: for HTTP, for HTTPS, and for what is asked of itself.
+const PORTS: [(&str, u16); 3] = [("http", 8080), ("https", 8443), ("admin", 9090)];
+
+/// Its objects in their order.
+pub(super) fn manifests(namespace: &str, image: &str, replicas: u8) -> Vec<Value> {
+    vec![
+        json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata(NAME, Some(namespace))}),
+        json!({
+            "apiVersion": "rbac.authorization.k8s.io/v1",
+            "kind": "ClusterRole",
+            "metadata": metadata(NAME, None),
+            "rules": serin_gateway::rights::rules(),
+        }),
+        bound(
+            "ClusterRoleBinding",
+            "ClusterRole",
+            NAME,
+            (NAME, namespace),
+            None,
+        ),
+        deployment(namespace, image, replicas),
+        service(namespace),
+        // The last one: a cluster takes it once it has the definitions of Gateway API.
+        json!({
+            "apiVersion": "gateway.networking.k8s.io/v1",
+            "kind": "GatewayClass",
+            "metadata": metadata("serin", None),
+            "spec": {"controllerName": serin_api::keys::GATEWAY_CONTROLLER},
+        }),
+    ]
+}
+
+fn labels() -> Value {
+    json!({"app.kubernetes.io/name": "serin", "app.kubernetes.io/component": COMPONENT})
+}
+
+fn service(namespace: &str) -> Value {
+    let port = |name: &str, port: u16| json!({"name": name, "port": port, "targetPort": name});
+    json!({
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": metadata(NAME, Some(namespace)),
+        "spec": {
+            "type": "LoadBalancer",
+            "selector": labels(),
+            "ports": [port("http", 80), port("https", 443)],
+        },
+    })
+}
+
+fn deployment(namespace: &str, image: &str, replicas: u8) -> Value {
+    json!({
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": metadata(NAME, Some(namespace)),
+        "spec": {
+            "replicas": replicas,
+            "selector": {"matchLabels": labels()},
+            "strategy": {"rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}},
+            "template": {
+                "metadata": {"labels": labels()},
+                "spec": {
+                    "serviceAccountName": NAME,
+                    "securityContext": {
+                        "runAsNonRoot": true,
+                        "runAsUser": 65532,
+                        "fsGroup": 65532,
+                        "seccompProfile": {"type": "RuntimeDefault"},
+                    },
+                    "terminationGracePeriodSeconds": 60,
+                    "containers": [container(image)],
+                    "volumes": [{"name": "state", "emptyDir": {}}],
+                },
+            },
+        },
+    })
+}
+
+fn container(image: &str) -> Value {
+    let [http, https, admin] = PORTS.map(|(_, port)| format!("0.0.0.0:{port}"));
+    let ports = PORTS.map(|(name, port)| json!({"name": name, "containerPort": port}));
+    let probe = |period: u8| {
+        let get = json!({"path": "/healthz", "port": "admin"});
+        json!({"httpGet": get, "periodSeconds": period})
+    };
+    json!({
+        "name": COMPONENT,
+        "image": image,
+        "args": [
+            "gateway",
+            "serve",
+            format!("--listen={http}"),
+            format!("--tls-listen={https}"),
+            format!("--admin-listen={admin}"),
+            // For so long connections may come from where the end of the pod is not known yet.
+            "--stop-delay=10s",
+        ],
+        "env": [{"name": "SERIN_HOME", "value": HOME}],
+        "ports": ports,
+        "livenessProbe": probe(10),
+        "readinessProbe": probe(2),
+        "resources": {"requests": {"cpu": "100m", "memory": "64Mi"}, "limits": {"memory": "1Gi"}},
+        "securityContext": {
+            "allowPrivilegeEscalation": false,
+            "capabilities": {"drop": ["ALL"]},
+            "readOnlyRootFilesystem": true,
+        },
+        "volumeMounts": [{"name": "state", "mountPath": HOME}],
+    })
+}
