@@ -246,6 +246,21 @@ impl Ticket {
         }
     }
 
+    /// Records a request whose connection changes its protocol. Its bytes are counted as they pass, and the access log is told when
+    /// this ticket is dropped.
+    pub(super) fn switch(&mut self, outcome: Outcome) -> Option<Arc<Series>> {
+        let series = self.series.clone();
+        self.finish(outcome);
+        series
+    }
+
+    /// What passed from the client, and to it, since the protocol changed.
+    pub(super) fn note_passed(&mut self, received: u64, sent: u64) {
+        if let Some((_, entry)) = &mut self.entry {
+            (entry.received, entry.sent) = (received, sent);
+        }
+    }
+
     /// Records the request.
     pub(super) fn finish(&mut self, outcome: Outcome) {
         if let Some(series) = self.series.take() {

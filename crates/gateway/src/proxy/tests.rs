@@ -563,7 +563,9 @@ async fn a_connection_may_change_its_protocol() {
     assert_eq!((&back, gate.in_flight("w")), (b"ping", 1));
     drop(stream);
     gate.until(|| gate.in_flight("w") == 0).await;
-    assert_eq!(requests(&gate, "web").status[0], 1);
+    let counts = requests(&gate, "web");
+    let bytes = (counts.request_bytes, counts.response_bytes);
+    assert_eq!((counts.status[0], bytes), (1, (4, 4)));
 }
 
 #[tokio::test]

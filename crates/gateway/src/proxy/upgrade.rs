@@ -4,6 +4,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures::FutureExt;
@@ -20,7 +21,7 @@ use super::head;
 use super::websocket::{CLOSE_TO_CLIENT, CLOSE_TO_SERVER, Frames};
 use super::{Living, Worker};
 use crate::instances::InFlight;
-use crate::series::Outcome;
+use crate::series::{Outcome, Series};
 
 /// Bytes that are on their way in one direction.
 const BUFFER: usize = 16 * 1024;
@@ -36,7 +37,10 @@ pub(super) fn join(
     in_flight: InFlight,
     worker: &Arc<Worker>,
 ) -> Response<AnswerBody> {
-    ticket.finish(answered);
+    let passed = Passed {
+        series: ticket.switch(answered),
+        ..Passed::default()
+    };
     let living = Living::new(Arc::clone(worker));
     let protocol = answer.headers().get(header::UPGRADE).cloned();
     let is_websocket = protocol
@@ -48,8 +52,9 @@ pub(super) fn join(
             return;
         };
         let to_go = in_flight.to_go(living.0.shared.phase.subscribe());
-        tunnel(client, upstream, is_websocket, to_go).await;
-        drop((in_flight, living));
+        tunnel(client, upstream, is_websocket, to_go, &passed).await;
+        passed.tell(&mut ticket);
+        drop((ticket, in_flight, living));
     });
     let (mut parts, _) = answer.into_parts();
     head::strip_hop(&mut parts.headers);
@@ -61,12 +66,42 @@ pub(super) fn join(
     Response::from_parts(parts, AnswerBody::Own(Full::default()))
 }
 
+/// How many bytes have passed. They are counted at once where the request counts, as a connection may last for days.
+#[derive(Debug, Default)]
+struct Passed {
+    series: Option<Arc<Series>>,
+    up: AtomicU64,
+    down: AtomicU64,
+}
+
+impl Passed {
+    fn up(&self, bytes: usize) {
+        self.up.fetch_add(bytes as u64, Ordering::Relaxed);
+        if let Some(series) = &self.series {
+            series.add_bytes(bytes as u64, 0);
+        }
+    }
+
+    fn down(&self, bytes: usize) {
+        self.down.fetch_add(bytes as u64, Ordering::Relaxed);
+        if let Some(series) = &self.series {
+            series.add_bytes(0, bytes as u64);
+        }
+    }
+
+    fn tell(&self, ticket: &mut Ticket) {
+        let [up, down] = [&self.up, &self.down].map(|count| count.load(Ordering::Relaxed));
+        ticket.note_passed(up, down);
+    }
+}
+
 /// Passes bytes both ways until both directions have ended, one breaks, or the connection is to go.
 async fn tunnel(
     client: Upgraded,
     upstream: Upgraded,
     is_websocket: bool,
     to_go: impl Future<Output = ()> + Send,
+    passed: &Passed,
 ) {
     let (mut from_client, to_client) = tokio::io::split(TokioIo::new(client));
     let (mut from_upstream, to_upstream) = tokio::io::split(TokioIo::new(upstream));
@@ -81,12 +116,14 @@ async fn tunnel(
             to_client,
             to_client_close,
             to_go.clone(),
+            |bytes| passed.down(bytes),
         );
         let up = pass(
             &mut from_client,
             to_upstream,
             to_server_close,
             to_go.clone(),
+            |bytes| passed.up(bytes),
         );
         tokio::try_join!(down, up)?;
         if to_go.peek().is_some() {
@@ -111,6 +148,7 @@ async fn pass(
     mut to: WriteHalf<TokioIo<Upgraded>>,
     close: Option<&[u8]>,
     mut to_go: Shared<impl Future<Output = ()>>,
+    count: impl Fn(usize),
 ) -> io::Result<()> {
     let mut frames = Frames::default();
     let mut buffer = Vec::with_capacity(BUFFER);
@@ -128,6 +166,7 @@ async fn pass(
             frames.pass(&buffer);
         }
         to.write_all(&buffer).await?;
+        count(read);
     }
     while close.is_some() && !frames.is_between() {
         buffer.clear();
@@ -135,7 +174,9 @@ async fn pass(
             return Ok(());
         }
         let end = frames.pass_to_end(&buffer).unwrap_or(buffer.len());
-        to.write_all(buffer.get(..end).unwrap_or_default()).await?;
+        let whole = buffer.get(..end).unwrap_or_default();
+        to.write_all(whole).await?;
+        count(whole.len());
     }
     to.write_all(close.unwrap_or_default()).await?;
     to.shutdown().await

@@ -73,3 +73,39 @@ async fn each_request_is_one_line_that_says_what_became_of_it() {
     let counts = requests(&gate, "web");
     assert_eq!((counts.request_bytes, counts.response_bytes), (4, 55));
 }
+
+#[tokio::test]
+async fn a_connection_that_has_changed_its_protocol_is_one_line_with_its_bytes_once_it_has_ended() {
+    let home = tempfile::tempdir().unwrap();
+    let upstream = Upstream::raw(|mut stream, _| async move {
+        world::read_head(&mut stream).await;
+        let head =
+            b"HTTP/1.1 101 Switching Protocols\r\nconnection: Upgrade\r\nupgrade: chat\r\n\r\n";
+        stream.write_all(head).await.unwrap();
+        let mut said = [0_u8; 4];
+        stream.read_exact(&mut said).await.unwrap();
+        stream.write_all(b"and goodbye").await.unwrap();
+    })
+    .await;
+    let log = AccessLog::start(home.path(), &AccessLogConfig::default()).unwrap();
+    let table = table(
+        vec![rule(&[("web", 1)])],
+        vec![service("web", &[("w1", &upstream)])],
+    );
+    let gate = Gate::with(|settings| settings.access_log = Some(log), table);
+    let mut stream = gate.stream().await;
+    let head = b"GET /chat HTTP/1.1\r\nhost: a\r\nconnection: Upgrade\r\nupgrade: chat\r\n\r\n";
+    stream.write_all(head).await.unwrap();
+    world::read_head(&mut stream).await;
+    stream.write_all(b"ping").await.unwrap();
+    let mut said = Vec::new();
+    stream.read_to_end(&mut said).await.unwrap();
+    assert_eq!(said, b"and goodbye");
+    drop(stream);
+    let path = home.path().join("logs/access.log");
+    let read = || std::fs::read_to_string(&path).unwrap_or_default();
+    gate.until(|| !read().is_empty()).await;
+    let line: serde_json::Value = serde_json::from_str(&read()).unwrap();
+    let shown = ["status", "request_bytes", "response_bytes"].map(|field| &line[field]);
+    assert_eq!(shown, [101, 4, 11]);
+}
