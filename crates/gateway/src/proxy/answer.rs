@@ -27,6 +27,8 @@ pub(super) enum Reason {
     Stalled,
     /// The request itself: 400, and the connection is closed.
     BadRequest,
+    /// The request has more headers than are taken: 431.
+    TooManyHeaders,
     /// The host is served over HTTPS only: 308.
     Https,
     /// More requests come than the route lets through: 429.
@@ -52,6 +54,7 @@ impl Reason {
             Self::Timeout => "timeout",
             Self::Stalled => "stalled",
             Self::BadRequest => "bad-request",
+            Self::TooManyHeaders => "too-many-headers",
             Self::Https => "https",
             Self::RateLimited => "rate-limited",
             Self::Overloaded => "overloaded",
@@ -73,6 +76,7 @@ impl Reason {
             Self::Timeout => StatusCode::GATEWAY_TIMEOUT,
             Self::Stalled => StatusCode::REQUEST_TIMEOUT,
             Self::BadRequest => StatusCode::BAD_REQUEST,
+            Self::TooManyHeaders => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::Https => StatusCode::PERMANENT_REDIRECT,
             Self::NotServed => StatusCode::NOT_IMPLEMENTED,
         }

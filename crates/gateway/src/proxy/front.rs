@@ -262,10 +262,10 @@ impl Client {
                 Some(redirect) => redirect,
                 None => exchange::run(&self.worker, &self.hop, head, request).await,
             },
-            Err(why) => {
+            Err(head::Refused { reason, sentence }) => {
                 let gauges = &self.worker.shared.gauges;
                 gauges.bad_requests.fetch_add(1, Ordering::Relaxed);
-                answer::own(Reason::BadRequest, why)
+                answer::own(reason, sentence)
             }
         };
         stream.answered();

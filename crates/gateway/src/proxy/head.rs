@@ -4,6 +4,8 @@
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version, header};
 use hyper::body::Incoming;
 
+use super::MAX_HEADERS;
+use super::answer::Reason;
 use super::tap::Heard;
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
@@ -20,16 +22,42 @@ pub(super) struct Head {
     pub(super) upgrade: Option<HeaderValue>,
 }
 
-/// Checks the head. The error is the sentence of the 400. `heard` is there where the client speaks HTTP/1, whose framing it is
-/// about.
-pub(super) fn read(
-    request: &Request<Incoming>,
-    heard: Option<&Heard>,
-) -> Result<Head, &'static str> {
-    if let Some(heard) = heard {
-        check_framing(request, heard)?;
+/// Why a head is refused, with one sentence for people.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Refused {
+    pub(super) reason: Reason,
+    pub(super) sentence: &'static str,
+}
+
+impl From<&'static str> for Refused {
+    fn from(sentence: &'static str) -> Self {
+        Self {
+            reason: Reason::BadRequest,
+            sentence,
+        }
     }
-    check(request)
+}
+
+/// Checks the head. `heard` is there where the client speaks HTTP/1, whose framing it is about.
+pub(super) fn read(request: &Request<Incoming>, heard: Option<&Heard>) -> Result<Head, Refused> {
+    match heard {
+        Some(heard) => check_framing(request, heard)?,
+        None => check_count(request.headers())?,
+    }
+    Ok(check(request)?)
+}
+
+/// Over HTTP/2 the parser bounds the bytes of a head alone. Cookies may come in any number of crumbs (RFC 9113 section 8.2.3).
+fn check_count(headers: &HeaderMap) -> Result<(), Refused> {
+    let count = headers.len();
+    if count <= MAX_HEADERS || count - headers.get_all(header::COOKIE).iter().count() <= MAX_HEADERS
+    {
+        return Ok(());
+    }
+    Err(Refused {
+        reason: Reason::TooManyHeaders,
+        sentence: "The request has too many headers.\n",
+    })
 }
 
 fn check_framing(request: &Request<Incoming>, heard: &Heard) -> Result<(), &'static str> {

@@ -238,3 +238,89 @@ async fn clients_that_send_little_by_little_are_left_and_cost_others_nothing() {
         assert!(rest.is_empty() || rest.starts_with(b"HTTP/1.1 408 "));
     }
 }
+
+/// A client that reads nothing, and for which little is kept on the way.
+async fn reading_nothing(gate: &Gate) -> tokio::net::TcpStream {
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4096).unwrap();
+    socket.connect(gate.address).await.unwrap()
+}
+
+/// What has to be answered is answered before more is read. So a client that asks on and takes nothing is left, and nothing grows.
+#[tokio::test]
+async fn floods_of_pings_and_settings_fill_nothing_but_the_socket() {
+    use frames::{PREFACE, frame};
+    const MOST_BYTES: usize = 256 * 1024 * 1024;
+    let patience = std::time::Duration::from_millis(200);
+    let gate = Gate::with(
+        |settings| settings.client_idle = patience,
+        RouteTable::default(),
+    );
+    let pings = frame(6, 0, 0, b"flooding").repeat(4096);
+    let settings = frame(4, 0, 0, b"").repeat(4096);
+    for flood in [pings, settings] {
+        let mut stream = reading_nothing(&gate).await;
+        let mut sent = 0;
+        let writing = async {
+            let write = tokio::io::AsyncWriteExt::write_all;
+            write(&mut stream, PREFACE).await?;
+            while sent < MOST_BYTES {
+                write(&mut stream, &flood).await?;
+                sent += flood.len();
+            }
+            Ok::<_, std::io::Error>(())
+        };
+        let ended = tokio::time::timeout(std::time::Duration::from_secs(60), writing).await;
+        assert!(ended.unwrap().is_err(), "all of {sent} bytes were taken");
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_takes_nothing_of_its_answer_is_left() {
+    let endless = Upstream::raw(|mut stream, _| async move {
+        super::world::read_head(&mut stream).await;
+        let write = tokio::io::AsyncWriteExt::write_all;
+        let head = b"HTTP/1.1 200 OK\r\ncontent-length: 1000000000000\r\n\r\n";
+        let mut written = write(&mut stream, head).await;
+        while written.is_ok() {
+            written = write(&mut stream, &[0; 16 * 1024]).await;
+        }
+    })
+    .await;
+    let patience = std::time::Duration::from_millis(200);
+    let gate = Gate::with(
+        |settings| settings.client_idle = patience,
+        table(
+            vec![rule(&[("web", 1)])],
+            vec![service("web", &[("w", &endless)])],
+        ),
+    );
+    let mut stream = reading_nothing(&gate).await;
+    let request = b"GET / HTTP/1.1\r\nhost: a\r\n\r\n";
+    tokio::io::AsyncWriteExt::write_all(&mut stream, request)
+        .await
+        .unwrap();
+    gate.until(|| gate.in_flight("w") == 1).await;
+    gate.until(|| gate.in_flight("w") == 0).await;
+}
+
+#[tokio::test]
+async fn too_many_headers_over_http2_reach_no_instance() {
+    let upstream = Upstream::saying("seen").await;
+    let gate = Gate::serving(table(
+        vec![rule(&[("web", 1)])],
+        vec![service("web", &[("w", &upstream)])],
+    ));
+    let mut sender = gate.http2().await;
+    for (count, length) in [(200, 1), (2, 20_000)] {
+        let mut request = http::Request::get("http://a/");
+        for number in 0..count {
+            request = request.header(format!("x-{number}"), "y".repeat(length));
+        }
+        let request = request.body(http_body_util::Full::default()).unwrap();
+        let answer = sender.send_request(request).await;
+        let status = answer.map(|answer| answer.status().as_u16()).unwrap_or(431);
+        assert_eq!(status, 431, "{count} headers of {length} bytes");
+    }
+    assert_eq!(upstream.requests(), 0);
+}
