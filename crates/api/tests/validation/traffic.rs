@@ -181,3 +181,61 @@ fn what_is_not_carried_out_for_traffic_is_told() {
         expect![""],
     );
 }
+
+#[test]
+fn destination_rules() {
+    let rule = |spec: Value| json!({"apiVersion": "networking.istio.io/v1", "kind": "DestinationRule", "metadata": {"name": "web"}, "spec": spec});
+    let with = |policy: Value| rule(json!({"host": "web", "trafficPolicy": policy}));
+    check(
+        with(json!({
+            "loadBalancer": {"consistentHash": {"httpCookie": {"name": "user", "ttl": "1h"}}},
+            "outlierDetection": {"consecutive5xxErrors": 3, "interval": "1s", "baseEjectionTime": "30s", "maxEjectionPercent": 50, "minHealthPercent": 10},
+            "connectionPool": {"tcp": {"maxConnections": 10, "connectTimeout": "1s"}, "http": {"http1MaxPendingRequests": 5, "http2MaxRequests": 9, "maxRetries": 2}},
+        })),
+        expect![[""]],
+    );
+    // What has no effect is told, and stands in nobody's way.
+    check(
+        rule(json!({
+            "host": "web",
+            "workloadSelector": {"matchLabels": {"app": "web"}},
+            "trafficPolicy": {
+                "portLevelSettings": [{"port": {"number": 80}}],
+                "tls": {"mode": "SIMPLE"},
+                "loadBalancer": {"simple": "LEAST_REQUEST", "warmupDurationSecs": "10s"},
+                "outlierDetection": {"splitExternalLocalOriginErrors": true},
+                "connectionPool": {"tcp": {"idleTimeout": "1m"}, "http": {"maxRequestsPerConnection": 10, "h2UpgradePolicy": "UPGRADE"}},
+            },
+            "subsets": [{"name": "v1", "trafficPolicy": {"tunnel": {"targetHost": "a", "targetPort": 1}}}],
+        })),
+        expect![[r#"
+            Warning spec.workloadSelector: not carried out yet: the object counts for every pod that asks
+            Warning spec.trafficPolicy.portLevelSettings: not carried out yet: leave it out
+            Warning spec.trafficPolicy.tls: not carried out yet: instances are spoken to without TLS
+            Warning spec.trafficPolicy.connectionPool.tcp.idleTimeout: not carried out yet: the gateway keeps connections by its own bounds
+            Warning spec.trafficPolicy.connectionPool.http.maxRequestsPerConnection: not carried out yet: the gateway keeps connections by its own bounds
+            Warning spec.trafficPolicy.connectionPool.http.h2UpgradePolicy: not carried out yet: set appProtocol: kubernetes.io/h2c on the port of the Service
+            Warning spec.trafficPolicy.outlierDetection.splitExternalLocalOriginErrors: not carried out yet: every failure counts for consecutive5xxErrors
+            Warning spec.trafficPolicy.loadBalancer.warmupDurationSecs: not carried out yet: instances take part in full once they are ready
+            Warning spec.subsets[0].trafficPolicy.tunnel: not carried out yet: leave it out"#]],
+    );
+    check(
+        rule(json!({
+            "trafficPolicy": {
+                "loadBalancer": {"simple": "FASTEST", "consistentHash": {"useSourceIp": true, "httpHeaderName": "x"}},
+                "outlierDetection": {"interval": "soon", "maxEjectionPercent": 101},
+                "connectionPool": {"tcp": {"connectTimeout": "1", "maxConnections": -1}},
+            },
+            "subsets": [{}, {"name": "v1"}, {"name": "v1"}],
+        })),
+        expect![[r#"
+            spec.host: Required value: name the Service
+            spec.trafficPolicy.loadBalancer.simple: Unsupported value: "FASTEST": supported values: "UNSPECIFIED", "LEAST_CONN", "LEAST_REQUEST", "RANDOM", "ROUND_ROBIN", "PASSTHROUGH"
+            spec.trafficPolicy.loadBalancer.consistentHash: Required value: exactly one of httpHeaderName, httpCookie, useSourceIp and httpQueryParameterName
+            spec.trafficPolicy.outlierDetection.interval: Invalid value: "soon": must be a duration such as "10s" or "500ms"
+            spec.trafficPolicy.outlierDetection.maxEjectionPercent: Invalid value: 101: must be between 0 and 100, inclusive
+            spec.trafficPolicy.connectionPool.tcp.maxConnections: Invalid value: -1: must be greater than or equal to 0
+            spec.subsets[0].name: Required value
+            spec.subsets[2].name: Duplicate value: "v1""#]],
+    );
+}

@@ -18,6 +18,7 @@ use crate::table::{HeaderChanges, RouteTable};
 mod bad_input;
 mod drains;
 mod exact;
+mod instances;
 mod logs;
 mod policies;
 mod protocols;

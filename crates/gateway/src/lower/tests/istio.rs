@@ -321,3 +321,69 @@ spec: {hosts: [a.example.com, b.example.com], http: [{match: [{uri: {prefix: /x}
         "#]],
     );
 }
+
+#[test]
+fn how_instances_are_treated() {
+    let policies = [
+        "loadBalancer: {consistentHash: {httpHeaderName: X-User}}",
+        "loadBalancer: {consistentHash: {httpCookie: {name: user, path: /app, ttl: 1h}}}",
+        "loadBalancer: {consistentHash: {httpCookie: {name: session}}}",
+        "loadBalancer: {consistentHash: {httpQueryParameterName: user}}",
+        "loadBalancer: {consistentHash: {useSourceIp: true}}",
+        "outlierDetection: {}",
+        "outlierDetection: {consecutive5xxErrors: 2, interval: 1s, baseEjectionTime: 3m, maxEjectionPercent: 50, minHealthPercent: 40}",
+        "outlierDetection: {consecutiveGatewayErrors: 4, consecutive5xxErrors: 0}",
+        "outlierDetection: {consecutive5xxErrors: 0}",
+        "connectionPool: {tcp: {maxConnections: 10, connectTimeout: 250ms}, http: {http1MaxPendingRequests: 5, maxRetries: 3}}",
+        "connectionPool: {http: {http2MaxRequests: 7}}",
+        "connectionPool: {tcp: {connectTimeout: 0s}}",
+    ];
+    let shown = policies.map(|policy| {
+        let lowered = lowered(&format!(
+            "kind: Service\nmetadata: {{name: web}}\nspec: {{ports: [{{port: 80}}]}}\n---\nkind: DestinationRule\nmetadata: {{name: web}}\nspec: {{host: web, trafficPolicy: {{{policy}}}}}\n"
+        ));
+        assert_eq!(lowered.problems, []);
+        let service = &lowered.table.services[&ObjectName::new("default", "web")];
+        serde_json::to_string(&service.policy).unwrap()
+    });
+    expect![[r#"
+        {"affinity":{"header":"x-user"}}
+        {"affinity":{"cookie":{"name":"user","path":"/app","ttlSeconds":3600,"issue":true}}}
+        {"affinity":{"cookie":{"name":"session","issue":false}}}
+        {"affinity":{"query":"user"}}
+        {"affinity":"sourceIp"}
+        {"ejection":{"failures":5,"gatewayErrorsOnly":false,"baseMs":30000,"maxPercent":10,"minHealthyPercent":0}}
+        {"ejection":{"failures":2,"gatewayErrorsOnly":false,"baseMs":180000,"maxPercent":50,"minHealthyPercent":40}}
+        {"ejection":{"failures":4,"gatewayErrorsOnly":true,"baseMs":30000,"maxPercent":10,"minHealthyPercent":0}}
+        {}
+        {"maxInFlight":15,"maxRetries":3,"connectTimeoutMs":250}
+        {"maxInFlight":7}
+        {}"#]].assert_eq(&shown.join("\n"));
+}
+
+/// What a subset is silent about the whole Service says, and what the Service itself is annotated with goes before its rule.
+#[test]
+fn the_nearest_word_counts() {
+    let lowered = lowered(
+        r#"
+kind: Service
+metadata: {name: web, annotations: {serin.dev/max-in-flight: "5"}}
+spec: {ports: [{port: 80}]}
+---
+kind: DestinationRule
+metadata: {name: web}
+spec:
+  host: web
+  trafficPolicy: {connectionPool: {http: {http2MaxRequests: 100, maxRetries: 9}}}
+  subsets: [{name: v2, labels: {version: v2}, trafficPolicy: {connectionPool: {http: {http2MaxRequests: 7}}}}]
+"#,
+    );
+    let service = &lowered.table.services[&ObjectName::new("default", "web")];
+    let policy = service.subsets["v2"].clone().over(service.policy.clone());
+    let of_service = (service.policy.max_in_flight, service.policy.max_retries);
+    assert_eq!(of_service, (Some(5), Some(9)));
+    assert_eq!(
+        (policy.max_in_flight, policy.max_retries),
+        (Some(7), Some(9))
+    );
+}
