@@ -243,6 +243,12 @@ fn table(address: SocketAddr) -> RouteTable {
 mod tests {
     use super::*;
 
+    /// How many times as many mutations as usual: `SERIN_FUZZ_ROUNDS`.
+    fn rounds() -> usize {
+        let given = std::env::var("SERIN_FUZZ_ROUNDS").ok();
+        given.and_then(|text| text.parse().ok()).unwrap_or(1)
+    }
+
     /// Numbers that are the same in every run (xorshift64).
     struct Numbers(u64);
 
@@ -298,7 +304,7 @@ mod tests {
         let mut v2 = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c".to_vec();
         v2.extend([192, 0, 2, 1, 198, 51, 100, 1, 0xdc, 4, 1, 187]);
         let socket = b"\x81\x02hi\x82\xfe\x01\x00abcd".to_vec();
-        for _ in 0..20_000 {
+        for _ in 0..20_000 * rounds() {
             for seed in [&v1, &v2] {
                 proxy_header(&numbers.mutate(seed));
             }
@@ -331,7 +337,7 @@ mod tests {
         ];
         for seed in &seeds {
             proxy.conversation(seed);
-            for _ in 0..12 {
+            for _ in 0..12 * rounds() {
                 let input = numbers.mutate(seed);
                 proxy.conversation(&input);
             }
