@@ -1,7 +1,8 @@
 //! What a fleet of Rollouts costs: memory and CPU for each, the time until all are through a canary, how long one look takes.
 //!
 //! Everything runs in this process: the embedded API in memory, the controllers, and a node that says of every pod that it is
-//! ready. So the memory is that of the whole control plane, and the time has no disk and no network in it.
+//! ready. So the memory is that of the whole control plane, and the time has no disk and no network in it. The API keeps events
+//! for an hour; here they go after each round, so that what is left over of a release shows.
 //!
 //! `cargo bench -p serin-controllers --bench fleet -- --rollouts 1000 --rounds 10`, with `--real` on the machine's clock instead
 //! of a virtual one.
@@ -18,8 +19,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures::{StreamExt, TryStreamExt};
-use k8s_openapi::api::core::v1::Pod;
-use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
+use k8s_openapi::api::core::v1::{Event, Pod};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::{self, watcher};
 use kube::{Api, Client, ResourceExt};
@@ -105,6 +106,7 @@ async fn measure(arguments: &Arguments, looks: &Looks) {
         looks.forget();
         release(&client, arguments.rollouts, round).await;
         await_all(&client, arguments.rollouts, round).await;
+        forget_events(&client).await;
         let what = if round == 0 { "first deploy" } else { "canary" };
         let each = |kib: f64| kib / arguments.rollouts as f64;
         println!(
@@ -183,6 +185,12 @@ async fn await_all(client: &Client, count: usize, round: usize) {
             done.insert(rollout.name_any());
         }
     }
+}
+
+async fn forget_events(client: &Client) {
+    let api: Api<Event> = Api::default_namespaced(client.clone());
+    let all = api.delete_collection(&DeleteParams::default(), &ListParams::default());
+    all.await.unwrap();
 }
 
 /// Says of every pod that it is ready, and lets every pod go that is to go.

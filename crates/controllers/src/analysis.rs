@@ -151,11 +151,10 @@ impl Analyses {
     /// Jobs that still work for a run that has ended are taken away; those that are done stay for whoever reads their logs.
     async fn end_jobs(&self, namespace: &str, uid: &str) -> Result<(), Error> {
         let api: Api<Job> = Api::namespaced(self.client.clone(), namespace);
-        let jobs = self.jobs.list(namespace);
-        let working = jobs.iter().filter(|job| {
-            let ours = workload::controller_of(&job.metadata).is_some_and(|o| o.uid == uid);
-            ours && job.metadata.deletion_timestamp.is_none() && job::outcome(job).is_none()
-        });
+        let jobs = self.jobs.controlled_by(uid);
+        let working = jobs
+            .iter()
+            .filter(|job| job.metadata.deletion_timestamp.is_none() && job::outcome(job).is_none());
         for job in working {
             delete(&api, &job.name_any(), &job.uid().unwrap_or_default()).await?;
         }

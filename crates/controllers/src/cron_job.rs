@@ -8,7 +8,6 @@ use kube::{Api, Client, Resource};
 use serin_api::cron::Schedule;
 use serin_engine::cron_job::{self, Action, Desired, JobView};
 use serin_engine::rollout::Note;
-use serin_engine::workload::controller_of;
 
 use crate::clock::Clock;
 use crate::events::tell;
@@ -54,12 +53,8 @@ impl Reconcile for Controller {
                 return Ok(Next::Change);
             }
         };
-        let namespace = object.metadata.namespace.as_deref().unwrap_or_default();
-        let all = self.jobs.list(namespace);
-        let own = all
-            .iter()
-            .filter(|job| controller_of(&job.metadata).is_some_and(|owner| owner.uid == uid));
-        let own: Vec<JobView> = own.map(|job| JobView::from_job(job)).collect();
+        let own = self.jobs.controlled_by(uid);
+        let own: Vec<JobView> = own.iter().map(|job| JobView::from_job(job)).collect();
         let plan = cron_job::plan(&desired, &own, now);
         for action in &plan.actions {
             self.carry_out(&object, action).await?;

@@ -15,7 +15,7 @@ use serin_engine::workload::{Claim, ReplicaSetView, as_i32, claim};
 use crate::clock::Clock;
 use crate::events::tell;
 use crate::shell::{self, Cache, Error, ErrorKind, Hub, Next, Reconcile};
-use crate::workload::{adoption, concerned, names, owner, pods_of, release};
+use crate::workload::{adoption, concerned, owner, pods_of, release};
 
 pub(crate) fn start(
     hub: &mut Hub,
@@ -101,8 +101,10 @@ impl Reconcile for Controller {
 impl Controller {
     fn observe(&self, deployment: &Deployment, desired: &Desired) -> Observed {
         let namespace = deployment.metadata.namespace.as_deref().unwrap_or_default();
-        let all = self.replica_sets.list(namespace);
-        let views = all.iter().map(|rs| ReplicaSetView::from_replica_set(rs));
+        let candidates = self.replica_sets.claimable(namespace, &desired.uid);
+        let views = candidates
+            .iter()
+            .map(|rs| ReplicaSetView::from_replica_set(rs));
         let related = views.filter(|rs| {
             let owner = rs.owner_uid.as_deref();
             claim(&desired.pods, &desired.uid, &rs.labels, owner) != Claim::Foreign
@@ -110,8 +112,8 @@ impl Controller {
         let replica_sets: Vec<_> = related.collect();
         let owners: BTreeSet<_> = replica_sets.iter().map(|rs| rs.uid.as_str()).collect();
         Observed {
-            pods: pods_of(&self.pods, namespace, &owners),
-            taken: names(&all, &desired.name),
+            pods: pods_of(&self.pods, &owners),
+            taken: self.replica_sets.names(namespace, &desired.name),
             annotations: deployment.metadata.annotations.clone().unwrap_or_default(),
             status: deployment.status.clone().unwrap_or_default(),
             replica_sets,

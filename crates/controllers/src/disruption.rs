@@ -1,6 +1,6 @@
 //! The controller of PodDisruptionBudgets.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use k8s_openapi::api::apps::v1::ReplicaSet;
@@ -83,13 +83,13 @@ impl Reconcile for Controller {
 impl Controller {
     fn observe(&self, budget: &PodDisruptionBudget, desired: &Desired) -> Observed {
         let namespace = budget.metadata.namespace.as_deref().unwrap_or_default();
-        let selects = |pod: &PodView| {
+        let no_labels = BTreeMap::new();
+        let selected = self.pods.select(namespace, |pod| {
             let selector = desired.selector.as_ref();
-            selector.is_some_and(|selector| selector.matches(&pod.labels))
-        };
-        let all = self.pods.list(namespace);
-        let views = all.iter().map(|pod| PodView::from_pod(pod));
-        let pods: Vec<PodView> = views.filter(selects).collect();
+            let labels = pod.metadata.labels.as_ref().unwrap_or(&no_labels);
+            selector.is_some_and(|selector| selector.matches(labels))
+        });
+        let pods: Vec<_> = selected.iter().map(|pod| PodView::from_pod(pod)).collect();
         let owners: BTreeSet<&str> = pods.iter().filter_map(|p| p.owner_uid.as_deref()).collect();
         let alone = pods.iter().filter(|pod| pod.owner_uid.is_none()).count();
         let replica_sets = self.replica_sets.list(namespace);

@@ -38,11 +38,11 @@ pub(crate) fn start(hub: &mut Hub, services: &Cache<Service>, pods: &Cache<Pod>)
 /// The Services that select a pod.
 fn selecting(services: &Cache<Service>, pod: &ObjectMeta) -> Vec<ObjectRef<Service>> {
     let labels = pod.labels.clone().unwrap_or_default();
-    let all = services.list(pod.namespace.as_deref().unwrap_or_default());
-    let own = all.iter().filter(|service| {
-        endpoints::selector(service).is_some_and(|selector| selector.matches(&labels))
-    });
-    own.map(|service| ObjectRef::from_obj(&**service)).collect()
+    let namespace = pod.namespace.as_deref().unwrap_or_default();
+    let own = services.select(namespace, |service| endpoints::selects(service, &labels));
+    own.iter()
+        .map(|service| ObjectRef::from_obj(&**service))
+        .collect()
 }
 
 struct Controller {
@@ -68,27 +68,19 @@ impl Reconcile for Controller {
         let name = service.metadata.name.as_deref().unwrap_or_default();
         let no_labels = std::collections::BTreeMap::new();
         let selected =
-            |pod: &&Arc<Pod>| selector.matches(pod.metadata.labels.as_ref().unwrap_or(&no_labels));
-        let of_service = |slice: &&Arc<EndpointSlice>| {
+            |pod: &Pod| selector.matches(pod.metadata.labels.as_ref().unwrap_or(&no_labels));
+        let of_service = |slice: &EndpointSlice| {
             let labels = slice.metadata.labels.as_ref();
             labels
                 .and_then(|l| l.get(label::SERVICE_NAME))
                 .map(String::as_str)
                 == Some(name)
         };
-        let pods = self.pods.list(namespace);
-        let slices = self.slices.list(namespace);
+        let pods = self.pods.select(namespace, selected);
+        let slices = self.slices.select(namespace, of_service);
         let observed = Observed {
-            pods: pods
-                .iter()
-                .filter(selected)
-                .map(|p| (**p).clone())
-                .collect(),
-            slices: slices
-                .iter()
-                .filter(of_service)
-                .map(|s| (**s).clone())
-                .collect(),
+            pods: pods.iter().map(|p| (**p).clone()).collect(),
+            slices: slices.iter().map(|s| (**s).clone()).collect(),
             endpoints: self.legacy.get(namespace, name).map(|e| (*e).clone()),
         };
         self.apply(uid, namespace, endpoints::plan(&service, &observed))

@@ -7,12 +7,11 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::{Api, Client, Resource};
 use serin_engine::job::{self, Action, Desired, JobPod, Observed};
 use serin_engine::rollout::Note;
-use serin_engine::workload::controller_of;
 
 use crate::clock::Clock;
 use crate::events::tell;
 use crate::shell::{self, Cache, Error, ErrorKind, Hub, Next, Reconcile};
-use crate::workload::{names, owner};
+use crate::workload::owner;
 
 pub(crate) fn start(hub: &mut Hub, jobs: &Cache<Job>, pods: &Cache<Pod>) {
     let controller = Controller {
@@ -66,14 +65,13 @@ impl Reconcile for Controller {
 impl Controller {
     fn observe(&self, job: &Job, desired: &Desired) -> Observed {
         let namespace = job.metadata.namespace.as_deref().unwrap_or_default();
-        let all = self.pods.list(namespace);
-        let own = all.iter().filter(|pod| {
-            controller_of(&pod.metadata).is_some_and(|owner| owner.uid == desired.uid)
-        });
+        let own = self.pods.controlled_by(&desired.uid);
         Observed {
-            pods: own.map(|pod| JobPod::from_pod(pod)).collect(),
+            pods: own.iter().map(|pod| JobPod::from_pod(pod)).collect(),
             // A long name is cut in the names of its pods.
-            taken: names(&all, desired.name.get(..20).unwrap_or(&desired.name)),
+            taken: self
+                .pods
+                .names(namespace, desired.name.get(..20).unwrap_or(&desired.name)),
             status: job.status.clone().unwrap_or_default(),
         }
     }

@@ -140,6 +140,7 @@ fn start_rollouts(hub: &mut shell::Hub, config: &Config, shared: Shared) {
         config_maps: hub.watch(),
         secrets: hub.watch(),
         digests: rollout::Digests::default(),
+        named: rollout::Named::default(),
         webhooks: Arc::new(webhooks),
     };
     let jobs = shared.jobs;

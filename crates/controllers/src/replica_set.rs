@@ -15,7 +15,7 @@ use serin_engine::workload::{Claim, PodView, claim};
 use crate::clock::Clock;
 use crate::events::tell;
 use crate::shell::{self, Cache, Error, ErrorKind, Hub, Next, Reconcile};
-use crate::workload::{adoption, concerned, names, release, selector_of};
+use crate::workload::{adoption, concerned, release, selector_of};
 
 /// Actions of one batch that are under way in the same moment.
 const PARALLEL: usize = 16;
@@ -92,8 +92,8 @@ struct Failed {
 impl Controller {
     fn observe(&self, rs: &ReplicaSet, desired: &Desired) -> Observed {
         let namespace = rs.metadata.namespace.as_deref().unwrap_or_default();
-        let all = self.pods.list(namespace);
-        let views = all.iter().map(|pod| PodView::from_pod(pod));
+        let candidates = self.pods.claimable(namespace, &desired.uid);
+        let views = candidates.iter().map(|pod| PodView::from_pod(pod));
         let related = views.filter(|pod| {
             let owner = pod.owner_uid.as_deref();
             claim(&desired.selector, &desired.uid, &pod.labels, owner) != Claim::Foreign
@@ -101,7 +101,9 @@ impl Controller {
         Observed {
             pods: related.collect(),
             // A long name is cut in the names of its pods.
-            taken: names(&all, desired.name.get(..20).unwrap_or(&desired.name)),
+            taken: self
+                .pods
+                .names(namespace, desired.name.get(..20).unwrap_or(&desired.name)),
             status: rs.status.clone().unwrap_or_default(),
         }
     }

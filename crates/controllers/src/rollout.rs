@@ -7,6 +7,7 @@ mod affinity;
 mod apply;
 mod configuration;
 mod metadata;
+mod named;
 mod observe;
 mod routers;
 mod webhooks;
@@ -36,6 +37,7 @@ use crate::shell::{Cache, Error, Next, Reconcile, Triggers, write_status};
 
 pub(crate) use abandoned::Abandoned;
 pub(crate) use configuration::Digests;
+pub(crate) use named::Named;
 pub(crate) use webhooks::Webhooks;
 
 /// After a refused plan, the next look comes this soon: the view may have been behind.
@@ -64,6 +66,7 @@ pub(crate) struct Rollouts {
     pub(crate) config_maps: Cache<PartialObjectMeta<ConfigMap>>,
     pub(crate) secrets: Cache<PartialObjectMeta<Secret>>,
     pub(crate) digests: Digests,
+    pub(crate) named: Named,
     pub(crate) webhooks: Arc<Webhooks>,
 }
 
@@ -216,21 +219,17 @@ impl Rollouts {
             })
     }
 
-    /// Changes of objects that a Rollout names. A name that stands anywhere in what it names is enough: a look too many costs
-    /// little, a look too few stops a release.
+    /// Changes of objects that a Rollout names.
     fn naming<K: crate::shell::Kind>(&self, cache: &Cache<K>) -> Triggers<Rollout> {
-        let rollouts = self.rollouts.clone();
+        let (rollouts, named) = (self.rollouts.clone(), self.named.clone());
         cache.triggers(&self.rollouts, move |object: &K| {
             let meta = object.meta();
             let namespace = meta.namespace.as_deref().unwrap_or_default();
-            let name = format!("{:?}", meta.name.as_deref().unwrap_or_default());
-            let named = rollouts.list(namespace).into_iter().filter(|rollout| {
-                let spec = &rollout.spec;
-                let names = serde_json::to_string(&(&spec.strategy, &spec.workload_ref));
-                names.is_ok_and(|text| text.contains(&name))
-            });
-            named
-                .map(|rollout| ObjectRef::from_obj(&*rollout))
+            let name = meta.name.as_deref().unwrap_or_default();
+            let concerned = rollouts.select(namespace, |rollout| named.has(rollout, name));
+            let concerned = concerned.iter();
+            concerned
+                .map(|rollout| ObjectRef::from_obj(&**rollout))
                 .collect()
         })
     }
@@ -238,10 +237,6 @@ impl Rollouts {
 
 fn uid(rollout: &Rollout) -> String {
     rollout.uid().unwrap_or_default()
-}
-
-fn is_owned<K: Resource>(object: &K, uid: &str) -> bool {
-    workload::controller_of(object.meta()).is_some_and(|owner| owner.uid == uid)
 }
 
 /// The Rollout that an object belongs to.

@@ -9,6 +9,8 @@
 
 mod cache;
 mod error;
+mod guarded;
+mod index;
 mod seen;
 mod write;
 

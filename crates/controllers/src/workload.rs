@@ -46,21 +46,9 @@ pub(crate) fn concerned<K: Kind>(
 }
 
 /// The pods that ReplicaSets of these uids control.
-pub(crate) fn pods_of(pods: &Cache<Pod>, namespace: &str, owners: &BTreeSet<&str>) -> Vec<PodView> {
-    let all = pods.list(namespace);
-    let own = all.iter().filter(|pod| {
-        controller_of(&pod.metadata).is_some_and(|owner| owners.contains(owner.uid.as_str()))
-    });
-    own.map(|pod| PodView::from_pod(pod)).collect()
-}
-
-/// The names of objects that begin with `prefix`.
-pub(crate) fn names<'a, K: Kind>(
-    objects: impl IntoIterator<Item = &'a Arc<K>>,
-    prefix: &str,
-) -> BTreeSet<String> {
-    let names = objects.into_iter().filter_map(|o| o.meta().name.clone());
-    names.filter(|name| name.starts_with(prefix)).collect()
+pub(crate) fn pods_of(pods: &Cache<Pod>, owners: &BTreeSet<&str>) -> Vec<PodView> {
+    let own = owners.iter().flat_map(|uid| pods.controlled_by(uid));
+    own.map(|pod| PodView::from_pod(&pod)).collect()
 }
 
 /// The patch that makes `owner` the controller of an object, if that is still as it was seen.

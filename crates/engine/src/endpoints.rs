@@ -70,6 +70,16 @@ pub fn selector(service: &Service) -> Option<Selector> {
     Some(Selector::from_labels(labels))
 }
 
+/// Whether a Service whose endpoints are ours to write selects pods with these labels. As [`selector`], with nothing made.
+pub fn selects(service: &Service, labels: &BTreeMap<String, String>) -> bool {
+    let spec = service.spec.as_ref();
+    let wanted = spec.and_then(|spec| spec.selector.as_ref());
+    wanted.is_some_and(|wanted| {
+        let mut wanted = wanted.iter();
+        wanted.all(|(key, value)| labels.get(key) == Some(value))
+    }) && selector(service).is_some()
+}
+
 /// Decides what to write for a Service.
 pub fn plan(service: &Service, observed: &Observed) -> Plan {
     let Some(selector) = selector(service) else {

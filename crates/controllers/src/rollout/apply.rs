@@ -218,19 +218,10 @@ impl Rollouts {
         rollout: &Rollout,
         revision: &RevisionHash,
     ) -> Option<std::sync::Arc<ReplicaSet>> {
-        let sets = self
-            .replica_sets
-            .list(&rollout.namespace().unwrap_or_default());
-        let ours = uid(rollout);
+        let sets = self.replica_sets.controlled_by(&uid(rollout));
         sets.into_iter().find(|set| {
-            let owned = serin_engine::workload::controller_of(set.meta())
-                .is_some_and(|owner| owner.uid == ours);
-            owned
-                && set
-                    .labels()
-                    .get(label::ROLLOUT_POD_TEMPLATE_HASH)
-                    .map(String::as_str)
-                    == Some(revision.as_str())
+            let hash = set.labels().get(label::ROLLOUT_POD_TEMPLATE_HASH);
+            hash.map(String::as_str) == Some(revision.as_str())
         })
     }
 

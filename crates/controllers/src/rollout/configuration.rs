@@ -167,13 +167,12 @@ impl Rollouts {
     }
 
     fn copies_of(&self, rollout: &Rollout) -> Vec<CopyView> {
-        let namespace = rollout.namespace().unwrap_or_default();
         let ours = uid(rollout);
-        let maps = self.config_maps.list(&namespace);
+        let maps = self.config_maps.controlled_by(&ours);
         let maps = maps
             .iter()
             .map(|o| (ConfigurationKind::ConfigMap, &o.metadata));
-        let secrets = self.secrets.list(&namespace);
+        let secrets = self.secrets.controlled_by(&ours);
         let secrets = secrets
             .iter()
             .map(|o| (ConfigurationKind::Secret, &o.metadata));

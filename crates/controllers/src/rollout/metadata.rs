@@ -9,7 +9,7 @@ use serin_api::keys::annotation;
 use serin_api::rollout::{PodMetadata, Rollout};
 use serin_api::units::RevisionHash;
 
-use super::{Rollouts, is_owned, uid};
+use super::{Rollouts, uid};
 use crate::shell::{Error, ErrorKind, merge};
 
 impl Rollouts {
@@ -26,8 +26,8 @@ impl Rollouts {
 
     fn pods_of_set(&self, set: &ReplicaSet) -> Vec<std::sync::Arc<Pod>> {
         let uid = set.uid().unwrap_or_default();
-        let mut pods = self.pods.list(&set.namespace().unwrap_or_default());
-        pods.retain(|pod| is_owned(&**pod, &uid) && pod.metadata.deletion_timestamp.is_none());
+        let mut pods = self.pods.controlled_by(&uid);
+        pods.retain(|pod| pod.metadata.deletion_timestamp.is_none());
         pods
     }
 

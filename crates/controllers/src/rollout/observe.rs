@@ -24,7 +24,7 @@ use serin_engine::rollout::{
 };
 use serin_engine::workload::{self, PodView, ReplicaSetView, Selector};
 
-use super::{Rollouts, affinity, is_owned, metadata};
+use super::{Rollouts, affinity, metadata};
 use crate::shell::Error;
 
 impl Rollouts {
@@ -38,8 +38,8 @@ impl Rollouts {
         let uid = rollout.uid().unwrap_or_default();
         let status = rollout.status.clone().unwrap_or_default();
         let desired = desired(&rollout.spec, &status).ok();
-        let sets = self.replica_sets.list(&namespace);
-        let runs = self.runs.list(&namespace);
+        let sets = self.replica_sets.controlled_by(&uid);
+        let runs = self.runs.controlled_by(&uid);
         Ok(Observed {
             name: rollout.name_any(),
             generation: rollout.metadata.generation.unwrap_or(0),
@@ -47,7 +47,6 @@ impl Rollouts {
             status,
             revisions: sets
                 .iter()
-                .filter(|set| is_owned(&***set, &uid))
                 .map(|set| revision(set, self.metadata_of(set)))
                 .collect(),
             services: desired
@@ -58,16 +57,11 @@ impl Rollouts {
                 .as_ref()
                 .map(|d| self.routes_of(d, rollout))
                 .unwrap_or_default(),
-            runs: runs
-                .iter()
-                .filter(|run| is_owned(&***run, &uid))
-                .filter_map(|run| run_view(run))
-                .collect(),
+            runs: runs.iter().filter_map(|run| run_view(run)).collect(),
             experiments: self
                 .experiments
-                .list(&namespace)
+                .controlled_by(&uid)
                 .iter()
-                .filter(|experiment| is_owned(&***experiment, &uid))
                 .map(|experiment| experiment_view(experiment))
                 .collect(),
             templates: self
@@ -78,7 +72,7 @@ impl Rollouts {
             group: self.group_of(rollout),
             workload,
             overlaps: desired.as_ref().and_then(|d| self.overlaps(d, rollout)),
-            pods: self.pods_of(&sets, &uid, &namespace, desired.as_ref()),
+            pods: self.pods_of(&sets, desired.as_ref()),
         })
     }
 
@@ -109,12 +103,13 @@ impl Rollouts {
         group: &str,
     ) -> impl Iterator<Item = Arc<Rollout>> + use<> {
         let (own, group) = (rollout.name_any(), group.to_owned());
-        let all = self.rollouts.list(&rollout.namespace().unwrap_or_default());
-        all.into_iter().filter(move |other| {
+        let namespace = rollout.namespace().unwrap_or_default();
+        let others = self.rollouts.select(&namespace, |other| {
             let theirs = membership(&other.metadata).map(|(name, _)| name);
             let living = other.metadata.deletion_timestamp.is_none();
             living && other.name_any() != own && theirs.as_ref() == Some(&group)
-        })
+        });
+        others.into_iter()
     }
 
     fn services_of(&self, desired: &Desired, rollout: &Rollout) -> BTreeMap<String, ServiceView> {
@@ -172,16 +167,20 @@ impl Rollouts {
             (created, rollout.uid().unwrap_or_default())
         };
         let ours = age(rollout);
-        let all = self.rollouts.list(&rollout.namespace().unwrap_or_default());
-        let older = all
-            .iter()
-            .filter(|other| age(other) < ours && other.metadata.deletion_timestamp.is_none());
         let path = FieldPath::new("spec.selector");
-        let taking = older.filter(|other| {
+        let namespace = rollout.namespace().unwrap_or_default();
+        let taking = self.rollouts.select(&namespace, |other| {
+            // Each look asks about every Rollout, and nearly all differ in a label: that needs no parser.
+            let equal = other.spec.selector.match_labels.iter().flatten();
+            let mut differs = equal.filter(|(key, value)| labels.get(*key) != Some(value));
+            if differs.next().is_some() {
+                return false;
+            }
             let selector = Selector::parse(&other.spec.selector, &path);
-            selector.is_ok_and(|s| !s.is_empty() && s.matches(&labels))
+            let takes = selector.is_ok_and(|s| !s.is_empty() && s.matches(&labels));
+            takes && age(other) < ours && other.metadata.deletion_timestamp.is_none()
         });
-        taking.map(|other| other.name_any()).next()
+        taking.first().map(|other| other.name_any())
     }
 
     async fn templates_of(
@@ -211,27 +210,14 @@ impl Rollouts {
         Ok(source)
     }
 
-    fn pods_of(
-        &self,
-        sets: &[Arc<ReplicaSet>],
-        uid: &str,
-        namespace: &str,
-        desired: Option<&Desired>,
-    ) -> Vec<PodAge> {
+    fn pods_of(&self, sets: &[Arc<ReplicaSet>], desired: Option<&Desired>) -> Vec<PodAge> {
         // Only a restart looks at single pods.
         if desired.and_then(|d| d.restart_at).is_none() {
             return Vec::new();
         }
-        let ours: Vec<_> = sets
-            .iter()
-            .filter(|set| is_owned(&***set, uid))
-            .filter_map(|set| set.uid())
-            .collect();
-        let pods = self.pods.list(namespace);
-        let owned = pods
-            .iter()
-            .filter(|pod| ours.iter().any(|set| is_owned(&***pod, set)));
-        owned.map(|pod| pod_age(pod)).collect()
+        let ours = sets.iter().filter_map(|set| set.uid());
+        let pods = ours.flat_map(|uid| self.pods.controlled_by(&uid));
+        pods.map(|pod| pod_age(&pod)).collect()
     }
 }
 

@@ -1,9 +1,9 @@
 //! All objects of a kind in memory, watched once for all controllers.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use futures::StreamExt;
-use kube::core::DeserializeGuard;
 use kube::runtime::reflector::{self, ObjectRef, Store};
 use kube::runtime::watcher::{self, Event};
 use kube::runtime::{WatchStreamExt, watcher as watch};
@@ -12,16 +12,22 @@ use tokio::sync::broadcast;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::guarded::Guarded;
+use super::index::{Index, Key};
 use super::seen::Seen;
 use super::{Kind, Triggers};
 
 /// Changes that a controller may be behind; one that is further behind looks at everything.
 const BEHIND: usize = 1024;
+/// What the annotations begin with that mean something to us on objects of which the metadata alone is kept.
+const OURS: &str = "serin.dev/";
 
 /// All objects of a kind, as far as they are seen. Clones share everything.
 #[derive(Clone)]
 pub(crate) struct Cache<K: Kind> {
     store: Store<K>,
+    /// Changed after the store: what it names may be gone, and is passed over.
+    index: Arc<RwLock<Index>>,
     changes: broadcast::Sender<Change<K>>,
     seen: Arc<Seen>,
     /// Cancelled when everything was listed once, or the API does not have this kind. The store can be waited for too, but
@@ -39,20 +45,18 @@ enum Change<K> {
 
 /// Keeps a cache up to date.
 pub(super) struct Feeder<K: Kind> {
-    api: Api<DeserializeGuard<K>>,
+    api: Api<Guarded<K>>,
     config: watcher::Config,
     writer: Mutex<reflector::store::Writer<K>>,
     cache: Cache<K>,
 }
 
-pub(super) fn new<K: Kind>(
-    api: Api<DeserializeGuard<K>>,
-    label: Option<&str>,
-) -> (Cache<K>, Feeder<K>) {
+pub(super) fn new<K: Kind>(api: Api<Guarded<K>>, label: Option<&str>) -> (Cache<K>, Feeder<K>) {
     let (store, writer) = reflector::store();
     let (changes, _) = broadcast::channel(BEHIND);
     let cache = Cache {
         store,
+        index: Arc::default(),
         changes,
         seen: Arc::default(),
         listed: CancellationToken::new(),
@@ -77,11 +81,39 @@ impl<K: Kind> Cache<K> {
 
     /// The objects of a namespace, by name.
     pub(crate) fn list(&self, namespace: &str) -> Vec<Arc<K>> {
-        let mut objects = self
-            .store
-            .state_filter(|object| object.meta().namespace.as_deref() == Some(namespace));
+        self.select(namespace, |_| true)
+    }
+
+    /// Those of a namespace that are so, by name. It asks about each: for what a look needs each time there is an index.
+    pub(crate) fn select(&self, namespace: &str, is_so: impl Fn(&K) -> bool) -> Vec<Arc<K>> {
+        let mut objects = self.store.state_filter(|object| {
+            object.meta().namespace.as_deref() == Some(namespace) && is_so(object)
+        });
         objects.sort_by(|a, b| a.meta().name.cmp(&b.meta().name));
         objects
+    }
+
+    /// The objects that the owner of this uid controls, by name.
+    pub(crate) fn controlled_by(&self, uid: &str) -> Vec<Arc<K>> {
+        let index = self.index.read().unwrap_or_else(PoisonError::into_inner);
+        self.found(index.controlled_by(uid))
+    }
+
+    /// The objects that the owner of this uid controls, and those of a namespace that nobody controls.
+    pub(crate) fn claimable(&self, namespace: &str, uid: &str) -> Vec<Arc<K>> {
+        let index = self.index.read().unwrap_or_else(PoisonError::into_inner);
+        self.found(index.controlled_by(uid).chain(index.orphans(namespace)))
+    }
+
+    /// The names in a namespace that begin with `prefix`.
+    pub(crate) fn names(&self, namespace: &str, prefix: &str) -> BTreeSet<String> {
+        let index = self.index.read().unwrap_or_else(PoisonError::into_inner);
+        index.names(namespace, prefix)
+    }
+
+    fn found<'a>(&self, keys: impl Iterator<Item = &'a Key>) -> Vec<Arc<K>> {
+        keys.filter_map(|(namespace, name)| self.get(namespace, name))
+            .collect()
     }
 
     /// All of them.
@@ -168,7 +200,7 @@ impl<K: Kind> Feeder<K> {
         }
     }
 
-    fn take(&self, event: Event<DeserializeGuard<K>>, listing_since: &mut Instant) {
+    fn take(&self, event: Event<Guarded<K>>, listing_since: &mut Instant) {
         match event {
             Event::Init => {
                 *listing_since = Instant::now();
@@ -181,6 +213,8 @@ impl<K: Kind> Feeder<K> {
             }
             Event::InitDone => {
                 self.write(&Event::InitDone);
+                let all = self.cache.store.state();
+                self.index(|index| *index = Index::of(all.iter().map(|object| object.meta())));
                 self.cache.seen.listed_since(*listing_since);
                 self.cache.listed.cancel();
                 self.tell(Change::All);
@@ -191,6 +225,7 @@ impl<K: Kind> Feeder<K> {
                     let before = self.cache.store.get(&ObjectRef::from_obj(&object));
                     let after = Arc::new(object.clone());
                     self.write(&Event::Apply(object));
+                    self.index(|index| index.put(after.meta()));
                     self.tell(Change::Of(before.into_iter().chain([after]).collect()));
                 }
                 self.cache.seen.saw(version.as_deref());
@@ -200,6 +235,7 @@ impl<K: Kind> Feeder<K> {
                 if let Some(object) = self.read(object) {
                     let last = Arc::new(object.clone());
                     self.write(&Event::Delete(object));
+                    self.index(|index| index.remove(last.meta()));
                     self.tell(Change::Of([last].into_iter().collect()));
                 }
                 self.cache.seen.saw(version.as_deref());
@@ -208,10 +244,10 @@ impl<K: Kind> Feeder<K> {
     }
 
     /// What is kept of an object. One that cannot be read is left out and named, so that it stops nobody else.
-    fn read(&self, object: DeserializeGuard<K>) -> Option<K> {
-        match object.0 {
+    fn read(&self, object: Guarded<K>) -> Option<K> {
+        match object.0.0 {
             Ok(mut object) => {
-                object.meta_mut().managed_fields = None;
+                trim(&mut object);
                 Some(object)
             }
             Err(invalid) => {
@@ -229,8 +265,23 @@ impl<K: Kind> Feeder<K> {
         writer.apply_watcher_event(event);
     }
 
+    fn index(&self, change: impl FnOnce(&mut Index)) {
+        let index = self.cache.index.write();
+        change(&mut index.unwrap_or_else(PoisonError::into_inner));
+    }
+
     fn tell(&self, change: Change<K>) {
         // Nobody listens before the controllers run; they begin with everything.
         let _ = self.cache.changes.send(change);
+    }
+}
+
+/// Takes away what nobody here reads. Of a kind whose metadata alone is kept that is every annotation but our own: `kubectl
+/// apply` leaves the whole content in one. Such an object is never written back; any other may be, and keeps them.
+fn trim<K: Kind>(object: &mut K) {
+    let meta = object.meta_mut();
+    meta.managed_fields = None;
+    if let Some(annotations) = meta.annotations.as_mut().filter(|_| K::metadata_api()) {
+        annotations.retain(|key, _| key.starts_with(OURS));
     }
 }

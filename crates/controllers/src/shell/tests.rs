@@ -1,11 +1,16 @@
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use http_body_util::BodyExt;
 use k8s_openapi::api::core::v1::ConfigMap;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::ResourceExt;
 use kube::api::PostParams;
+use kube::core::PartialObjectMeta;
 use serde_json::json;
 use serin_apiserver::{ApiServer, Store};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
+use tower::ServiceExt;
 
 use super::*;
 
@@ -222,6 +227,71 @@ async fn a_kind_that_the_api_does_not_have_holds_nobody_up() {
     timeout(Duration::from_secs(60), cache.listed().cancelled())
         .await
         .unwrap();
+    shutdown.cancel();
+    hub.join().await;
+}
+
+/// Passes requests on to the API and counts the bytes of the answers, those of watches too.
+fn counting(server: &ApiServer) -> (Client, Arc<AtomicUsize>) {
+    let bytes = Arc::new(AtomicUsize::new(0));
+    let (router, counted) = (server.router(), Arc::clone(&bytes));
+    let service = tower::service_fn(move |request: http::Request<kube::client::Body>| {
+        let (router, counted) = (router.clone(), Arc::clone(&counted));
+        async move {
+            let answer = router.oneshot(request).await?;
+            Ok::<_, std::convert::Infallible>(answer.map(|body| {
+                body.map_frame(move |frame| {
+                    let length = frame.data_ref().map_or(0, |data| data.len());
+                    counted.fetch_add(length, Ordering::Relaxed);
+                    frame
+                })
+            }))
+        }
+    });
+    (Client::new(service, "default"), bytes)
+}
+
+/// What is kept of ConfigMaps and Secrets does not grow with what is in them, and neither does what is fetched.
+#[tokio::test(start_paused = true)]
+async fn contents_are_neither_fetched_nor_kept() {
+    const EACH: usize = 100_000;
+    const COUNT: usize = 20;
+    let server = ApiServer::new(Store::in_memory());
+    let client = Client::new(server.router(), "default");
+    let api: Api<ConfigMap> = Api::default_namespaced(client);
+    let write = async |name: String| {
+        let content = "x".repeat(EACH);
+        let annotations = json!({
+            "kubectl.kubernetes.io/last-applied-configuration": content, "serin.dev/versioned": "false",
+        });
+        let object =
+            json!({"metadata": {"name": name, "annotations": annotations}, "data": {"a": content}});
+        let object = serde_json::from_value(object).unwrap();
+        api.create(&PostParams::default(), &object).await.unwrap();
+    };
+    for number in 0..COUNT {
+        write(format!("listed-{number}")).await;
+    }
+    let (counted, bytes) = counting(&server);
+    let shutdown = CancellationToken::new();
+    let clock = Clock::starting_at(Timestamp::UNIX_EPOCH);
+    let mut hub = Hub::new(counted, clock, None, 1, shutdown.clone());
+    let cache = hub.watch::<PartialObjectMeta<ConfigMap>>();
+    cache.listed().cancelled().await;
+    let mut keys = cache.triggers(&cache, |o| vec![ObjectRef::from_obj(o)]);
+    write("watched".to_owned()).await;
+    keys.next().await;
+
+    let kept = cache.list("default");
+    assert_eq!(kept.len(), COUNT + 1);
+    for object in &kept {
+        let annotations: Vec<_> = object.annotations().keys().collect();
+        assert_eq!(annotations, ["serin.dev/versioned"]);
+    }
+    // The metadata comes with its annotations; the contents beside it stay where they are.
+    let fetched = bytes.load(Ordering::Relaxed);
+    let annotated = (COUNT + 1) * EACH;
+    assert!(fetched < annotated + EACH, "{fetched} bytes were fetched");
     shutdown.cancel();
     hub.join().await;
 }

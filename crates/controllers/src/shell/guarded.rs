@@ -1,0 +1,50 @@
+//! An object as it comes from the API: what can be read of it, or its name and why it cannot.
+
+use std::borrow::Cow;
+
+use kube::Resource;
+use kube::api::ObjectMeta;
+use kube::core::DeserializeGuard;
+use serde::Deserialize;
+
+/// A [`DeserializeGuard`] that asks the API for metadata alone where the kind inside does. The guard itself does not pass that
+/// on, and so would fetch every content of a cluster for nothing.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(
+    transparent,
+    bound(deserialize = "K: Resource + serde::de::DeserializeOwned")
+)]
+pub(super) struct Guarded<K>(pub(super) DeserializeGuard<K>);
+
+impl<K: Resource> Resource for Guarded<K> {
+    type DynamicType = K::DynamicType;
+    type Scope = K::Scope;
+
+    fn metadata_api() -> bool {
+        K::metadata_api()
+    }
+
+    fn kind(dt: &Self::DynamicType) -> Cow<'_, str> {
+        K::kind(dt)
+    }
+
+    fn group(dt: &Self::DynamicType) -> Cow<'_, str> {
+        K::group(dt)
+    }
+
+    fn version(dt: &Self::DynamicType) -> Cow<'_, str> {
+        K::version(dt)
+    }
+
+    fn plural(dt: &Self::DynamicType) -> Cow<'_, str> {
+        K::plural(dt)
+    }
+
+    fn meta(&self) -> &ObjectMeta {
+        self.0.meta()
+    }
+
+    fn meta_mut(&mut self) -> &mut ObjectMeta {
+        self.0.meta_mut()
+    }
+}
