@@ -17,6 +17,9 @@ pub struct Cron {
     either_day: bool,
 }
 
+/// Clocks are changed by no more. What is later by more than this has not come yet, whatever the zone: it needs no look at it.
+const LONGEST_CLOCK_CHANGE: SignedDuration = SignedDuration::from_hours(3);
+
 struct Kind {
     name: &'static str,
     first: u8,
@@ -91,12 +94,18 @@ impl Cron {
         zone: &TimeZone,
     ) -> Option<Timestamp> {
         let earliest = now.checked_sub(within).ok()?;
-        let mut date = now.to_zoned(zone.clone()).date();
+        let local = now.to_zoned(zone.clone()).datetime();
+        let soon = local.saturating_add(LONGEST_CLOCK_CHANGE);
+        let mut date = local.date();
         let first = earliest.to_zoned(zone.clone()).date();
         while date >= first {
             if self.has_date(date) {
                 for (hour, minute) in self.times() {
-                    let at = date.at(hour, minute, 0, 0).to_zoned(zone.clone()).ok()?;
+                    let at = date.at(hour, minute, 0, 0);
+                    if at > soon {
+                        continue;
+                    }
+                    let at = at.to_zoned(zone.clone()).ok()?;
                     let at = at.timestamp();
                     if at <= now {
                         return (at > earliest).then_some(at);
