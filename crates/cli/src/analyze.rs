@@ -2,11 +2,13 @@
 //!
 //! Absent on purpose: any judgement, which is the engine's.
 
+mod record;
 mod recording;
 
 use std::fmt::Write as _;
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
@@ -15,7 +17,7 @@ use serin_api::analysis::SerinMetric;
 use serin_engine::analysis::judge_rules;
 use serin_engine::judge::{Look, Seen, Verdict, replay};
 
-use crate::context::Context;
+use crate::context::{Context, parse_timeout};
 use crate::error::{CliError, Exit};
 use recording::Recording;
 
@@ -26,7 +28,10 @@ const MOST_BYTES: u64 = 64 * 1024 * 1024;
 #[derive(Clone, Debug, Args)]
 pub(crate) struct AnalyzeArgs {
     /// The recording: JSON, one span of one revision a line, or CSV with a header; - for stdin
-    file: PathBuf,
+    #[arg(required_unless_present = "record")]
+    file: Option<PathBuf>,
+    #[command(flatten)]
+    record: RecordArgs,
     /// The revision on trial [default: the one that comes last]
     #[arg(long, value_name = "REVISION")]
     canary: Option<String>,
@@ -64,6 +69,20 @@ pub(crate) struct AnalyzeArgs {
     output: Option<Form>,
 }
 
+/// What is recorded.
+#[derive(Clone, Debug, Args)]
+struct RecordArgs {
+    /// Make a recording instead: print what the gateway of this machine counts of a route, such as httproute/web
+    #[arg(long, value_name = "ROUTE", conflicts_with = "file")]
+    record: Option<String>,
+    /// The length of a span
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = parse_timeout, requires = "record")]
+    every: Duration,
+    /// How long to record; Ctrl-C ends it too
+    #[arg(long = "for", value_name = "DURATION", default_value = "10m", value_parser = parse_timeout, requires = "record")]
+    lasts: Duration,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Form {
     /// For programs.
@@ -76,10 +95,17 @@ struct Answer {
     looks: Vec<Look>,
 }
 
-/// Judges a recording. The exit code is 2 when the revision on trial is bad.
-pub(crate) fn run(context: &Context, args: &AnalyzeArgs) -> Result<(), CliError> {
-    let text = read(&args.file)?;
-    let name = args.file.display().to_string();
+/// Judges a recording, or makes one. The exit code is 2 when the revision on trial is bad.
+pub(crate) async fn run(context: &Context, args: &AnalyzeArgs) -> Result<(), CliError> {
+    match &args.file {
+        Some(file) => judge(context, args, file),
+        None => record::run(context, &args.record).await,
+    }
+}
+
+fn judge(context: &Context, args: &AnalyzeArgs, file: &Path) -> Result<(), CliError> {
+    let text = read(file)?;
+    let name = file.display().to_string();
     let refused = |why: String| CliError::new(Exit::Manifest, format!("{name}: {why}"));
     let recording = Recording::parse(&text).map_err(refused)?;
     let sides = recording

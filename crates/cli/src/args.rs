@@ -205,9 +205,9 @@ pub(crate) enum Command {
         Kept for 90 days, 100,000 writes at most; the status of objects, Events and Leases are left out, and what was written is too."
     )]
     History(HistoryArgs),
-    /// Say what the judge of analyses would have said of a recording
+    /// Say what the judge of analyses would have said of a recording, or make one
     #[command(
-        after_help = "Examples:\n  serin analyze release.jsonl\n  serin analyze release.csv --metric latency --compare stable --margin 0.5 -o json\n\n\
+        after_help = "Examples:\n  serin analyze --record httproute/web --for 30m > release.jsonl\n  serin analyze release.jsonl\n  serin analyze release.csv --metric latency --compare stable --margin 0.5 -o json\n\n\
         The exit code is 2 when the new revision is bad. docs/analysis.md has the form of a recording."
     )]
     Analyze(AnalyzeArgs),

@@ -112,7 +112,7 @@ fn run(cli: Cli, printer: Printer) -> Result<(), CliError> {
         Command::Backup(args) => client_runtime()?.block_on(backup::run(&context, args)),
         Command::Restore(args) => backup::restore(&context, &args),
         Command::Demo(args) => client_runtime()?.block_on(demo::run(&context, args)),
-        Command::Analyze(args) => analyze::run(&context, &args),
+        Command::Analyze(args) => client_runtime()?.block_on(analyze::run(&context, &args)),
         Command::Load(args) => client_runtime()?.block_on(load_command::run(&context, args)),
     }
 }

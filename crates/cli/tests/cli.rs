@@ -108,7 +108,7 @@ fn help_is_a_result_and_has_the_exit_codes() {
                        request accounted for
           load         Send requests at a constant rate and account for every one
           history      Show who has written what, and when
-          analyze      Say what the judge of analyses would have said of a recording
+          analyze      Say what the judge of analyses would have said of a recording, or make one
           completions  Print a script that completes commands in a shell
           version      Print the version
           help         Print this message or the help of the given subcommand(s)
