@@ -112,11 +112,14 @@ fn releases(
 }
 
 impl Outcomes {
-    /// Whether no more than `alpha` of good releases were called bad, as far as so many can tell: the count is held against the
-    /// mean and three standard deviations of one whose chance is exactly `alpha`.
-    fn keeps(&self, alpha: f64) -> bool {
-        let mean = alpha * f64::from(self.releases);
-        f64::from(self.bad) <= mean + 3.0 * (mean * (1.0 - alpha)).sqrt()
+    /// The upper end of the 95 % confidence interval of the chance to be called bad (Wilson's).
+    fn at_most(&self) -> f64 {
+        const Z: f64 = 1.959_964;
+        let n = f64::from(self.releases);
+        let rate = f64::from(self.bad) / n;
+        let middle = rate + Z * Z / (2.0 * n);
+        let half = Z * (rate * (1.0 - rate) / n + Z * Z / (4.0 * n * n)).sqrt();
+        (middle + half) / (1.0 + Z * Z / n)
     }
 
     fn shown(&self) -> String {
@@ -189,18 +192,21 @@ fn good_releases_are_hardly_ever_called_bad() {
         ("steps", steps),
     ];
     for (name, outcomes) in &all {
-        assert!(outcomes.keeps(0.05), "{name}: {}", outcomes.shown());
+        assert!(outcomes.at_most() < 0.05, "{name}: {}", outcomes.shown());
     }
     let shown: Vec<_> = all
         .iter()
-        .map(|(name, outcomes)| format!("{name}: {}", outcomes.shown()))
+        .map(|(name, outcomes)| {
+            let percent = 100.0 * outcomes.at_most();
+            format!("{name}: {}, at most {percent:.2} %", outcomes.shown())
+        })
         .collect();
     expect![[r#"
-        equal: bad 4 safe 9 of 2000, half of them after: never
-        border: bad 5 safe 0 of 2000, half of them after: never
-        number: bad 24 safe 39 of 2000, half of them after: never
-        latency: bad 0 safe 0 of 500, half of them after: never
-        steps: bad 3 safe 6 of 2000, half of them after: never"#]]
+        equal: bad 4 safe 9 of 2000, half of them after: never, at most 0.51 %
+        border: bad 5 safe 0 of 2000, half of them after: never, at most 0.58 %
+        number: bad 24 safe 39 of 2000, half of them after: never, at most 1.78 %
+        latency: bad 0 safe 0 of 500, half of them after: never, at most 0.76 %
+        steps: bad 3 safe 6 of 2000, half of them after: never, at most 0.44 %"#]]
     .assert_eq(&shown.join("\n"));
 }
 
@@ -214,7 +220,13 @@ fn noise_is_learnt_from_stable() {
         let (mine, theirs) = (noisy(dice), noisy(dice));
         (dice.errors(2_000, mine), dice.errors(18_000, theirs))
     });
-    assert!(outcomes.keeps(alpha), "{}", outcomes.shown());
+    assert!(outcomes.at_most() < alpha, "{}", outcomes.shown());
+    expect!["bad 2 of 1000, at most 0.73 %"].assert_eq(&format!(
+        "bad {} of {}, at most {:.2} %",
+        outcomes.bad,
+        outcomes.releases,
+        100.0 * outcomes.at_most()
+    ));
 }
 
 #[test]
