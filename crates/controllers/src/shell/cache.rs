@@ -245,7 +245,7 @@ impl<K: Kind> Feeder<K> {
 
     /// What is kept of an object. One that cannot be read is left out and named, so that it stops nobody else.
     fn read(&self, object: Guarded<K>) -> Option<K> {
-        match object.0.0 {
+        match object.read() {
             Ok(mut object) => {
                 trim(&mut object);
                 Some(object)

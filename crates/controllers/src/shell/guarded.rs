@@ -5,16 +5,25 @@ use std::borrow::Cow;
 use kube::Resource;
 use kube::api::ObjectMeta;
 use kube::core::DeserializeGuard;
+use kube::core::error_boundary::InvalidObject;
 use serde::Deserialize;
 
 /// A [`DeserializeGuard`] that asks the API for metadata alone where the kind inside does. The guard itself does not pass that
-/// on, and so would fetch every content of a cluster for nothing.
+/// on, and so would fetch every content of a cluster for nothing. It is boxed: objects are large, and each layer of a watch moves
+/// them through its own frame, which without optimisation fills the stack of a thread.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(
     transparent,
     bound(deserialize = "K: Resource + serde::de::DeserializeOwned")
 )]
-pub(super) struct Guarded<K>(pub(super) DeserializeGuard<K>);
+pub(super) struct Guarded<K>(Box<DeserializeGuard<K>>);
+
+impl<K> Guarded<K> {
+    /// What could be read; otherwise its metadata and why not.
+    pub(super) fn read(self) -> Result<K, InvalidObject> {
+        self.0.0
+    }
+}
 
 impl<K: Resource> Resource for Guarded<K> {
     type DynamicType = K::DynamicType;

@@ -21,4 +21,6 @@ mod releases;
 #[cfg(test)]
 mod rollouts;
 #[cfg(test)]
+mod stack;
+#[cfg(test)]
 mod world;
