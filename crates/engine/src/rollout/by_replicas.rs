@@ -98,17 +98,20 @@ impl Planner<'_> {
         )
     }
 
-    /// Without routes, a Service follows its revision as soon as that has instances to answer. After the last step the stable
-    /// Service moves on before the last old instance goes.
+    /// Without routes, a Service follows its revision as soon as that has instances to answer. Where no old instance is to be
+    /// left, in the last batch or after the last step, the stable Service moves on before the last one goes; until then, and
+    /// while the release is held, it stays with whom it is, be that a revision which an interrupted release moved it to.
     fn point_services(&mut self, canary: &Canary) {
         let stable = self.stable().unwrap_or_else(|| self.current.clone());
         let most = self.desired.replicas.saturating_sub(1).max(1);
-        let done = self.step_index() >= canary.steps.len() && !self.next.abort;
-        let moves_on = done && self.available(&self.current) >= most;
-        let users = if moves_on {
+        let nobody_stays = self.sides_at(canary, self.step_index()).stable == 0;
+        let users = if self.next.abort || !nobody_stays {
+            stable.clone()
+        } else if !self.is_held() && self.available(&self.current) >= most {
             self.current.clone()
         } else {
-            stable.clone()
+            self.answering(canary.stable_service.as_ref())
+                .unwrap_or_else(|| stable.clone())
         };
         let trial = if self.next.abort {
             stable
@@ -125,6 +128,13 @@ impl Planner<'_> {
                 self.select(name, revision);
             }
         }
+    }
+
+    /// The revision behind a Service, when that has instances to answer.
+    fn answering(&self, service: Option<&String>) -> Option<RevisionHash> {
+        let seen = self.observed.services.get(service?)?;
+        let revision = seen.revision.clone()?;
+        (self.available(&revision) > 0).then_some(revision)
     }
 
     /// Whether a Service that is named may still bring requests to a revision.

@@ -126,7 +126,13 @@ impl Planner<'_> {
         if !ready || self.is_held() {
             return false;
         }
-        if !self.retarget_canary(canary, stable, have) {
+        // Instances that are left from an earlier try go where a step wants none: no Service follows them.
+        let staying = if asked_for {
+            have
+        } else {
+            have.min(targets.instances)
+        };
+        if !self.retarget_canary(canary, stable, staying) {
             return false;
         }
         // A smaller share, after a spec was changed, goes back no faster than the stable revision grows.

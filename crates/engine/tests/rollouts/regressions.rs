@@ -38,6 +38,24 @@ fn a_release_that_dies_at_its_very_end_can_be_taken_back() {
     }
 }
 
+/// Found by the simulator: what is left of an earlier try got the canary Service in the pass in which it went.
+#[test]
+fn no_service_follows_instances_that_a_step_does_not_want() {
+    let steps = routed(json!([{"pause": {}}, {"setWeight": 50}]));
+    let (v1, v2) = (spec("1", 4, steps.clone()), spec("2", 4, steps));
+    let mut observed = view(
+        vec![revision(&v1, 1, 4, 4), revision(&v2, 2, 2, 2)],
+        &v1,
+        &[("stable", &v1), ("canary", &v1)],
+        0,
+    );
+    observed.status = settled(&v2, &mut observed.clone(), now()).status;
+    let plan = plan(&v2, &observed, now());
+    assert_eq!(invariants::check(&v2, &observed, &plan), []);
+    let pointed = format!("point canary at {}", hash(&v2));
+    assert!(!shown(&plan).contains(&pointed), "{:?}", shown(&plan));
+}
+
 /// Found by the simulator: after an abort and a retry, with a first step that wants no instances.
 #[test]
 fn a_canary_stays_until_its_service_is_served_elsewhere() {
