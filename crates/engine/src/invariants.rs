@@ -1,6 +1,8 @@
 //! The catalog of what must never happen. It is checked in the simulator at every step, in property tests, and in production
 //! before a plan is carried out: a plan that breaks one is refused and reported, never applied.
 
+mod lockstep;
+
 use std::fmt;
 
 use serin_api::rollout::{Canary, Desired, RolloutSpec, Route, Step, Strategy};
@@ -70,6 +72,18 @@ pub enum Violation {
         /// Which.
         revision: RevisionHash,
     },
+    /// A release would go on before another of its group has come as far.
+    AheadOfItsGroup {
+        /// Who is behind.
+        member: String,
+    },
+    /// A batch would get more instances than it has.
+    BeyondItsBatch {
+        /// Instances of the new revision that there would be.
+        to: u32,
+        /// Instances that this batch and those before it have.
+        ceiling: u32,
+    },
 }
 
 impl fmt::Display for Violation {
@@ -115,6 +129,15 @@ impl fmt::Display for Violation {
             Self::ForgotInUse { revision } => {
                 write!(f, "{revision} is in use and would be forgotten")
             }
+            Self::AheadOfItsGroup { member } => {
+                write!(
+                    f,
+                    "the release would go on before {member:?} has come as far"
+                )
+            }
+            Self::BeyondItsBatch { to, ceiling } => {
+                write!(f, "the batch would have {to} new instances, not {ceiling}")
+            }
         }
     }
 }
@@ -145,7 +168,10 @@ pub fn check_for(desired: &Desired, observed: &Observed, plan: &Plan) -> Vec<Vio
         broken.extend(view.keeps_what_is_in_use(action));
         broken.extend(view.holds_what_was_rejected(action));
         broken.extend(view.holds_what_waits(action));
+        broken.extend(view.keeps_pace_with_its_group(action));
+        broken.extend(view.stays_within_its_batch(action));
     }
+    broken.extend(view.completes_with_its_group());
     broken.extend(view.stays_within_bounds());
     broken.extend(view.rollback_does_not_wait());
     broken
@@ -262,6 +288,7 @@ impl View<'_> {
         })
     }
 
+    /// A Service leads to the revision in its selector, and until it is acknowledged perhaps to any that was there before.
     fn leaves_after_its_traffic(&self, action: &Action) -> Option<Violation> {
         let Action::Scale { revision, to: 0 } = action else {
             return None;
@@ -269,16 +296,23 @@ impl View<'_> {
         if self.desired.replicas == 0 {
             return None;
         }
-        let selected = |service: Option<&String>| {
+        let leads_here = |service: Option<&String>| {
             let seen = service.and_then(|s| self.observed.services.get(s));
-            seen.is_some_and(|s| s.revision.as_ref() == Some(revision))
+            let leads_here = seen.is_some_and(|s| {
+                s.revision.as_ref() == Some(revision) || (s.revision.is_some() && !s.acknowledged)
+            });
+            leads_here || service.and_then(|s| self.behind(s)).as_ref() == Some(revision)
         };
-        let reachable = match &self.desired.strategy {
-            Strategy::Canary(canary) => {
-                selected(canary.stable_service.as_ref()) || selected(canary.canary_service.as_ref())
+        let services = match &self.desired.strategy {
+            Strategy::Canary(canary) => [
+                canary.stable_service.as_ref(),
+                canary.canary_service.as_ref(),
+            ],
+            Strategy::BlueGreen(sides) => {
+                [Some(&sides.active_service), sides.preview_service.as_ref()]
             }
-            Strategy::BlueGreen(blue_green) => selected(Some(&blue_green.active_service)),
         };
+        let reachable = services.into_iter().any(leads_here);
         reachable.then(|| Violation::GoneBeforeItsTraffic {
             revision: revision.clone(),
         })

@@ -7,7 +7,7 @@
 mod abort;
 mod analyses;
 mod bake;
-mod batches;
+pub(crate) mod batches;
 mod blue_green;
 mod by_replicas;
 mod by_traffic;

@@ -180,7 +180,10 @@ fn a_forecast_is_what_a_quiet_release_does() {
             stable: manifest(scenario, 1).template,
             wanted: &wanted,
             object: Value::Null,
-            governed: Governed::default(),
+            governed: Governed {
+                policy: scenario.policy(),
+                ..Governed::default()
+            },
             templates: analysis_templates(),
             now: "2026-11-28T12:00:00Z".parse().unwrap_or_default(),
         });

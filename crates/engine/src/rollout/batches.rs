@@ -8,7 +8,7 @@ use serin_api::rollout::{Batch, Desired, Step, Strategy};
 use serin_api::units::{CountOrPercent, Rounding};
 
 /// What is wanted, with the steps that a policy makes of a canary that has none. One that has steps or routes keeps them.
-pub(super) fn batched<'a>(desired: &'a Desired, batches: Option<&Batches>) -> Cow<'a, Desired> {
+pub(crate) fn batched<'a>(desired: &'a Desired, batches: Option<&Batches>) -> Cow<'a, Desired> {
     let Some(batches) = batches else {
         return Cow::Borrowed(desired);
     };

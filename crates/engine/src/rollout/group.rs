@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serin_api::conditions::{self, micro_time};
 use serin_api::keys::annotation;
-use serin_api::rollout::{GroupStatus, Rollout};
+use serin_api::rollout::{GroupStatus, Rollout, RolloutStatus};
 use serin_api::waiting::WaitingOn;
 
 use super::holds::Hold;
@@ -98,37 +98,42 @@ pub fn membership(rollout: &ObjectMeta) -> Option<(String, Option<String>)> {
 impl Member {
     /// What the others see of a Rollout.
     pub fn of(rollout: &Rollout) -> Self {
-        let status = rollout.status.clone().unwrap_or_default();
+        match &rollout.status {
+            Some(status) => Self::seen(&rollout.metadata, status),
+            None => Self::seen(&rollout.metadata, &RolloutStatus::default()),
+        }
+    }
+
+    /// The same of its two parts.
+    pub(crate) fn seen(metadata: &ObjectMeta, status: &RolloutStatus) -> Self {
         let group = status.release_group.as_ref();
         Self {
-            name: rollout.metadata.name.clone().unwrap_or_default(),
-            release: membership(&rollout.metadata).and_then(|(_, release)| release),
-            standing: standing(rollout),
+            name: metadata.name.clone().unwrap_or_default(),
+            release: membership(metadata).and_then(|(_, release)| release),
+            standing: standing(metadata.generation.unwrap_or(0), status),
             taken_back_at: group.and_then(|g| g.taken_back_at.as_ref()).map(|at| at.0),
         }
     }
 }
 
-fn standing(rollout: &Rollout) -> Standing {
-    let status = rollout.status.clone().unwrap_or_default();
-    let generation = rollout.metadata.generation.unwrap_or(0).to_string();
-    if status.observed_generation.as_ref() != Some(&generation) {
+fn standing(generation: i64, status: &RolloutStatus) -> Standing {
+    if status.observed_generation.as_ref() != Some(&generation.to_string()) {
         return Standing::Unseen;
     }
     if conditions::get(&status.conditions, "InvalidSpec").is_some_and(|c| c.status == "True") {
         return Standing::Invalid;
     }
-    let stable = status.stable_rs.filter(|stable| !stable.is_empty());
-    let Some(stable) = stable else {
+    let stable = status.stable_rs.as_ref();
+    let Some(stable) = stable.filter(|stable| !stable.is_empty()) else {
         return Standing::First;
     };
     if status.abort {
         return Standing::TakenBack;
     }
-    if status.current_pod_hash == Some(stable) {
+    if status.current_pod_hash.as_ref() == Some(stable) {
         return Standing::Settled;
     }
-    let Some(group) = status.release_group else {
+    let Some(group) = &status.release_group else {
         // It has just come into the group and has not said how many steps it has.
         return Standing::Unseen;
     };

@@ -1,5 +1,6 @@
 //! The world: what there is, what happens to it, and the rules that must hold in it.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -10,25 +11,31 @@ use serin_api::release::Policy;
 use serin_api::rollout::{Desired, RolloutSpec, RolloutStatus};
 use serin_api::units::{RevisionHash, Weight};
 
+mod configuration;
 mod control;
 mod course;
 mod deeds;
 mod faults;
 mod gates;
+mod group;
 mod objects;
 mod rules;
 
-use objects::{policy, spec, templates};
+use configuration::Settings;
+use group::Together;
+use objects::{policy, specs, templates};
 
 pub use course::{Leg, course};
+pub use group::story_together;
 pub use objects::{spec as manifest, templates as analysis_templates};
 
 use super::dice::Dice;
 use crate::analysis::TemplateSource;
+use crate::rollout::group::Group;
 use crate::rollout::{ExperimentView, Governed, History, Observed, RunView};
 
 /// How a Rollout of the simulator is released.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Scenario {
     /// A canary with a route.
     Traffic,
@@ -44,11 +51,15 @@ pub enum Scenario {
     PingPong,
     /// A canary with a route and an experiment between its steps.
     Experiment,
+    /// A rolling update in batches, each with its check.
+    Batches,
+    /// A canary with a route whose instances read a ConfigMap, which is part of its revisions.
+    Configured,
 }
 
 impl Scenario {
     /// All of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 9] = [
         Self::Traffic,
         Self::Replicas,
         Self::BlueGreen,
@@ -56,10 +67,22 @@ impl Scenario {
         Self::Dynamic,
         Self::PingPong,
         Self::Experiment,
+        Self::Batches,
+        Self::Configured,
     ];
 
+    /// What it asks for beyond its spec.
+    pub fn policy(self) -> Policy {
+        policy(self, 0)
+    }
+
     fn is_routed(self) -> bool {
-        !matches!(self, Self::Replicas | Self::BlueGreen)
+        !self.is_by_replicas() && self != Self::BlueGreen
+    }
+
+    /// Whether the numbers of instances make the split.
+    fn is_by_replicas(self) -> bool {
+        matches!(self, Self::Replicas | Self::Batches)
     }
 }
 
@@ -102,6 +125,10 @@ pub enum Act {
     Hold(bool),
     /// Want so many instances.
     Scale(u32),
+    /// Write another content into the ConfigMap: 1 and 2 are good, 3 makes instances answer badly; 0 deletes it.
+    Configure(u64),
+    /// Want the template of an old revision again, the oldest being 0, as `serin rollout undo` does.
+    Undo(usize),
 }
 
 /// What may happen in the first phase of a run. A failing seed is told with the fewest of them that make it fail.
@@ -126,7 +153,7 @@ impl Faults {
 /// # Errors
 /// The rule that was broken, with the story.
 pub fn story(scenario: Scenario, acts: &[(Act, u32)]) -> Result<Vec<String>, Failure> {
-    story_under(scenario, Policy::default(), acts)
+    story_under(scenario, scenario.policy(), acts)
 }
 
 /// The same under a policy.
@@ -140,9 +167,10 @@ pub fn story_under(
 ) -> Result<Vec<String>, Failure> {
     let mut world = World::new(scenario, 0);
     world.faults = false;
+    world.telling = true;
     world.governed.policy = policy;
     for (act, seconds) in acts {
-        world.tell(format!("somebody: {act:?}"));
+        world.tell(|| format!("somebody: {act:?}"));
         world.act(*act);
         for _ in 0..*seconds {
             world.step().map_err(|what| world.failure(what))?;
@@ -173,21 +201,35 @@ pub fn killed_at(
     Ok((world.done, world.end()))
 }
 
-/// Runs one seed and tells its story.
-///
-/// # Errors
-/// The rule that was broken, with the story.
-pub fn run(scenario: Scenario, seed: u64) -> Result<Vec<String>, Failure> {
-    run_with(scenario, seed, Faults::ALL)
+/// What one run of the simulator is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Subject {
+    /// One Rollout.
+    One(Scenario),
+    /// Rollouts that are released together, of which kinds says the seed.
+    Group,
 }
 
-/// The same with some faults only.
+/// Runs one seed.
 ///
 /// # Errors
-/// The rule that was broken, with the story.
-pub fn run_with(scenario: Scenario, seed: u64, faults: Faults) -> Result<Vec<String>, Failure> {
+/// The rule that was broken. It has no story: [`shrink`] tells it.
+pub fn run(subject: Subject, seed: u64) -> Result<(), Failure> {
+    run_with(subject, seed, Faults::ALL, false)
+}
+
+/// Runs one seed with some faults only.
+fn run_with(subject: Subject, seed: u64, faults: Faults, telling: bool) -> Result<(), Failure> {
+    match subject {
+        Subject::One(scenario) => run_one(scenario, seed, faults, telling),
+        Subject::Group => Together::run(seed, faults, telling),
+    }
+}
+
+fn run_one(scenario: Scenario, seed: u64, faults: Faults, telling: bool) -> Result<(), Failure> {
     let mut world = World::new(scenario, seed);
-    world.governed.policy = policy(world.dice.below(6));
+    world.telling = telling;
+    world.governed.policy = policy(scenario, world.dice.below(6));
     for _ in 0..faults.seconds {
         world.interfere(faults.kinds);
         world.step().map_err(|what| world.failure(what))?;
@@ -199,23 +241,22 @@ pub fn run_with(scenario: Scenario, seed: u64, faults: Faults) -> Result<Vec<Str
             break;
         }
     }
-    world.at_rest().map_err(|what| world.failure(what))?;
-    Ok(world.story)
+    world.at_rest().map_err(|what| world.failure(what))
 }
 
 /// The shortest run of a failing seed with the fewest kinds of faults that still fails; `None` when it does not fail.
-pub fn shrink(scenario: Scenario, seed: u64) -> Option<(Faults, Failure)> {
+pub fn shrink(subject: Subject, seed: u64) -> Option<(Faults, Failure)> {
     let mut least = Faults::ALL;
-    let mut failure = run_with(scenario, seed, least).err()?;
+    let mut failure = run_with(subject, seed, least, true).err()?;
     let mut keep = |smaller: Faults, least: &mut Faults| {
-        if let Err(found) = run_with(scenario, seed, smaller) {
+        if let Err(found) = run_with(subject, seed, smaller, true) {
             failure = found;
             *least = smaller;
             return true;
         }
         false
     };
-    for kind in 0..faults::KINDS {
+    for kind in 0..faults::KINDS + group::KINDS {
         let kinds = least.kinds & !(1 << kind);
         keep(Faults { kinds, ..least }, &mut least);
     }
@@ -236,11 +277,15 @@ struct Pod {
 struct Set {
     number: u64,
     version: u64,
+    /// The copy of the ConfigMap that its instances read.
+    reads: Option<String>,
     created: Timestamp,
     source: String,
     template: Arc<PodTemplateSpec>,
     desired: u32,
     pods: Vec<Pod>,
+    /// Its instances, and those that are ready, a second ago.
+    counts: (usize, u32),
     keep_until: Option<Timestamp>,
     history: History,
 }
@@ -255,6 +300,15 @@ struct Served<T> {
 impl<T: Clone + PartialEq> Served<T> {
     fn acknowledged(&self) -> bool {
         self.set == self.served
+    }
+
+    /// Serves what is set; whether that is something new.
+    fn serve(&mut self) -> bool {
+        let new = !self.acknowledged();
+        if new {
+            self.served = self.set.clone();
+        }
+        new
     }
 }
 
@@ -293,21 +347,41 @@ struct Trial {
     outcome: AnalysisPhase,
 }
 
-/// What a checked spec depends on: the version, whether it is paused, its instances, and which Service is the stable one.
-type SpecKey = (u64, Option<bool>, Option<i32>, Option<String>);
+/// What a checked spec depends on: the scenario, the version, what it reads, whether it is paused, its instances, and which
+/// Service is the stable one.
+type SpecKey = (
+    Scenario,
+    u64,
+    Option<String>,
+    Option<bool>,
+    Option<i32>,
+    Option<String>,
+);
+
+thread_local! {
+    /// The specs that have been checked. Checking one takes longer than planning, and all runs have the same.
+    static CHECKED: RefCell<BTreeMap<SpecKey, Arc<Desired>>> = const { RefCell::new(BTreeMap::new()) };
+}
 
 struct World {
     scenario: Scenario,
+    name: &'static str,
     dice: Dice,
     now: Timestamp,
     /// The spec of each version, made once.
-    specs: Vec<RolloutSpec>,
+    specs: &'static [RolloutSpec],
     templates: TemplateSource,
     governed: Governed,
     spec: RolloutSpec,
     generation: i64,
-    /// The specs that have been checked. Checking one takes longer than planning.
-    checked: BTreeMap<SpecKey, Arc<Desired>>,
+    /// The others of its group, as the API has them now.
+    group: Option<Group>,
+    /// The number of this look of all controllers of the group, of the one in which the latest view was made, and of the one
+    /// whose view the last plan was made on.
+    tick: u64,
+    seen_at: u64,
+    planned_on: u64,
+    settings: Settings,
     status: RolloutStatus,
     sets: BTreeMap<RevisionHash, Set>,
     services: BTreeMap<String, Served<Option<RevisionHash>>>,
@@ -326,10 +400,14 @@ struct World {
     done: usize,
     /// Whether a person ends every pause.
     somebody_goes_on: bool,
-    /// Whether the last pass of the controller did nothing and waits for no time.
-    idle: bool,
+    /// Whether something has changed since the controller last looked, and when it is to look even so: as in production,
+    /// nothing else wakes it.
+    changed: bool,
+    wake_at: Option<Timestamp>,
     /// What the controller last saw of the things that others change; it may be behind.
     seen: Option<Observed>,
+    /// The story costs more than the run: it is told of a seed that fails.
+    telling: bool,
     story: Vec<String>,
 }
 
@@ -362,16 +440,22 @@ impl World {
             .collect();
         Self {
             scenario,
+            name: "web",
             dice: Dice::new(seed),
             now: BEGINNING,
-            spec: spec(scenario, 1),
-            specs: (0..=VERSIONS)
-                .map(|version| spec(scenario, version))
-                .collect(),
+            spec: specs(scenario).get(1).cloned().unwrap_or_default(),
+            specs: specs(scenario),
             templates: templates(),
-            governed: Governed::default(),
+            governed: Governed {
+                policy: scenario.policy(),
+                ..Governed::default()
+            },
             generation: 1,
-            checked: BTreeMap::new(),
+            group: None,
+            tick: 0,
+            seen_at: 0,
+            planned_on: 0,
+            settings: Settings::new(scenario),
             status: RolloutStatus::default(),
             sets: BTreeMap::new(),
             services,
@@ -389,8 +473,10 @@ impl World {
             kill_at: None,
             done: 0,
             somebody_goes_on: false,
-            idle: false,
+            changed: true,
+            wake_at: None,
             seen: None,
+            telling: false,
             story: Vec::new(),
         }
     }
@@ -403,7 +489,11 @@ impl World {
     }
 
     /// Notes what happened, with versions in the place of hashes.
-    fn tell(&mut self, mut what: String) {
+    fn tell(&mut self, what: impl FnOnce() -> String) {
+        if !self.telling {
+            return;
+        }
+        let mut what = what();
         for (hash, set) in &self.sets {
             what = what.replace(hash.as_str(), &format!("v{}", set.version));
         }
@@ -413,37 +503,67 @@ impl World {
 
     /// A second passes: the world moves on, the controller looks, decides and acts.
     fn step(&mut self) -> Result<(), String> {
+        self.move_on()?;
+        for _ in 0..self.passes() {
+            self.look()?;
+        }
+        self.help();
+        Ok(())
+    }
+
+    /// A second passes without the controller.
+    fn move_on(&mut self) -> Result<(), String> {
         self.now += SignedDuration::from_secs(1);
         self.move_instances();
         self.move_data_plane();
         self.move_runs();
+        self.rules()
+    }
+
+    /// How often the controller looks in a second.
+    fn passes(&mut self) -> u64 {
+        if self.faults { self.dice.below(3) } else { 1 }
+    }
+
+    /// The controller looks, decides and acts, if anything wakes it. Among faults an event may come twice.
+    fn look(&mut self) -> Result<(), String> {
+        let due = self.wake_at.is_some_and(|at| at <= self.now);
+        let again = self.faults && self.dice.one_in(8);
+        if !self.changed && !due && !again {
+            return Ok(());
+        }
+        self.control()?;
         self.rules()?;
-        let passes = if self.faults { self.dice.below(3) } else { 1 };
-        for _ in 0..passes {
-            self.control()?;
-            self.rules()?;
-            self.follow_scale();
-        }
-        if self.somebody_goes_on {
-            self.answer_gate(true);
-        }
-        if self.somebody_goes_on && self.status.controller_pause {
-            self.status.pause_conditions = None;
-        }
+        self.follow_scale();
         Ok(())
     }
 
+    /// A person goes on wherever one is waited for.
+    fn help(&mut self) {
+        if !self.somebody_goes_on {
+            return;
+        }
+        self.answer_gate(true);
+        if self.status.controller_pause && self.status.pause_conditions.is_some() {
+            self.status.pause_conditions = None;
+            self.changed = true;
+        }
+    }
+
     fn move_instances(&mut self) {
+        let now = self.now;
         for set in self.sets.values_mut() {
-            let now = self.now;
             set.pods
                 .sort_by_key(|p| p.ready_at.is_none_or(|at| at > now));
-            set.pods.truncate(set.desired as usize);
-            while set.pods.len() < set.desired as usize {
-                set.pods.push(Pod { ready_at: None });
-            }
+            set.pods
+                .resize(set.desired as usize, Pod { ready_at: None });
         }
         self.start_instances();
+        for set in self.sets.values_mut() {
+            let counts = (set.pods.len(), set.ready(now));
+            self.changed |= counts != set.counts;
+            set.counts = counts;
+        }
     }
 
     /// Starts the instances that have room: version 4 never becomes ready; the others take their time.
@@ -470,24 +590,27 @@ impl World {
     fn move_data_plane(&mut self) {
         for service in self.services.values_mut() {
             if !self.faults || self.dice.one_in(2) {
-                service.served = service.set.clone();
+                self.changed |= service.serve();
             }
         }
         if !self.faults || self.dice.one_in(2) {
-            self.route.served = self.route.set.clone();
+            self.changed |= self.route.serve();
         }
     }
 
     fn move_runs(&mut self) {
         let now = self.now;
-        let come = |phase: &mut AnalysisPhase, terminating, ends_at, outcome| {
+        let mut changed = false;
+        let mut come = |phase: &mut AnalysisPhase, terminating, ends_at, outcome| {
             if phase.is_completed() {
                 return;
             }
             if terminating {
                 *phase = AnalysisPhase::Successful;
+                changed = true;
             } else if ends_at <= now {
                 *phase = outcome;
+                changed = true;
             }
         };
         for Run {
@@ -506,6 +629,7 @@ impl World {
         {
             come(&mut view.phase, view.terminating, *ends_at, *outcome);
         }
+        self.changed |= changed;
     }
 }
 

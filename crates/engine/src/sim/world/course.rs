@@ -81,7 +81,9 @@ impl World {
         };
         let behind = self.services.get(users).and_then(|s| s.set.as_ref());
         let share_percent = match self.scenario {
-            Scenario::Replicas => (new * 100).checked_div(old + new).unwrap_or(0),
+            Scenario::Replicas | Scenario::Batches => {
+                (new * 100).checked_div(old + new).unwrap_or(0)
+            }
             _ if behind == wanted.as_ref() => 100,
             Scenario::BlueGreen => 0,
             _ => u32::from(self.route.set.share_of(self.sides().1).percent()),

@@ -4,29 +4,31 @@ use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 use serin_api::analysis::AnalysisPhase;
+use serin_api::rollout::Desired;
 use serin_api::units::RevisionHash;
 
+use super::configuration::{is_bad, read_by};
 use super::objects::version;
 use super::{Run, Set, Split, Trial, World};
-use crate::hash::template_digest;
 use crate::rollout::{Action, Event, ExperimentView, History, Role, RunView, digest};
 
 impl World {
-    pub(super) fn apply(&mut self, action: &Action) {
+    /// `false` when the world has changed and it cannot be done.
+    pub(super) fn apply(&mut self, desired: &Desired, action: &Action) -> bool {
         match action {
             Action::Create {
                 revision, number, ..
             } => {
-                let version = version(&self.spec);
-                let template = Arc::new(self.spec.template.clone().unwrap_or_default());
                 let set = Set {
                     number: *number,
-                    version,
+                    version: version(&self.spec),
+                    reads: read_by(&desired.template),
                     created: self.now,
-                    source: template_digest(&template),
-                    template,
+                    source: desired.template_digest.clone(),
+                    template: Arc::new(desired.template.clone()),
                     desired: 0,
                     pods: Vec::new(),
+                    counts: (0, 0),
                     keep_until: None,
                     history: History::default(),
                 };
@@ -65,11 +67,11 @@ impl World {
             Action::Restart { .. }
             | Action::SetMetadata { .. }
             | Action::SetMinReady { .. }
-            | Action::CopyConfiguration(_)
             | Action::EndEmergency
             | Action::Ask(_)
-            | Action::DeleteConfiguration(_)
             | Action::ScaleWorkload { .. } => {}
+            Action::CopyConfiguration(copy) => return self.settings.copy(copy),
+            Action::DeleteConfiguration(copy) => self.settings.forget(copy),
             Action::StartExperiment { name, revision, .. } => self.try_out(name, revision),
             Action::StopExperiment { name } => self
                 .experiments
@@ -80,6 +82,7 @@ impl World {
             Action::DeleteRevision { revision } => drop(self.sets.remove(revision)),
             Action::DeleteRun { name } => self.runs.retain(|r| r.view.name != *name),
         }
+        true
     }
 
     fn on(&mut self, revision: &RevisionHash, change: impl FnOnce(&mut Set)) {
@@ -145,8 +148,9 @@ impl World {
 
     /// What measurements of a revision come to, and when; now and then they cannot tell. `late`: all users are on it.
     fn comes_to(&mut self, revision: &RevisionHash, late: bool) -> (AnalysisPhase, Timestamp) {
-        let version = self.sets.get(revision).map(|set| set.version);
-        let bad = version.is_some_and(|version| version == 5 || (version == 6 && late));
+        let bad = self.sets.get(revision).is_some_and(|set| {
+            set.version == 5 || (set.version == 6 && late) || is_bad(set.reads.as_ref())
+        });
         let outcome = match self.dice.below(8) {
             0 if self.faults => AnalysisPhase::Inconclusive,
             1 if self.faults => AnalysisPhase::Error,

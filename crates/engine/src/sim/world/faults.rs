@@ -2,10 +2,10 @@
 
 use jiff::SignedDuration;
 
-use super::{Act, REPLICAS, VERSIONS, World};
+use super::{Act, REPLICAS, Set, VERSIONS, World};
 
 /// The kinds of faults.
-pub(super) const KINDS: u32 = 15;
+pub(super) const KINDS: u32 = 18;
 
 impl World {
     /// What a person does on purpose.
@@ -23,8 +23,17 @@ impl World {
             Act::PromoteFull => self.status.promote_full = true,
             Act::Hold(paused) => self.spec.paused = Some(paused),
             Act::Scale(replicas) => self.scale(replicas),
+            Act::Configure(content) => self.settings.write(content),
+            Act::Undo(number) => self.undo(number),
         }
-        self.generation += 1;
+        self.changed = true;
+        // The verbs are patches of the status, which has no generation.
+        if matches!(
+            act,
+            Act::Deploy(_) | Act::Hold(_) | Act::Scale(_) | Act::Undo(_)
+        ) {
+            self.generation += 1;
+        }
     }
 
     /// People and faults, of the given kinds: a new version, an old one, the verbs, other numbers, an instance that dies, room
@@ -46,9 +55,11 @@ impl World {
             10 | 11 => return self.kill_one(number),
             12 => return self.limit(number),
             13 => Act::Approve,
-            _ => Act::Reject,
+            14 => Act::Reject,
+            15 | 16 => Act::Configure(number % 4),
+            _ => Act::Undo((number % 4) as usize),
         };
-        self.tell(format!("somebody: {act:?}"));
+        self.tell(|| format!("somebody: {act:?}"));
         self.act(act);
     }
 
@@ -63,6 +74,15 @@ impl World {
         self.spec.replicas = replicas;
     }
 
+    /// The template of the revision, with the names of the copies in it.
+    fn undo(&mut self, number: usize) {
+        let mut old: Vec<&Set> = self.sets.values().collect();
+        old.sort_by_key(|set| set.number);
+        if let Some(set) = old.get(number) {
+            self.spec.template = Some((*set.template).clone());
+        }
+    }
+
     fn scale(&mut self, replicas: u32) {
         self.fewest = self.fewest.min(replicas);
         self.most = self.most.max(replicas);
@@ -73,7 +93,8 @@ impl World {
     /// Room for some instances only: those that run stay, new ones may have to wait.
     fn limit(&mut self, number: u64) {
         self.capacity = REPLICAS as usize + (number % 6) as usize;
-        self.tell(format!("there is room for {} instances", self.capacity));
+        let capacity = self.capacity;
+        self.tell(|| format!("there is room for {capacity} instances"));
     }
 
     /// One instance dies, but never the last ones of its revision: with nobody left, no order of steps could serve.
@@ -92,7 +113,7 @@ impl World {
                 .find(|p| p.ready_at.is_some_and(|at| at <= now))
         {
             pod.ready_at = Some(now + delay);
-            self.tell("an instance dies".to_owned());
+            self.tell(|| "an instance dies".to_owned());
         }
     }
 
@@ -102,6 +123,8 @@ impl World {
         self.spec.paused = None;
         self.capacity = usize::MAX;
         self.seen = None;
-        self.tell("the world heals".to_owned());
+        self.changed = true;
+        self.settings.heal();
+        self.tell(|| "the world heals".to_owned());
     }
 }

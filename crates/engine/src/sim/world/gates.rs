@@ -18,5 +18,6 @@ impl World {
             why: String::new(),
         };
         self.status.gates.insert(name, answer);
+        self.changed = true;
     }
 }

@@ -1,12 +1,13 @@
 //! The objects of the world, as a person would write them.
 
 use std::collections::BTreeMap;
+use std::sync::OnceLock;
 
 use serde_json::json;
 use serin_api::release::{self, Policy};
 use serin_api::rollout::{RolloutSpec, lower};
 
-use super::{REPLICAS, Scenario};
+use super::{REPLICAS, Scenario, VERSIONS, configuration};
 use crate::analysis::TemplateSource;
 
 pub(super) fn version(spec: &RolloutSpec) -> u64 {
@@ -19,6 +20,19 @@ pub(super) fn version(spec: &RolloutSpec) -> u64 {
         .and_then(|l| l.get("version"))
         .and_then(|v| v.parse().ok())
         .unwrap_or(0)
+}
+
+/// The specs of all versions, made once.
+pub(super) fn specs(scenario: Scenario) -> &'static [RolloutSpec] {
+    static MADE: [OnceLock<Vec<RolloutSpec>>; Scenario::ALL.len()] =
+        [const { OnceLock::new() }; Scenario::ALL.len()];
+    let make = || {
+        (0..=VERSIONS)
+            .map(|version| spec(scenario, version))
+            .collect()
+    };
+    let place = MADE.get(scenario as usize);
+    place.map_or(&[], |made| made.get_or_init(make).as_slice())
 }
 
 /// The spec of a version of the Rollout: 1 to 3 are good.
@@ -71,15 +85,28 @@ pub fn spec(scenario: Scenario, version: u64) -> RolloutSpec {
             "maxSurge": 1, "maxUnavailable": 1, "stableService": "stable", "canaryService": "canary",
             "steps": [{"setWeight": 25}, {"analysis": analysis}, {"setWeight": 50}, {"pause": {"duration": 3}}],
         }}),
+        Scenario::Batches => json!({"canary": {
+            "maxSurge": 1, "maxUnavailable": 1, "stableService": "stable", "canaryService": "canary",
+        }}),
+        Scenario::Configured => json!({"canary": {
+            "stableService": "stable", "canaryService": "canary", "scaleDownDelaySeconds": 5, "abortScaleDownDelaySeconds": 3,
+            "trafficRouting": {"plugins": {"argoproj-labs/gatewayAPI": {"httpRoute": "web"}}},
+            "steps": [{"setWeight": 25}, {"analysis": analysis}, {"setWeight": 50}, {"pause": {"duration": 3}}],
+        }}),
         Scenario::BlueGreen => json!({"blueGreen": {
             "activeService": "active", "previewService": "preview", "previewReplicaCount": 1, "scaleDownDelaySeconds": 5,
             "abortScaleDownDelaySeconds": 3, "autoPromotionSeconds": 4, "prePromotionAnalysis": analysis, "postPromotionAnalysis": analysis,
         }}),
     };
     let labels = json!({"app": "web", "version": version.to_string()});
+    let mut container = json!({"name": "web", "image": "web"});
+    if let (Scenario::Configured, Some(container)) = (scenario, container.as_object_mut()) {
+        let from = json!([{"configMapRef": {"name": configuration::NAME}}]);
+        container.insert("envFrom".to_owned(), from);
+    }
     let value = json!({
         "replicas": REPLICAS, "selector": {"matchLabels": {"app": "web"}}, "strategy": strategy,
-        "template": {"metadata": {"labels": labels}, "spec": {"containers": [{"name": "web", "image": "web"}]}},
+        "template": {"metadata": {"labels": labels}, "spec": {"containers": [container]}},
     });
     let spec: RolloutSpec = serde_json::from_value(value).unwrap_or_default();
     debug_assert!(
@@ -96,9 +123,9 @@ pub fn templates() -> TemplateSource {
     BTreeMap::from([((false, "t".to_owned()), template)])
 }
 
-/// Policies by number: none, and some that go beyond Argo Rollouts.
-pub(super) fn policy(number: u64) -> Policy {
-    let value = match number {
+/// Policies by number: none but what the scenario is about, and some that go beyond Argo Rollouts.
+pub(super) fn policy(scenario: Scenario, number: u64) -> Policy {
+    let mut value = match number {
         1 => json!({"rollback": {"holdRejected": true, "instant": true}}),
         2 => {
             json!({"rollback": {"holdRejected": true, "keepWarm": {"replicas": "50%", "duration": 20}}})
@@ -117,6 +144,16 @@ pub(super) fn policy(number: u64) -> Policy {
         }),
         _ => json!({}),
     };
+    let batches =
+        json!({"size": 2, "pause": 2, "analysis": {"templates": [{"templateName": "t"}]}});
+    let own = match scenario {
+        Scenario::Batches => Some(("batches", batches)),
+        Scenario::Configured => Some(("configuration", json!({}))),
+        _ => None,
+    };
+    if let (Some((field, own)), Some(value)) = (own, value.as_object_mut()) {
+        value.insert(field.to_owned(), own);
+    }
     let (policy, problems) = release::lower(&serde_json::from_value(value).unwrap_or_default());
     debug_assert!(problems.is_empty(), "{problems:?}");
     policy

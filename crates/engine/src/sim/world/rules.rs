@@ -10,13 +10,14 @@ impl World {
     /// What must hold of the world at every moment, whatever the controller believes.
     pub(super) fn rules(&self) -> Result<(), String> {
         self.requests_have_a_taker()?;
+        self.configuration_is_there()?;
         let Some(stable) = self.status.stable_rs.as_deref().map(RevisionHash::new) else {
             return Ok(());
         };
         let updating = self.status.current_pod_hash.as_deref() != Some(stable.as_str());
         let all: u32 = self.sets.values().map(|s| s.desired).sum();
         let has = self.sets.get(&stable).map_or(0, |s| s.desired);
-        if updating && self.scenario != Scenario::Replicas {
+        if updating && !self.scenario.is_by_replicas() {
             let floor = self.stable_floor(&stable);
             if has < floor {
                 return Err(format!(
@@ -25,7 +26,7 @@ impl World {
             }
         }
         let ceiling = self.most + 1;
-        if self.scenario == Scenario::Replicas && all > ceiling {
+        if self.scenario.is_by_replicas() && all > ceiling {
             return Err(format!("{all} instances are wanted; {ceiling} are allowed"));
         }
         Ok(())
@@ -52,7 +53,7 @@ impl World {
         let has = stable
             .and_then(|s| self.sets.get(&s))
             .map_or(0, |s| s.desired);
-        let followed = if self.scenario == Scenario::Replicas {
+        let followed = if self.scenario.is_by_replicas() {
             (self.replicas..=self.replicas + 1).contains(&all)
         } else {
             has >= self.replicas
@@ -142,10 +143,9 @@ impl World {
         let status = &self.status;
         let stable = status.stable_rs.clone().map(RevisionHash::new);
         let wanted = status.current_pod_hash.clone().map(RevisionHash::new);
-        let bad = [4, 5].contains(&version(&self.spec));
         let done = stable.is_some() && stable == wanted;
         // The very first version has nothing to fall back to.
-        let stuck = bad && version(&self.spec) == 4 && (stable.is_none() || !status.abort);
+        let stuck = version(&self.spec) == 4 && (stable.is_none() || !status.abort);
         if !done && !status.abort && !stuck {
             return Err(format!(
                 "not at rest: {:?} {:?} waits for {:?}",
@@ -175,6 +175,6 @@ impl World {
                 ));
             }
         }
-        Ok(())
+        self.configuration_at_rest()
     }
 }
