@@ -189,8 +189,8 @@ async fn await_all(client: &Client, count: usize, round: usize) {
 
 async fn forget_events(client: &Client) {
     let api: Api<Event> = Api::default_namespaced(client.clone());
-    let all = api.delete_collection(&DeleteParams::default(), &ListParams::default());
-    all.await.unwrap();
+    let (params, all) = (DeleteParams::default(), ListParams::default());
+    api.delete_collection(&params, &all).await.unwrap();
 }
 
 /// Says of every pod that it is ready, and lets every pod go that is to go.
