@@ -24,6 +24,7 @@ pub fn apply(kind: &Kind, object: &mut Value) {
         ("apps", "ReplicaSet") => replica_set(root),
         ("batch", "Job") => job(root),
         ("batch", "CronJob") => cron_job(root),
+        ("autoscaling", "HorizontalPodAutoscaler") if kind.version == "v1" => autoscaler_v1(root),
         ("autoscaling", "HorizontalPodAutoscaler") => autoscaler(root),
         ("", "Service") => service(root),
         ("", "Endpoints") => endpoints(root),
@@ -107,6 +108,21 @@ fn autoscaler(root: &mut Map<String, Value>) {
         let target = json!({"type": "Utilization", "averageUtilization": 80});
         let cpu = json!({"type": "Resource", "resource": {"name": "cpu", "target": target}});
         absent(spec, "metrics", json!([cpu]));
+    }
+}
+
+/// The first version has one metric only; the annotation tells that there are others.
+fn autoscaler_v1(root: &mut Map<String, Value>) {
+    let metadata = root.get("metadata").unwrap_or(&Value::Null);
+    let others = metadata.get("annotations").is_some_and(|all| {
+        all.get(crate::keys::annotation::AUTOSCALING_V2)
+            .is_some_and(Value::is_string)
+    });
+    if let Some(spec) = object(root, "spec") {
+        absent(spec, "minReplicas", json!(1));
+        if !others {
+            absent(spec, "targetCPUUtilizationPercentage", json!(80));
+        }
     }
 }
 

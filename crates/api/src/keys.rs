@@ -75,6 +75,8 @@ pub mod annotation {
     pub const TAKEN_BACK_AT: &str = "serin.dev/taken-back-at";
     /// On a ReplicaSet of a Rollout: who took this revision back.
     pub const TAKEN_BACK_BY: &str = "serin.dev/taken-back-by";
+    /// On a HorizontalPodAutoscaler that is read in `v1`: what only `v2` can say of it, as JSON.
+    pub const AUTOSCALING_V2: &str = "serin.dev/autoscaling-v2";
     /// On a ReplicaSet of a Rollout: why this revision was taken back.
     pub const TAKEN_BACK_WHY: &str = "serin.dev/taken-back-why";
 }

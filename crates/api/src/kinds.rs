@@ -4,6 +4,7 @@
 
 mod cells;
 mod columns;
+mod others;
 mod pods;
 mod table;
 mod when;
@@ -21,8 +22,10 @@ pub use when::human_age;
 pub struct Kind {
     /// The API group; empty for the core group.
     pub group: &'static str,
-    /// The version in which objects are stored, such as `v1`.
+    /// The version in which objects are served, such as `v1`.
     pub version: &'static str,
+    /// The version in which objects are stored. Where it is another one, there is a row of the same names for that.
+    pub stored_version: &'static str,
     /// Other versions under which the same objects are served; they differ in their `apiVersion` alone.
     pub also_served: &'static [&'static str],
     /// The name in manifests, such as `Deployment`.
@@ -39,9 +42,22 @@ pub struct Kind {
     pub namespaced: bool,
     /// Which parts of the object have addresses of their own.
     pub subresources: Subresources,
+    /// What becomes of its objects.
+    pub keeping: Keeping,
     /// What a table of such objects shows.
     pub columns: &'static [Column],
     pub(crate) schema: fn(&mut SchemaGenerator) -> Schema,
+}
+
+/// What becomes of the objects of a kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Keeping {
+    /// They are kept.
+    Kept,
+    /// Each is a question: it is answered, and not kept.
+    Answered,
+    /// There are none and there will be none, because nothing here would bring them about. Clients that look for some find none.
+    Never,
 }
 
 /// Parts of an object that have addresses of their own.
@@ -104,9 +120,14 @@ impl Column {
     }
 }
 
-/// Every kind, in the order of discovery.
+/// Every kind whose objects are kept, in the order of discovery.
 pub fn all() -> &'static [Kind] {
     table::KINDS
+}
+
+/// The kinds whose objects are not kept: reviews, and those that clients look for and that nothing here brings about.
+pub fn others() -> &'static [Kind] {
+    others::KINDS
 }
 
 /// The kind of this name in any version that is served; `group` is empty for the core group.
@@ -164,12 +185,12 @@ fn maturity(version: &str) -> Option<(u8, u32, u32)> {
 }
 
 impl Kind {
-    /// The `apiVersion` in which objects are stored: `apps/v1`, or `v1` for the core group.
+    /// The `apiVersion` of its objects: `apps/v1`, or `v1` for the core group.
     pub fn api_version(&self) -> String {
         join_api_version(self.group, self.version)
     }
 
-    /// Every version that is served, the one in which objects are stored first.
+    /// Every version that is served with this row, its own first.
     pub fn versions(&self) -> impl Iterator<Item = &'static str> + use<> {
         std::iter::once(self.version).chain(self.also_served.iter().copied())
     }

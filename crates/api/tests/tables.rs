@@ -56,6 +56,7 @@ fn every_kind_is_found_by_its_names() {
         jobs.batch [] namespaced: NAME STATUS COMPLETIONS DURATION AGE (CONTAINERS) (IMAGES) (SELECTOR)
         cronjobs.batch ["cj"] namespaced: NAME SCHEDULE TIMEZONE SUSPEND ACTIVE LAST SCHEDULE AGE (CONTAINERS) (IMAGES)
         horizontalpodautoscalers.autoscaling ["hpa"] namespaced: NAME REFERENCE MINPODS MAXPODS REPLICAS AGE
+        horizontalpodautoscalers.autoscaling ["hpa"] namespaced: NAME REFERENCE MINPODS MAXPODS REPLICAS AGE
         poddisruptionbudgets.policy ["pdb"] namespaced: NAME MIN AVAILABLE MAX UNAVAILABLE ALLOWED DISRUPTIONS AGE
         endpointslices.discovery.k8s.io [] namespaced: NAME ADDRESSTYPE PORTS ENDPOINTS AGE
         ingresses.networking.k8s.io ["ing"] namespaced: NAME CLASS HOSTS ADDRESS PORTS AGE

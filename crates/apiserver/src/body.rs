@@ -19,7 +19,9 @@ pub(crate) const LIMIT: usize = 3 << 20;
 /// A body that has not come by then is given up.
 const DEADLINE: Duration = Duration::from_secs(30);
 
-const OBJECT_TYPES: &[&str] = &["application/json", "application/yaml", protobuf::MEDIA_TYPE];
+const OBJECT_TYPES: [&str; 3] = ["application/json", "application/yaml", protobuf::MEDIA_TYPE];
+/// Of kinds that definitions install, which have no messages.
+const INSTALLED_TYPES: [&str; 2] = ["application/json", "application/yaml"];
 pub(crate) const PATCH_TYPES: &[&str] = &[
     "application/json-patch+json",
     "application/merge-patch+json",
@@ -63,10 +65,13 @@ pub(crate) fn object(headers: &HeaderMap, body: &[u8]) -> Result<Value, Refusal>
         "" | "application/json" | "*/*" => json(body)?,
         "application/yaml" | "text/yaml" => yaml(body)?,
         protobuf::MEDIA_TYPE => protobuf::object(body).map_err(|e| {
+            if e.is_foreign {
+                return Refusal::media_type(&INSTALLED_TYPES);
+            }
             let why = format!("the body of the request is no object in protobuf: {e}");
             Refusal::bad_request(why)
         })?,
-        other => return Err(Refusal::media_type(other, OBJECT_TYPES)),
+        _ => return Err(Refusal::media_type(&OBJECT_TYPES)),
     };
     if value.is_object() {
         Ok(value)

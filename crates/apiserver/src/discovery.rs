@@ -7,7 +7,7 @@ use axum::response::{IntoResponse, Response};
 use http::header::{self, HeaderValue};
 use http::{HeaderMap, StatusCode};
 use serde_json::{Value, json};
-use serin_api::kinds;
+use serin_api::kinds::{self, Keeping};
 
 use crate::accept::{self, DiscoveryView};
 use crate::registry::Registry;
@@ -17,16 +17,23 @@ use crate::server::ApiServer;
 use crate::status::Refusal;
 use crate::tree::Tree;
 
-const VERBS: &[&str] = &[
-    "create",
-    "delete",
-    "deletecollection",
-    "get",
-    "list",
-    "patch",
-    "update",
-    "watch",
-];
+/// What can be done with the objects of a kind.
+fn verbs(kind: &Resource) -> &'static [&'static str] {
+    match kind.keeping() {
+        Keeping::Kept => &[
+            "create",
+            "delete",
+            "deletecollection",
+            "get",
+            "list",
+            "patch",
+            "update",
+            "watch",
+        ],
+        Keeping::Answered => &["create"],
+        Keeping::Never => &["get", "list", "watch"],
+    }
+}
 
 /// `/api`.
 pub(crate) async fn core(State(server): State<ApiServer>, headers: HeaderMap) -> Response {
@@ -190,7 +197,7 @@ fn subresources(kind: &Resource) -> Vec<(&'static str, &'static [&'static str], 
 
 fn legacy_resources(kind: &Resource) -> Vec<Value> {
     let mut main = json!({
-        "name": kind.plural, "singularName": kind.singular, "namespaced": kind.namespaced, "kind": kind.kind, "verbs": VERBS,
+        "name": kind.plural, "singularName": kind.singular, "namespaced": kind.namespaced, "kind": kind.kind, "verbs": verbs(kind),
     });
     if !kind.short_names.is_empty() {
         main.set("shortNames", json!(kind.short_names));
@@ -232,7 +239,7 @@ fn aggregated_resource(kind: &Resource) -> Value {
     json!({
         "resource": kind.plural, "responseKind": response(own), "singularResource": kind.singular,
         "scope": if kind.namespaced { "Namespaced" } else { "Cluster" },
-        "verbs": VERBS, "shortNames": kind.short_names, "categories": kind.categories,
+        "verbs": verbs(kind), "shortNames": kind.short_names, "categories": kind.categories,
         "subresources": parts.collect::<Vec<_>>(),
     })
 }

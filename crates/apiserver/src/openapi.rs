@@ -13,6 +13,7 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use http::StatusCode;
 use serde_json::{Map, Value, json};
+use serin_api::kinds::Keeping;
 
 use crate::registry::Registry;
 use crate::render;
@@ -100,14 +101,24 @@ fn make(registry: &Registry, name: &str) -> Value {
         let root = schema.at("/root").as_str().unwrap_or_default().to_owned();
         let one = format!("/{name}/{namespace}{}/{{name}}", kind.plural);
         let all = format!("/{name}/{namespace}{}", kind.plural);
-        paths.insert(
-            one,
-            json!({"patch": operation(&kind, "patch", &root), "get": operation(&kind, "get", &root)}),
-        );
-        paths.insert(
-            all,
-            json!({"post": operation(&kind, "post", &root), "get": operation(&kind, "list", &root)}),
-        );
+        // Each with the word of Kubernetes for what it does.
+        let (of_one, of_all): (&[_], &[_]) = match kind.keeping() {
+            Keeping::Kept => (
+                &[("patch", "patch"), ("get", "get")],
+                &[("post", "post"), ("get", "list")],
+            ),
+            Keeping::Answered => (&[], &[("post", "post")]),
+            Keeping::Never => (&[("get", "get")], &[("get", "list")]),
+        };
+        for (path, operations) in [(one, of_one), (all, of_all)] {
+            let made = |(method, action): &(&str, &str)| {
+                ((*method).to_owned(), operation(&kind, action, &root))
+            };
+            if !operations.is_empty() {
+                let item: Map<String, Value> = operations.iter().map(made).collect();
+                paths.insert(path, item.into());
+            }
+        }
         if let Value::Object(definitions) = schema.at("/schemas") {
             let mut definitions = definitions.clone();
             definitions.values_mut().for_each(without_booleans);

@@ -29,6 +29,8 @@ pub(crate) struct Malformed {
     /// The fields that lead there, the innermost first.
     path: Vec<String>,
     why: String,
+    /// Whether it is of a kind that is not written in this form.
+    pub(crate) is_foreign: bool,
 }
 
 impl Malformed {
@@ -36,6 +38,7 @@ impl Malformed {
         Self {
             path: Vec::new(),
             why: why.into(),
+            is_foreign: false,
         }
     }
 
@@ -93,7 +96,10 @@ pub(crate) fn object(body: &[u8]) -> Result<Value> {
         let why = format!(
             "no message is known for kind {kind:?} of {api_version:?}: send it as application/json"
         );
-        Malformed::new(why)
+        Malformed {
+            is_foreign: true,
+            ..Malformed::new(why)
+        }
     })?;
     let mut object = Map::new();
     object.insert("apiVersion".into(), api_version.into());

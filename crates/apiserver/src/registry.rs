@@ -8,16 +8,17 @@ use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
 use jiff::Timestamp;
 use serde_json::Value;
-use serin_api::kinds;
+use serin_api::kinds::{self, Keeping};
 
 use crate::custom;
 use crate::resource::{Definition, Resource};
 use crate::store::{Key, Record, Shared, prefix};
 
-/// Every built-in kind in every version, in the order of the table of kinds.
+/// Every built-in kind in every version, in the order of the tables of kinds.
 static BUILT_IN: LazyLock<Vec<Arc<Resource>>> = LazyLock::new(|| {
     let versions = |kind: &'static kinds::Kind| kind.versions().map(move |v| (kind, v));
-    let all = kinds::all().iter().flat_map(versions);
+    let all = kinds::all().iter().chain(kinds::others());
+    let all = all.flat_map(versions);
     all.map(|(kind, version)| Arc::new(Resource::built_in(kind, version)))
         .collect()
 });
@@ -145,6 +146,18 @@ impl Registry {
 
 fn built_in(known: impl Fn(&Resource) -> bool) -> Option<Arc<Resource>> {
     BUILT_IN.iter().find(|kind| known(kind)).cloned()
+}
+
+/// Why no object of a kind may be written; `None` when one may.
+pub(crate) fn why_read_only(kind: &Resource) -> Option<String> {
+    if kind.keeping() != Keeping::Never {
+        return None;
+    }
+    let instead = match kind.kind.as_str() {
+        "PersistentVolume" | "PersistentVolumeClaim" => "Pods have the files of this machine",
+        _ => "use a Deployment or a Rollout",
+    };
+    Some(format!("Serin runs no {}: {instead}", kind.kind))
 }
 
 /// Why no object of a kind may be made; `None` when one may.

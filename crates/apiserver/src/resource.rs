@@ -5,8 +5,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use serin_api::kinds::{self, Column, Kind};
+use serin_api::kinds::{self, Column, Keeping, Kind};
 use serin_api::{Problem, defaults, validate};
+
+mod autoscaling;
 
 use crate::custom::{self, Custom};
 use crate::tree::Tree;
@@ -14,7 +16,7 @@ use crate::tree::Tree;
 /// One kind under one of the versions in which it is served.
 ///
 /// The same objects may be served under several versions. They are stored in one of them; the others differ from it in
-/// their `apiVersion` alone.
+/// their `apiVersion` alone, but for one kind that is converted.
 #[derive(Clone, Debug)]
 pub(crate) struct Resource {
     /// Empty for the core group.
@@ -80,7 +82,7 @@ impl Resource {
             }),
             deprecation: None,
             selectable: Vec::new(),
-            stored_version: kind.version.to_owned(),
+            stored_version: kind.stored_version.to_owned(),
             definition: Definition::BuiltIn(kind),
         }
     }
@@ -88,6 +90,19 @@ impl Resource {
     /// Whether it is this kind, whatever the version.
     pub(crate) fn is(&self, group: &str, kind: &str) -> bool {
         self.group == group && self.kind == kind
+    }
+
+    /// What becomes of its objects.
+    pub(crate) fn keeping(&self) -> Keeping {
+        match &self.definition {
+            Definition::BuiltIn(kind) => kind.keeping,
+            Definition::Custom(_) => Keeping::Kept,
+        }
+    }
+
+    /// Whether its objects look otherwise than they are stored.
+    fn is_converted(&self) -> bool {
+        self.version == "v1" && self.is("autoscaling", "HorizontalPodAutoscaler")
     }
 
     /// `apps/v1`, or `v1` for the core group.
@@ -230,17 +245,28 @@ impl Resource {
         if stored == wanted.as_bytes() {
             return json.clone();
         }
+        if self.is_converted()
+            && let Ok(object) = serde_json::from_slice(json)
+        {
+            return self.as_served(object).to_string().into();
+        }
         [HEAD, wanted.as_bytes(), rest].concat().into()
     }
 
     /// A stored object as it is served under this version.
     pub(crate) fn as_served(&self, mut object: Value) -> Value {
+        if self.is_converted() {
+            autoscaling::to_v1(&mut object);
+        }
         object.set("apiVersion", self.api_version());
         object
     }
 
     /// An object of this version as it is stored.
     pub(crate) fn as_stored(&self, mut object: Value) -> Value {
+        if self.is_converted() {
+            autoscaling::to_v2(&mut object);
+        }
         object.set("apiVersion", self.stored_api_version());
         object
     }

@@ -220,9 +220,9 @@ impl Refusal {
         Self::new(StatusCode::METHOD_NOT_ALLOWED, "MethodNotAllowed", why)
     }
 
-    pub(crate) fn media_type(found: &str, supported: &[&str]) -> Self {
+    pub(crate) fn media_type(supported: &[&str]) -> Self {
         let message = format!(
-            "the body of the request was in an unknown format ({found}); accepted media types include: {}",
+            "the body of the request was in an unknown format - accepted media types include: {}",
             supported.join(", ")
         );
         Self::new(

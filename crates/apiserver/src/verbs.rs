@@ -11,6 +11,7 @@ mod write;
 
 use axum::response::{IntoResponse, Response};
 use http::{Method, StatusCode};
+use serin_api::kinds::Keeping;
 
 pub(crate) use self::delete::delete_object;
 pub(crate) use self::pods::container_of;
@@ -18,6 +19,7 @@ pub(crate) use self::write::{create_object, modify};
 use crate::accept;
 use crate::access::token_request;
 use crate::options::ListOptions;
+use crate::registry;
 use crate::render::{self, Item};
 use crate::server::{ApiServer, Call};
 use crate::status::Refusal;
@@ -26,6 +28,15 @@ use crate::target::Part;
 
 /// Answers a request for objects.
 pub(crate) async fn answer(server: &ApiServer, call: Call) -> Result<Response, Refusal> {
+    if call.target.kind.keeping() == Keeping::Answered {
+        // Those that are asked were answered before; these are at an address where nothing is.
+        return Err(Refusal::no_page());
+    }
+    if call.method != Method::GET
+        && let Some(why) = registry::why_read_only(&call.target.kind)
+    {
+        return Err(Refusal::method_for(&why));
+    }
     match call.target.part {
         Part::Log => return pods::log(server, call).await,
         Part::Eviction => return eviction::answer(server, call).await,

@@ -1,17 +1,17 @@
 //! The rows of the table of kinds.
 
 use k8s_openapi::api::{apps::v1 as apps, coordination::v1 as coordination, core::v1 as core};
-use k8s_openapi::api::{autoscaling::v2 as autoscaling, batch::v1 as batch, policy::v1 as policy};
+use k8s_openapi::api::{autoscaling, batch::v1 as batch, policy::v1 as policy};
 use k8s_openapi::api::{
     discovery::v1 as discovery, networking::v1 as networking, rbac::v1 as rbac,
 };
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1 as apiextensions;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 
-use super::{Column, Kind, Subresources, columns};
+use super::{Column, Keeping, Kind, Subresources, columns};
 use crate::{analysis, experiment, gateway_api, istio, release, rollout};
 
-const PLAIN: Subresources = Subresources {
+pub(super) const PLAIN: Subresources = Subresources {
     status: false,
     scale: false,
 };
@@ -25,9 +25,9 @@ const SCALED: Subresources = Subresources {
 };
 
 /// Group, version, kind, plural, singular.
-type Names = [&'static str; 5];
+pub(super) type Names = [&'static str; 5];
 
-const fn kind<T: JsonSchema>(
+pub(super) const fn kind<T: JsonSchema>(
     [group, version, kind, plural, singular]: Names,
     short_names: &'static [&'static str],
     subresources: Subresources,
@@ -36,6 +36,7 @@ const fn kind<T: JsonSchema>(
     Kind {
         group,
         version,
+        stored_version: version,
         also_served: &[],
         kind,
         plural,
@@ -44,6 +45,7 @@ const fn kind<T: JsonSchema>(
         categories: &[],
         namespaced: true,
         subresources,
+        keeping: Keeping::Kept,
         columns,
         schema: schema::<T>,
     }
@@ -54,7 +56,7 @@ fn schema<T: JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
 }
 
 impl Kind {
-    const fn of_the_cluster(self) -> Self {
+    pub(super) const fn of_the_cluster(self) -> Self {
         Self {
             namespaced: false,
             ..self
@@ -69,7 +71,15 @@ impl Kind {
         }
     }
 
-    const fn in_all(self) -> Self {
+    /// Objects that the row of another version keeps.
+    const fn stored_as(self, version: &'static str) -> Self {
+        Self {
+            stored_version: version,
+            ..self
+        }
+    }
+
+    pub(super) const fn in_all(self) -> Self {
         Self {
             categories: &["all"],
             ..self
@@ -175,7 +185,7 @@ pub(super) static KINDS: &[Kind] = &[
         columns::CRON_JOB,
     )
     .in_all(),
-    kind::<autoscaling::HorizontalPodAutoscaler>(
+    kind::<autoscaling::v2::HorizontalPodAutoscaler>(
         [
             "autoscaling",
             "v2",
@@ -187,6 +197,20 @@ pub(super) static KINDS: &[Kind] = &[
         STATUS,
         columns::HORIZONTAL_POD_AUTOSCALER,
     )
+    .in_all(),
+    kind::<autoscaling::v1::HorizontalPodAutoscaler>(
+        [
+            "autoscaling",
+            "v1",
+            "HorizontalPodAutoscaler",
+            "horizontalpodautoscalers",
+            "horizontalpodautoscaler",
+        ],
+        &["hpa"],
+        STATUS,
+        columns::HORIZONTAL_POD_AUTOSCALER,
+    )
+    .stored_as("v2")
     .in_all(),
     kind::<policy::PodDisruptionBudget>(
         [

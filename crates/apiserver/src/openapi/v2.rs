@@ -7,6 +7,8 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::header::{self, HeaderMap, HeaderValue};
 
+use serin_api::kinds::Keeping;
+
 use crate::registry::Registry;
 use crate::resource::Resource;
 use crate::server::ApiServer;
@@ -31,6 +33,7 @@ fn make(registry: &Registry) -> Vec<u8> {
     let paths: Vec<u8> = registry
         .all()
         .iter()
+        .filter(|k| k.keeping() == Keeping::Kept)
         .flat_map(|k| field(2, &path(k)))
         .collect();
     [

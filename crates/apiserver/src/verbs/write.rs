@@ -127,7 +127,7 @@ pub(super) async fn patch(server: &ApiServer, call: Call) -> Result<Response, Re
         return answer_written(server, &call, written);
     }
     if media == "application/strategic-merge-patch+json" && call.target.kind.is_custom() {
-        return Err(Refusal::media_type(media, CUSTOM_PATCH_TYPES));
+        return Err(Refusal::media_type(CUSTOM_PATCH_TYPES));
     }
     let patch = read_patch(media, &call.body)?;
     let kind = Arc::clone(&call.target.kind);
@@ -150,7 +150,7 @@ pub(super) fn read_patch(media: &str, content: &[u8]) -> Result<Patch, Refusal> 
         }
         "application/merge-patch+json" => body::json(content).map(Patch::Merge),
         "application/strategic-merge-patch+json" => body::json(content).map(Patch::Strategic),
-        other => Err(Refusal::media_type(other, PATCH_TYPES)),
+        _ => Err(Refusal::media_type(PATCH_TYPES)),
     }
 }
 

@@ -289,7 +289,9 @@ async fn discovery_in_the_form_that_is_asked_for() {
             "deployments/scale",
             "replicasets",
             "replicasets/status",
-            "replicasets/scale"
+            "replicasets/scale",
+            "daemonsets",
+            "statefulsets"
         ]
     );
     assert_eq!(

@@ -12,6 +12,7 @@ mod bad_input;
 mod custom;
 mod ends;
 mod http;
+mod kinds;
 mod kubectl;
 mod lists;
 mod rights;

@@ -66,3 +66,46 @@ async fn a_group_tells_all_its_versions() {
         .assert_eq(&group["preferredVersion"].to_string());
     assert_eq!(group["versions"][1]["version"], "v1beta1");
 }
+
+/// In the first version an autoscaler has the share of the CPU only; kubectl up to 1.32 makes them in it.
+#[tokio::test]
+async fn an_autoscaler_is_converted_between_its_versions() {
+    let path = |version: &str, rest: &str| {
+        format!("/apis/autoscaling/{version}/namespaces/default/horizontalpodautoscalers{rest}")
+    };
+    let client = client();
+    let target = json!({"apiVersion": "apps/v1", "kind": "Deployment", "name": "web"});
+    let spec =
+        json!({"scaleTargetRef": target, "maxReplicas": 3, "targetCPUUtilizationPercentage": 70});
+    let v1 = json!({"apiVersion": "autoscaling/v1", "kind": "HorizontalPodAutoscaler", "metadata": {"name": "web"}, "spec": spec});
+    let made = ask(&client, Method::POST, &path("v1", ""), v1).await;
+    assert_eq!(made["spec"]["targetCPUUtilizationPercentage"], 70);
+    assert_eq!(made["spec"]["minReplicas"], 1);
+    let read = ask(&client, Method::GET, &path("v2", "/web"), Value::Null).await;
+    let cpu = json!({"type": "Resource", "resource": {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": 70}}});
+    assert_eq!(read["apiVersion"], "autoscaling/v2");
+    assert_eq!(read["spec"]["metrics"], json!([cpu]));
+
+    // What the first version cannot say outlives a change in it.
+    let memory = json!({"type": "Resource", "resource": {"name": "memory", "target": {"type": "Utilization", "averageUtilization": 60}}});
+    let metrics = json!({"spec": {"metrics": [cpu, memory]}});
+    ask(&client, Method::PATCH, &path("v2", "/web"), metrics).await;
+    let more = json!({"spec": {"maxReplicas": 5, "targetCPUUtilizationPercentage": 50}});
+    let changed = ask(&client, Method::PATCH, &path("v1", "/web"), more).await;
+    assert_eq!(changed["spec"]["maxReplicas"], 5);
+    assert!(changed["spec"].get("metrics").is_none(), "{changed}");
+    let read = ask(&client, Method::GET, &path("v2", "/web"), Value::Null).await;
+    let shares: Vec<_> = read["spec"]["metrics"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|metric| metric["resource"]["target"]["averageUtilization"].clone())
+        .collect();
+    assert_eq!(shares, [50, 60]);
+    assert!(read["metadata"].get("annotations").is_none(), "{read}");
+    let list = ask(&client, Method::GET, &path("v1", ""), Value::Null).await;
+    assert_eq!(
+        list["items"][0]["spec"]["targetCPUUtilizationPercentage"],
+        50
+    );
+}
