@@ -269,9 +269,28 @@ async fn change(
         .map(drop)
 }
 
-/// A namespace with the conditions that say what it waits for.
+/// A namespace with the conditions that say what it waits for. The kinds of this server are always known, and a deletion that
+/// fails is tried again, so that the first three never hold; clients of a cluster look for them.
 fn with_remaining(namespace: &Value, remaining: &Remaining, now: Timestamp) -> Value {
     let conditions = [
+        (
+            "NamespaceDeletionDiscoveryFailure",
+            ["ResourcesDiscovered", "DiscoveryFailed"],
+            ["All resources successfully discovered", ""],
+        ),
+        (
+            "NamespaceDeletionGroupVersionParsingFailure",
+            ["ParsedGroupVersions", "GroupVersionParsingFailed"],
+            ["All legacy kube types successfully parsed", ""],
+        ),
+        (
+            "NamespaceDeletionContentFailure",
+            ["ContentDeleted", "ContentDeletionFailed"],
+            [
+                "All content successfully deleted, may be waiting on finalization",
+                "",
+            ],
+        ),
         (
             "NamespaceContentRemaining",
             ["ContentRemoved", "SomeResourcesRemain"],

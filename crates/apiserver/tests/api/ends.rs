@@ -203,7 +203,10 @@ async fn foreground_and_orphan() {
 }
 
 /// What a namespace says that waits for one ConfigMap with a finalizer.
-const HELD: [&str; 2] = [
+const HELD: [&str; 5] = [
+    "NamespaceDeletionDiscoveryFailure=False: All resources successfully discovered",
+    "NamespaceDeletionGroupVersionParsingFailure=False: All legacy kube types successfully parsed",
+    "NamespaceDeletionContentFailure=False: All content successfully deleted, may be waiting on finalization",
     "NamespaceContentRemaining=True: Some resources are remaining: configmaps. has 1 resource instances",
     "NamespaceFinalizersRemaining=True: Some content in the namespace has finalizers remaining: serin.dev/test in 1 resource instances",
 ];
