@@ -29,6 +29,8 @@ const HEAD_DEADLINE: Duration = Duration::from_secs(90);
 const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(10);
 /// What an answer under way gets when the server is told to end.
 const GRACE: Duration = Duration::from_secs(5);
+/// Of these, what a conversation gets to end by itself before it is told that it is over.
+const PARTING: Duration = Duration::from_secs(3);
 /// After a failed accept, such as with no file descriptors left.
 const BREATH: Duration = Duration::from_millis(100);
 
@@ -36,8 +38,34 @@ const BREATH: Duration = Duration::from_millis(100);
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Endless;
 
+/// What a request that becomes a conversation has of its listener: it is told of the end, and waited for. Without a listener
+/// there is no end.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Lifetime {
+    stop: CancellationToken,
+    tasks: TaskTracker,
+}
+
+impl Lifetime {
+    /// Carries a conversation beside the connection that it began on.
+    pub(crate) fn spawn(&self, conversation: impl Future<Output = ()> + Send + 'static) {
+        self.tasks.spawn(conversation);
+    }
+
+    /// Ready when the server is told to end.
+    pub(crate) async fn ending(&self) {
+        self.stop.cancelled().await;
+    }
+
+    /// Ready when a conversation must be over: a while after that.
+    pub(crate) async fn over(&self) {
+        self.stop.cancelled().await;
+        tokio::time::sleep(PARTING).await;
+    }
+}
+
 /// Serves `router` on `listener` until `shutdown` is ready; then watches and followed logs end at once, connections without a
-/// request are closed, a new request is answered 503, other answers get a few seconds, and it returns.
+/// request are closed, a new request is answered 503, other answers and conversations get a few seconds, and it returns.
 pub async fn serve(
     listener: TcpListener,
     router: Router,
@@ -57,9 +85,9 @@ pub async fn serve_over<S, H, F>(
     H: Fn(TcpStream) -> F,
     F: Future<Output = io::Result<S>> + Send + 'static,
 {
-    let stop = CancellationToken::new();
+    let lifetime = Lifetime::default();
+    let Lifetime { stop, tasks } = &lifetime;
     let places = Arc::new(Semaphore::new(CONNECTIONS));
-    let tasks = TaskTracker::new();
     tokio::pin!(shutdown);
     loop {
         let next = async {
@@ -74,7 +102,7 @@ pub async fn serve_over<S, H, F>(
         match accepted {
             Ok((stream, _)) => {
                 let _no_delay = stream.set_nodelay(true);
-                let connection = connection(handshake(stream), router.clone(), stop.clone());
+                let connection = connection(handshake(stream), router.clone(), lifetime.clone());
                 tasks.spawn(async move {
                     connection.await;
                     drop(place);
@@ -100,10 +128,11 @@ pub async fn serve_over<S, H, F>(
 async fn connection<S>(
     handshake: impl Future<Output = io::Result<S>>,
     router: Router,
-    stop: CancellationToken,
+    lifetime: Lifetime,
 ) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
+    let stop = lifetime.stop.clone();
     let shaken = tokio::select! {
         shaken = tokio::time::timeout(HANDSHAKE_DEADLINE, handshake) => shaken,
         () = stop.cancelled() => return,
@@ -116,12 +145,13 @@ async fn connection<S>(
     let ending = stop.clone();
     let service =
         hyper::service::service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
-            let (router, ending) = (router.clone(), ending.clone());
+            let (router, ending, lifetime) = (router.clone(), ending.clone(), lifetime.clone());
             async move {
                 if ending.is_cancelled() {
                     return Ok(Refusal::stopping().into_response());
                 }
-                let request: Request = request.map(Body::new);
+                let mut request: Request = request.map(Body::new);
+                request.extensions_mut().insert(lifetime);
                 let response = router.oneshot(request).await?;
                 Ok::<_, Infallible>(end_with(response, ending))
             }

@@ -14,6 +14,7 @@ use serde_json::json;
 use tokio_util::io::ReaderStream;
 
 use crate::access::{self, Author, Policies, TokenKey, User, review};
+use crate::listen::Lifetime;
 use crate::logs::PodLogs;
 use crate::options::Parameters;
 use crate::registry::Registry;
@@ -39,6 +40,8 @@ pub struct ApiServer {
     pub(crate) clock: Clock,
     pub(crate) registry: Registry,
     pub(crate) policies: Policies,
+    /// Who shows which token, besides the administrator and service accounts.
+    pub(crate) tokens: Arc<[(Box<str>, User)]>,
     /// Drawn when it is first needed, if none was given.
     token_key: Arc<OnceLock<TokenKey>>,
     /// On whose behalf it works: the server's own, but for a request.
@@ -54,6 +57,7 @@ impl ApiServer {
             registry: Registry::over(store.shared()),
             policies: Policies::over(store.shared()),
             token_key: Arc::default(),
+            tokens: Arc::new([]),
             author: Arc::new(Author::server()),
             store,
             logs: None,
@@ -78,6 +82,16 @@ impl ApiServer {
     pub fn with_token_key(self, key: TokenKey) -> Self {
         Self {
             token_key: Arc::new(OnceLock::from(key)),
+            ..self
+        }
+    }
+
+    /// Takes who shows this token for `user`.
+    #[must_use]
+    pub fn with_token(self, token: &str, user: User) -> Self {
+        let more = std::iter::once((token.into(), user));
+        Self {
+            tokens: self.tokens.iter().cloned().chain(more).collect(),
             ..self
         }
     }
@@ -213,6 +227,8 @@ pub(crate) struct Call {
     pub(crate) body: bytes::Bytes,
     /// The way to speak something else than HTTP on this connection; `None` where it cannot.
     pub(crate) upgrade: Option<OnUpgrade>,
+    /// That of the listener, for what goes on then.
+    pub(crate) lifetime: Lifetime,
 }
 
 async fn resources(State(server): State<ApiServer>, request: Request) -> Response {
@@ -245,6 +261,7 @@ async fn answer(server: ApiServer, request: Request<Body>) -> Result<Response, R
         headers: parts.headers,
         body,
         upgrade: parts.extensions.remove::<OnUpgrade>(),
+        lifetime: parts.extensions.remove::<Lifetime>().unwrap_or_default(),
     };
     let deprecation = call.target.kind.deprecation.clone();
     let mut response = verbs::answer(&server, call).await?;

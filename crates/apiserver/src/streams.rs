@@ -1,7 +1,7 @@
 //! Requests that become a conversation: a command in a container (`exec`) and ports of a pod (`portforward`).
 //!
-//! Responsible for: the upgrade of the connection, the protocols that kubectl and Kubernetes' libraries speak then (SPDY/3.1 for both,
-//! WebSocket for `exec`), and carrying bytes both ways with a bound on everything.
+//! Responsible for: the upgrade of the connection, the protocols that kubectl and Kubernetes' libraries speak then (SPDY/3.1 for both;
+//! WebSocket for `exec`, and with SPDY inside for `portforward`), and carrying bytes both ways with a bound on everything.
 //!
 //! Absent on purpose: how a command is run. Whoever keeps the pods implements [`PodExec`].
 
@@ -21,6 +21,7 @@ use futures::future::BoxFuture;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::time::timeout;
 
 use crate::server::Call;
 use crate::status::Refusal;
@@ -32,6 +33,8 @@ pub(crate) use forward::forward;
 const MAX_CONVERSATIONS: usize = 64;
 /// A connection on which nothing is heard for so long is given up, as by a kubelet.
 const IDLE: Duration = Duration::from_secs(4 * 3600);
+/// How long it may take to tell the client the end of a conversation.
+const GOODBYE: Duration = Duration::from_secs(1);
 /// Messages that wait in each direction of a stream.
 const QUEUE: usize = 16;
 /// The most bytes of a message.
@@ -123,6 +126,8 @@ enum Message {
     },
     /// A frame that is written as it is.
     Control(Bytes),
+    /// Nothing comes after it.
+    End,
 }
 
 /// The server's half of a stream.
@@ -205,20 +210,11 @@ where
     };
     let upgrade = call.upgrade.take().ok_or_else(not_upgradable)?;
     let place = places.take()?;
-    tokio::spawn(async move {
+    call.lifetime.spawn(async move {
         let _place = place;
-        let io = match upgrade.await {
-            Ok(io) => hyper_util::rt::TokioIo::new(io),
-            Err(error) => return tracing::debug!(%error, "a connection did not switch to SPDY"),
-        };
-        let (opened, streams) = mpsc::channel(QUEUE);
-        tokio::select! {
-            ended = spdy::run(io, opened) => {
-                if let Err(error) = ended {
-                    tracing::debug!(%error, "a SPDY connection ended early");
-                }
-            }
-            () = converse(streams) => {}
+        match upgrade.await {
+            Ok(io) => speak_spdy(hyper_util::rt::TokioIo::new(io), converse).await,
+            Err(error) => tracing::debug!(%error, "a connection did not switch to SPDY"),
         }
     });
     let headers = [
@@ -227,6 +223,34 @@ where
         (PROTOCOL, HeaderValue::from_static(protocol)),
     ];
     Ok((StatusCode::SWITCHING_PROTOCOLS, headers, Body::empty()).into_response())
+}
+
+/// Speaks SPDY until the client ends it, or the conversation is over and the client was told.
+async fn speak_spdy<F>(
+    io: impl AsyncRead + AsyncWrite,
+    converse: impl FnOnce(mpsc::Receiver<spdy::Stream>) -> F,
+) where
+    F: Future<Output = ()>,
+{
+    let (opened, streams) = mpsc::channel(QUEUE);
+    let (out, messages) = mpsc::channel(QUEUE);
+    let end = out.clone();
+    let talk = async {
+        converse(streams).await;
+        let told = async {
+            let _ = end.send(Message::End).await;
+            std::future::pending().await
+        };
+        let _: Result<(), _> = timeout(GOODBYE, told).await;
+    };
+    tokio::select! {
+        ended = spdy::run(io, opened, (out, messages)) => {
+            if let Err(error) = ended {
+                tracing::debug!(%error, "a SPDY connection ended early");
+            }
+        }
+        () = talk => {}
+    }
 }
 
 fn not_upgradable() -> Refusal {

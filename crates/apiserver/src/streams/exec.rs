@@ -16,6 +16,7 @@ use super::{
     ExecError, ExecRequest, Execution, ExitCode, PodExec, Sink, pump, spdy, switch_to_spdy,
     upgrades_to, websocket,
 };
+use crate::listen::Lifetime;
 use crate::meta;
 use crate::server::{ApiServer, Call};
 use crate::status::Refusal;
@@ -90,9 +91,10 @@ pub(crate) async fn exec(server: &ApiServer, mut call: Call) -> Result<Response,
             "this server was started without a node, so nothing runs on it",
         ));
     };
+    let lifetime = call.lifetime.clone();
     if upgrades_to(&call.headers, "websocket") {
         return websocket::switch(&mut call, &server.places, move |channels| {
-            carry(pods, request, channels)
+            carry(pods, request, channels, lifetime)
         });
     }
     if !upgrades_to(&call.headers, "SPDY/3.1") {
@@ -107,7 +109,7 @@ pub(crate) async fn exec(server: &ApiServer, mut call: Call) -> Result<Response,
         move |mut streams| async move {
             match timeout(PATIENCE, gather(wanted, &mut streams)).await {
                 Ok(Some(channels)) => {
-                    carry(pods, request, channels).await;
+                    carry(pods, request, channels, lifetime).await;
                     // The client hangs up when it has read all.
                     let _ =
                         timeout(PATIENCE, async { while streams.recv().await.is_some() {} }).await;
@@ -150,11 +152,22 @@ async fn gather(wanted: Wanted, streams: &mut mpsc::Receiver<spdy::Stream>) -> O
 }
 
 /// Runs the command and tells its end, unless the client goes first.
-async fn carry(pods: Arc<dyn PodExec>, request: ExecRequest, channels: Channels) {
+async fn carry(
+    pods: Arc<dyn PodExec>,
+    request: ExecRequest,
+    channels: Channels,
+    lifetime: Lifetime,
+) {
     let error = channels.error.clone();
-    let ended = match pods.exec(request).await {
-        Ok(execution) => converse(execution, channels).await,
-        Err(error) => Err(error),
+    let run = async {
+        match pods.exec(request).await {
+            Ok(execution) => converse(execution, channels).await,
+            Err(error) => Err(error),
+        }
+    };
+    let ended = tokio::select! {
+        ended = run => ended,
+        () = lifetime.over() => Err(ExecError("the server stops, and has ended the command".into())),
     };
     let status = status(ended).to_string();
     error.finish(Bytes::from(status)).await;

@@ -14,12 +14,15 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::spdy::Stream;
-use super::{Sink, pump, switch_to_spdy, upgrades_to};
+use super::{Sink, pump, switch_to_spdy, upgrades_to, websocket};
+use crate::listen::Lifetime;
 use crate::server::{ApiServer, Call};
 use crate::status::Refusal;
 use crate::tree::Tree;
 
 const PROTOCOLS: [&str; 1] = ["portforward.k8s.io"];
+/// The same inside a WebSocket, which kubectl tries first from 1.30 on.
+const TUNNELLED: [&str; 1] = ["SPDY/3.1+portforward.k8s.io"];
 /// Connections of one client at one time.
 const MAX_CONNECTIONS: usize = 128;
 const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
@@ -39,15 +42,17 @@ pub(crate) async fn forward(server: &ApiServer, mut call: Call) -> Result<Respon
             format!("unable to forward port because pod is not running. Current status={phase}");
         return Err(Refusal::bad_request(why));
     };
+    let lifetime = call.lifetime.clone();
+    let converse = move |streams| serve(address, streams, lifetime);
+    if upgrades_to(&call.headers, "websocket") {
+        return websocket::switch_to_spdy(&mut call, &server.places, &TUNNELLED, converse);
+    }
     if !upgrades_to(&call.headers, "SPDY/3.1") {
-        // Clients that have tried WebSocket first come again with SPDY.
         return Err(Refusal::bad_request(
-            "upgrade request required: to SPDY/3.1",
+            "upgrade request required: to SPDY/3.1 or websocket",
         ));
     }
-    switch_to_spdy(&mut call, &server.places, &PROTOCOLS, move |streams| {
-        serve(address, streams)
-    })
+    switch_to_spdy(&mut call, &server.places, &PROTOCOLS, converse)
 }
 
 /// The streams of a connection of which the other one is still to come.
@@ -56,10 +61,23 @@ enum Half {
     Data(Stream),
 }
 
-async fn serve(address: IpAddr, mut streams: mpsc::Receiver<Stream>) {
+/// Connects each pair of streams, until the client goes or the server ends; then those that are open get a while.
+async fn serve(address: IpAddr, mut streams: mpsc::Receiver<Stream>, lifetime: Lifetime) {
     let mut halves: HashMap<String, Half> = HashMap::new();
     let mut connections = JoinSet::new();
-    while let Some(stream) = streams.recv().await {
+    loop {
+        let stream = tokio::select! {
+            stream = streams.recv() => stream,
+            () = lifetime.ending() => {
+                let rest = async { while connections.join_next().await.is_some() {} };
+                tokio::select! {
+                    () = rest => {}
+                    () = lifetime.over() => {}
+                }
+                return;
+            }
+        };
+        let Some(stream) = stream else { return };
         while connections.try_join_next().is_some() {}
         let header = |name: &str| {
             stream

@@ -52,13 +52,17 @@ pub(crate) struct Stream {
     pub(crate) outgoing: Sink,
 }
 
-/// Speaks on a connection and hands on every stream that is opened on it, until the client ends it or nobody takes streams.
-pub(crate) async fn run<T>(io: T, opened: mpsc::Sender<Stream>) -> Result<(), SpdyError>
+/// Speaks on a connection and hands on every stream that is opened on it, until the client ends it, nobody takes streams, or
+/// [`Message::End`] has come through the queue of what is said.
+pub(super) async fn run<T>(
+    io: T,
+    opened: mpsc::Sender<Stream>,
+    (out, messages): (mpsc::Sender<Message>, mpsc::Receiver<Message>),
+) -> Result<(), SpdyError>
 where
     T: AsyncRead + AsyncWrite,
 {
     let (reader, writer) = tokio::io::split(io);
-    let (out, messages) = mpsc::channel(QUEUE);
     let session = Session {
         out,
         opened,
@@ -88,6 +92,11 @@ async fn write(
                 writer.write_all(&payload).await?;
             }
             Message::Control(frame) => writer.write_all(&frame).await?,
+            Message::End => {
+                writer.write_all(&frame::go_away()).await?;
+                writer.shutdown().await?;
+                return Ok(());
+            }
         }
         writer.flush().await?;
     }

@@ -1,4 +1,4 @@
-//! `exec` over a WebSocket: every message begins with the number of its channel.
+//! `exec` over a WebSocket, where every message begins with the number of its channel, and SPDY inside a WebSocket.
 
 use std::time::Duration;
 
@@ -8,6 +8,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use futures::{SinkExt, StreamExt};
 use http::{HeaderValue, StatusCode, header};
 use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_tungstenite::WebSocketStream;
@@ -17,7 +18,9 @@ use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig
 use tokio_tungstenite::tungstenite::{Error, Message as Frame};
 
 use super::exec::{Channels, ERROR, RESIZE, STDERR, STDIN, STDOUT};
-use super::{IDLE, Message, Places, QUEUE, Sink, negotiate, not_upgradable};
+use super::{
+    CHUNK, IDLE, Message, Places, QUEUE, Sink, negotiate, not_upgradable, spdy, speak_spdy,
+};
 use crate::server::Call;
 use crate::status::Refusal;
 
@@ -29,7 +32,7 @@ const MAX_MESSAGE: usize = 1 << 20;
 /// How long the client may take to hang up.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Answers that a WebSocket is spoken from now on, and converses on it.
+/// Answers that channels are spoken on a WebSocket from now on, and converses on them.
 pub(super) fn switch<F>(
     call: &mut Call,
     places: &Places,
@@ -38,9 +41,39 @@ pub(super) fn switch<F>(
 where
     F: Future<Output = ()> + Send + 'static,
 {
-    let Some(protocol) = negotiate(&call.headers, &header::SEC_WEBSOCKET_PROTOCOL, &PROTOCOLS)
+    upgrade(call, places, &PROTOCOLS, move |socket| {
+        run(socket, converse)
+    })
+}
+
+/// Answers that SPDY is spoken inside a WebSocket from now on, and converses on its streams.
+pub(super) fn switch_to_spdy<F>(
+    call: &mut Call,
+    places: &Places,
+    protocols: &[&'static str],
+    converse: impl FnOnce(mpsc::Receiver<spdy::Stream>) -> F + Send + 'static,
+) -> Result<Response, Refusal>
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    upgrade(call, places, protocols, move |socket| async move {
+        let (near, far) = tokio::io::duplex(CHUNK);
+        tunnel(socket, near, speak_spdy(far, converse)).await;
+    })
+}
+
+fn upgrade<F>(
+    call: &mut Call,
+    places: &Places,
+    protocols: &[&'static str],
+    speak: impl FnOnce(Socket) -> F + Send + 'static,
+) -> Result<Response, Refusal>
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let Some(protocol) = negotiate(&call.headers, &header::SEC_WEBSOCKET_PROTOCOL, protocols)
     else {
-        let why = format!("the client must speak one of {}", PROTOCOLS.join(", "));
+        let why = format!("the client must speak one of {}", protocols.join(", "));
         return Err(Refusal::bad_request(why));
     };
     let Some(key) = call.headers.get(header::SEC_WEBSOCKET_KEY) else {
@@ -50,7 +83,7 @@ where
         .map_err(|_| Refusal::bad_request("Sec-WebSocket-Key is no key"))?;
     let upgrade = call.upgrade.take().ok_or_else(not_upgradable)?;
     let place = places.take()?;
-    tokio::spawn(async move {
+    call.lifetime.spawn(async move {
         let _place = place;
         let io = match upgrade.await {
             Ok(io) => TokioIo::new(io),
@@ -61,8 +94,7 @@ where
         let config = WebSocketConfig::default()
             .max_message_size(Some(MAX_MESSAGE))
             .max_frame_size(Some(MAX_MESSAGE));
-        let socket = WebSocketStream::from_raw_socket(io, Role::Server, Some(config)).await;
-        run(socket, converse).await;
+        speak(WebSocketStream::from_raw_socket(io, Role::Server, Some(config)).await).await;
     });
     let headers = [
         (header::CONNECTION, HeaderValue::from_static("Upgrade")),
@@ -123,11 +155,7 @@ async fn run<F: Future<Output = ()>>(socket: Socket, converse: impl FnOnce(Chann
                 writer.send(Frame::Binary(framed.freeze())).await?;
             }
         }
-        let done = CloseFrame {
-            code: CloseCode::Normal,
-            reason: "".into(),
-        };
-        writer.send(Frame::Close(Some(done))).await
+        writer.send(Frame::Close(Some(done()))).await
     };
     let talk = async {
         let (ended, ()) = tokio::join!(write, converse(channels));
@@ -145,6 +173,51 @@ async fn run<F: Future<Output = ()>>(socket: Socket, converse: impl FnOnce(Chann
     }
 }
 
+/// Carries the bytes of `near` in messages, until the client goes or `talk`, on the other side of it, is over.
+async fn tunnel<S: AsyncRead + AsyncWrite + Unpin>(
+    socket: WebSocketStream<S>,
+    near: DuplexStream,
+    talk: impl Future<Output = ()>,
+) {
+    let (mut writer, mut reader) = socket.split();
+    let (mut from, mut to) = tokio::io::split(near);
+    let read = async {
+        while let Some(Ok(frame)) = reader.next().await {
+            if let Frame::Binary(bytes) = frame
+                && to.write_all(&bytes).await.is_err()
+            {
+                // The talk is over; the client hangs up when it has read that.
+                while let Some(Ok(_)) = reader.next().await {}
+            }
+        }
+    };
+    let write = async {
+        let mut buffer = BytesMut::with_capacity(CHUNK);
+        while let Ok(1..) = from.read_buf(&mut buffer).await {
+            writer.send(Frame::Binary(buffer.split().freeze())).await?;
+            buffer.reserve(CHUNK);
+        }
+        writer.send(Frame::Close(Some(done()))).await
+    };
+    let talk = async {
+        if let ((), Err(error)) = tokio::join!(talk, write) {
+            tracing::debug!(%error, "a WebSocket ended early");
+        }
+    };
+    tokio::pin!(read);
+    tokio::select! {
+        () = &mut read => {}
+        () = talk => drop(timeout(PATIENCE, read).await),
+    }
+}
+
+fn done() -> CloseFrame {
+    CloseFrame {
+        code: CloseCode::Normal,
+        reason: "".into(),
+    }
+}
+
 /// Gives the payload of a message on, unless nobody takes it any more.
 async fn give(to: &mut Option<mpsc::Sender<Bytes>>, message: &Bytes) {
     if let Some(sender) = to
@@ -152,5 +225,41 @@ async fn give(to: &mut Option<mpsc::Sender<Bytes>>, message: &Bytes) {
         && sender.send(message.slice(1..)).await.is_err()
     {
         *to = None;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn bytes_go_through_a_tunnel_both_ways_and_the_end_is_told() {
+        let (client, server) = tokio::io::duplex(64);
+        let mut client = WebSocketStream::from_raw_socket(client, Role::Client, None).await;
+        let server = WebSocketStream::from_raw_socket(server, Role::Server, None).await;
+        let (near, mut far) = tokio::io::duplex(16);
+        // It answers what it is told, as long as that is, and is over.
+        let talk = async move {
+            let mut told = [0; 100];
+            far.read_exact(&mut told).await.unwrap();
+            far.write_all(&told).await.unwrap();
+        };
+        let told: Vec<u8> = (0..100).collect();
+        let ask = async {
+            for part in told.chunks(33) {
+                let part = Bytes::copy_from_slice(part);
+                client.send(Frame::Binary(part)).await.unwrap();
+            }
+            let mut answered = Vec::new();
+            loop {
+                match client.next().await.unwrap().unwrap() {
+                    Frame::Binary(part) => answered.extend_from_slice(&part),
+                    Frame::Close(frame) => break (answered, frame.unwrap().code),
+                    other => panic!("{other:?}"),
+                }
+            }
+        };
+        let (answered, ()) = tokio::join!(ask, tunnel(server, near, talk));
+        assert_eq!(answered, (told.clone(), CloseCode::Normal));
     }
 }

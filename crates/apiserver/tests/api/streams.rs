@@ -9,6 +9,8 @@ use serde_json::{Value, json};
 use serin_apiserver::{ApiServer, ExecError, ExecRequest, Execution, PodExec, Store, serve};
 use tokio::io::AsyncReadExt;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_tungstenite::{WebSocketStream, client_async};
@@ -23,6 +25,20 @@ impl PodExec for Echo {
         async move {
             if request.command == ["refused"] {
                 return Err(ExecError("exec refused: no such program".into()));
+            }
+            if request.command == ["endless"] {
+                let (stdout, output) = tokio::io::duplex(64);
+                return Ok(Execution {
+                    stdin: None,
+                    stdout: Box::new(stdout),
+                    stderr: None,
+                    resize: Box::new(|_, _| {}),
+                    end: async move {
+                        let _kept = output;
+                        std::future::pending().await
+                    }
+                    .boxed(),
+                });
             }
             let (stdin, mut input) = tokio::io::duplex(64);
             let said = request.command.join(" ");
@@ -52,25 +68,41 @@ impl PodExec for Echo {
 
 /// Asks to run something in the Pod `talk`.
 async fn ask(query: &str, protocol: &str) -> Result<WebSocketStream<TcpStream>, Error> {
+    let part = format!("exec?{query}");
+    ask_of_server(&part, protocol, std::future::pending())
+        .await
+        .0
+}
+
+/// Asks for a part of the Pod `talk` of a server that ends when `shutdown` is ready.
+async fn ask_of_server(
+    part: &str,
+    protocol: &str,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) -> (Result<WebSocketStream<TcpStream>, Error>, JoinHandle<()>) {
     let server = ApiServer::new(Store::in_memory()).with_exec(Arc::new(Echo));
     let client = kube::Client::new(server.router(), "default");
     let pods: kube::Api<k8s_openapi::api::core::v1::Pod> = kube::Api::default_namespaced(client);
     pods.create(&Default::default(), &pod("talk"))
         .await
         .unwrap();
+    let running = json!({"status": {"phase": "Running", "podIP": "127.0.0.1"}});
+    let running = kube::api::Patch::Merge(running);
+    pods.patch_status("talk", &Default::default(), &running)
+        .await
+        .unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    tokio::spawn(serve(listener, server.router(), std::future::pending()));
-    let url = format!("ws://{address}/api/v1/namespaces/default/pods/talk/exec?{query}");
+    let serving = tokio::spawn(serve(listener, server.router(), shutdown));
+    let url = format!("ws://{address}/api/v1/namespaces/default/pods/talk/{part}");
     let mut request: Request<()> = url.into_client_request().unwrap();
     let protocol = HeaderValue::from_str(protocol).unwrap();
     request
         .headers_mut()
         .insert(header::SEC_WEBSOCKET_PROTOCOL, protocol);
     let stream = TcpStream::connect(address).await.unwrap();
-    client_async(request, stream)
-        .await
-        .map(|(socket, _)| socket)
+    let answer = client_async(request, stream).await;
+    (answer.map(|(socket, _)| socket), serving)
 }
 
 /// All that comes, by channel.
@@ -164,4 +196,51 @@ async fn what_is_asked_wrongly_is_refused_before_anything_is_upgraded() {
         assert_eq!(code, StatusCode::BAD_REQUEST, "{query}");
         assert!(told.contains(why), "{query}: {told}");
     }
+}
+
+/// What kubectl does from 1.30 on, before it opens streams.
+#[tokio::test]
+async fn ports_are_forwarded_by_spdy_inside_a_websocket() {
+    let protocol = "SPDY/3.1+portforward.k8s.io";
+    let asked = ask_of_server("portforward", protocol, std::future::pending()).await;
+    let mut socket = asked.0.unwrap();
+    let ping = [0x80, 3, 0, 6, 0, 0, 0, 4, 0, 0, 0, 1];
+    // A frame may come in parts.
+    for part in [&ping[..5], &ping[5..]] {
+        let part = Message::Binary(part.to_vec().into());
+        socket.send(part).await.unwrap();
+    }
+    let answer = socket.next().await.unwrap().unwrap();
+    assert_eq!(answer, Message::Binary(ping.to_vec().into()));
+}
+
+#[tokio::test]
+async fn a_server_that_ends_says_so_to_who_converses() {
+    let (stop, stopped) = oneshot::channel::<()>();
+    let shutdown = stopped.map(drop);
+    let query = "exec?command=endless&stdout=true";
+    let (socket, serving) = ask_of_server(query, "v5.channel.k8s.io", shutdown).await;
+    let (stop_ports, stopped) = oneshot::channel::<()>();
+    let protocol = "SPDY/3.1+portforward.k8s.io";
+    let shutdown = stopped.map(drop);
+    let (ports, serving_ports) = ask_of_server("portforward", protocol, shutdown).await;
+    stop.send(()).unwrap();
+    stop_ports.send(()).unwrap();
+    let [_, _, _, end] = told(socket.unwrap()).await;
+    let end: Value = serde_json::from_str(&end).unwrap();
+    assert_eq!(end["status"], "Failure");
+    assert!(
+        end["message"]
+            .as_str()
+            .unwrap()
+            .contains("the server stops")
+    );
+    let frames: Vec<Message> = ports.unwrap().filter_map(async |m| m.ok()).collect().await;
+    let go_away = [&[0x80, 3, 0, 7, 0, 0, 0, 8][..], &[0; 8]].concat();
+    let [Message::Binary(first), Message::Close(Some(_))] = frames.as_slice() else {
+        panic!("{frames:?}");
+    };
+    assert_eq!(first, &go_away);
+    serving.await.unwrap();
+    serving_ports.await.unwrap();
 }

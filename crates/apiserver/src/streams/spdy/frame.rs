@@ -113,6 +113,16 @@ pub(super) fn ping(id: u32) -> Bytes {
     encode_control(6, &id.to_be_bytes())
 }
 
+/// Ends the session: no stream is taken any more, and nothing was wrong.
+pub(super) fn go_away() -> Bytes {
+    const LAST_STREAM: u32 = 0;
+    const OK: u32 = 0;
+    let mut payload = BytesMut::with_capacity(8);
+    payload.put_u32(LAST_STREAM);
+    payload.put_u32(OK);
+    encode_control(7, &payload)
+}
+
 /// Refuses a stream.
 pub(super) fn refuse(stream: u32) -> Bytes {
     const REFUSED_STREAM: u32 = 3;

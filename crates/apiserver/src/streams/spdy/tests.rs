@@ -22,7 +22,7 @@ fn data(stream: u32, fin: bool, payload: &[u8]) -> Vec<u8> {
 async fn streams_are_opened_written_and_closed() {
     let (mut client, server) = tokio::io::duplex(64 << 10);
     let (opened, mut streams) = mpsc::channel(4);
-    let session = tokio::spawn(run(server, opened));
+    let session = tokio::spawn(run(server, opened, mpsc::channel(QUEUE)));
     let mut packer = Packer::new().unwrap();
     for (id, kind) in [(1, "error"), (3, "stdin")] {
         let frame = opening(&mut packer, id, &[("Streamtype", kind)]);
@@ -49,6 +49,23 @@ async fn streams_are_opened_written_and_closed() {
     session.await.unwrap().unwrap();
 }
 
+#[tokio::test]
+async fn the_end_is_told_after_all_that_was_said_before() {
+    let (mut client, server) = tokio::io::duplex(64 << 10);
+    let (opened, _streams) = mpsc::channel(4);
+    let (out, messages) = mpsc::channel(QUEUE);
+    let sink = Sink::new(1, out.clone());
+    sink.finish(Bytes::from_static(b"last")).await;
+    out.send(Message::End).await.unwrap();
+    run(server, opened, (out, messages)).await.unwrap();
+    let mut told = Vec::new();
+    client.read_to_end(&mut told).await.unwrap();
+    assert_eq!(
+        told,
+        [data(1, true, b"last"), frame::go_away().to_vec()].concat()
+    );
+}
+
 fn ping_of(id: u32) -> Vec<u8> {
     frame::ping(id).to_vec()
 }
@@ -60,7 +77,7 @@ async fn what_is_no_spdy_ends_the_connection() {
         let (opened, _streams) = mpsc::channel(4);
         client.write_all(sent).await.unwrap();
         drop(client);
-        let ended = run(server, opened).await;
+        let ended = run(server, opened, mpsc::channel(QUEUE)).await;
         want.assert_eq(&ended.unwrap_err().to_string());
     };
     check(
@@ -141,7 +158,7 @@ proptest! {
                 let mut told = Vec::new();
                 let _ = client.read_to_end(&mut told).await;
             };
-            let _ = tokio::join!(run(server, opened), take, read);
+            let _ = tokio::join!(run(server, opened, mpsc::channel(QUEUE)), take, read);
         });
     }
 }
