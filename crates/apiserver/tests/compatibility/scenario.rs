@@ -21,6 +21,8 @@ use crate::widget::{self, Widget, WidgetSpec};
 
 /// Of any one step.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// What is told of a step that the server has switched off.
+pub(crate) const SKIPPED: &str = "skipped";
 /// Where it all happens.
 pub(crate) const NAMESPACE: &str = "serin-compatibility";
 
@@ -276,7 +278,20 @@ async fn watches(seen: &mut Seen, client: &Client) {
         };
         let mut events = watcher::watcher(maps.clone(), config).boxed();
         let mut told = Vec::new();
-        while let Some(event) = soon(events.try_next()).await.unwrap() {
+        loop {
+            let event = match soon(events.try_next()).await {
+                Ok(event) => event.unwrap(),
+                Err(watcher::Error::WatchStartFailed(Error::Api(status)))
+                    if is_switched_off(&status) =>
+                {
+                    told = vec![format!("{SKIPPED}: {}", status.message)];
+                    maps.delete("there", &DeleteParams::default())
+                        .await
+                        .unwrap();
+                    break;
+                }
+                Err(error) => panic!("{way}: {error}"),
+            };
             told.push(word(&event));
             match told.len() {
                 3 => drop(
@@ -312,9 +327,14 @@ async fn watches(seen: &mut Seen, client: &Client) {
                 _ => {}
             }
         }
-        maps.delete("new", &DeleteParams::default()).await.unwrap();
+        let _gone = maps.delete("new", &DeleteParams::default()).await;
         seen.tell(way, told.join(", "));
     }
+}
+
+/// Whether a cluster without the feature `WatchList`, which is off in Kubernetes 1.33 unless asked for, refuses to stream a list.
+fn is_switched_off(status: &kube::core::Status) -> bool {
+    status.code == 422 && status.message.contains("sendInitialEvents")
 }
 
 fn word(event: &Event<ConfigMap>) -> String {
