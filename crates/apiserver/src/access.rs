@@ -70,6 +70,12 @@ async fn admit(State(server): State<ApiServer>, mut request: Request, next: Next
     }
 }
 
+/// Whether a name is that of a part of the platform, which asks for what it has no right to by a mistake of ours only.
+fn is_a_part(name: &str) -> bool {
+    name.strip_prefix("system:")
+        .is_some_and(|rest| !rest.starts_with("serviceaccount:") && rest != "anonymous")
+}
+
 /// On whose behalf a request is done; refused when they may not.
 fn decide(server: &ApiServer, request: &Request) -> Result<Author, Refusal> {
     let caller = request.extensions().get::<Arc<User>>();
@@ -83,7 +89,13 @@ fn decide(server: &ApiServer, request: &Request) -> Result<Author, Refusal> {
         Decision::Denied { .. } if user.name == ANONYMOUS && caller.name == ANONYMOUS => {
             return Err(Refusal::unauthorized());
         }
-        Decision::Denied { why } => return Err(Refusal::denied(&user.name, &attributes, &why)),
+        Decision::Denied { why } => {
+            let refusal = Refusal::denied(&user.name, &attributes, &why);
+            if is_a_part(&user.name) {
+                tracing::warn!(why = refusal.message, "a part of the platform was refused");
+            }
+            return Err(refusal);
+        }
     }
     let agent = request.headers().get(header::USER_AGENT);
     let agent = agent

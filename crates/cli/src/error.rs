@@ -195,7 +195,9 @@ impl From<PlatformError> for CliError {
             | PlatformError::Credentials(CredentialsError::Io { source, .. }) => {
                 Self::new(Exit::Home, text).hint(write_remedy(&source))
             }
-            PlatformError::Credentials(_) | PlatformError::Task(_) => Self::failed(text),
+            PlatformError::Credentials(_) | PlatformError::Task(_) | PlatformError::Roles(_) => {
+                Self::failed(text)
+            }
             PlatformError::Certificate { .. } => {
                 Self::new(Exit::Home, text).hint("delete that folder: the keys are made anew on the next start")
             }

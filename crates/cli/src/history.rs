@@ -121,13 +121,13 @@ mod tests {
         let scaled = json!({"time": "2026-01-02T03:04:05.678Z", "user": "serin:admin", "userAgent": "kubectl/v1.33",
             "verb": "patch", "group": "apps", "resource": "deployments", "subresource": "scale", "namespace": "shop",
             "name": "web", "change": "updated", "fromResourceVersion": "41", "resourceVersion": "57"});
-        let made = json!({"time": "2026-01-02T03:04:00Z", "user": "system:serin-controllers", "userAgent": "", "verb": "create",
+        let made = json!({"time": "2026-01-02T03:04:00Z", "user": "system:serin:controllers", "userAgent": "", "verb": "create",
             "group": "", "resource": "nodes", "subresource": "", "namespace": "", "name": "local", "change": "created",
             "fromResourceVersion": null, "resourceVersion": "9"});
         expect![[r#"
             TIME                  USER                       CHANGE    OBJECT                               VERSION   PROGRAM
             2026-01-02 03:04:05   serin:admin                updated   deployments.apps/scale/web in shop   41 → 57   kubectl/v1.33
-            2026-01-02 03:04:00   system:serin-controllers   created   nodes/local                          9
+            2026-01-02 03:04:00   system:serin:controllers   created   nodes/local                          9
         "#]].assert_eq(&columns::table(&TITLES, &[row(&scaled), row(&made)]));
     }
 }

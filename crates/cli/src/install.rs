@@ -90,7 +90,7 @@ fn manifests(namespace: &str, args: &InstallArgs) -> Vec<Value> {
             "apiVersion": "rbac.authorization.k8s.io/v1",
             "kind": role,
             "metadata": metadata(NAME, scope),
-            "rules": rules(),
+            "rules": crate::rights::of_rollouts(),
         }),
         bound(binding, role, NAME, (NAME, namespace), scope),
         json!({
@@ -136,53 +136,6 @@ fn bound(
         "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": role, "name": name},
         "subjects": [{"kind": "ServiceAccount", "name": account, "namespace": namespace}],
     })
-}
-
-/// What the controllers do, and nothing else. A test holds the requests of a release against it.
-fn rules() -> Value {
-    let rule = |group: &str, resources: &[&str], verbs: &[&str]| json!({"apiGroups": [group], "resources": resources, "verbs": verbs});
-    let read = ["get", "list", "watch"];
-    let set = ["get", "list", "watch", "update", "patch"];
-    let made = ["get", "list", "watch", "create", "delete"];
-    let own = [
-        "get", "list", "watch", "create", "update", "patch", "delete",
-    ];
-    json!([
-        rule(
-            "argoproj.io",
-            &["rollouts", "analysistemplates", "clusteranalysistemplates"],
-            &read
-        ),
-        rule(
-            "argoproj.io",
-            &["rollouts", "rollouts/status"],
-            &["update", "patch"]
-        ),
-        rule("argoproj.io", &["analysisruns", "experiments"], &own),
-        rule(
-            "argoproj.io",
-            &["analysisruns/status", "experiments/status"],
-            &["update", "patch"]
-        ),
-        rule("apps", &["replicasets"], &own),
-        rule("serin.dev", &["releasepolicies"], &read),
-        rule("apps", &["deployments"], &["get", "list", "watch", "patch"]),
-        rule("", &["pods"], &["get", "list", "watch", "patch", "delete"]),
-        rule("", &["pods/eviction"], &["create"]),
-        rule("", &["podtemplates"], &["get"]),
-        rule("", &["services"], &own),
-        rule("", &["events"], &["create", "patch"]),
-        // Those that a template mounts or reads are copied for each of its revisions, when a policy asks for it.
-        rule("", &["configmaps", "secrets"], &made),
-        rule("batch", &["jobs"], &made),
-        rule("networking.k8s.io", &["ingresses"], &own),
-        rule("gateway.networking.k8s.io", &["httproutes"], &set),
-        rule(
-            "networking.istio.io",
-            &["virtualservices", "destinationrules"],
-            &set
-        ),
-    ])
 }
 
 fn deployment(namespace: &str, args: &InstallArgs) -> Value {

@@ -30,6 +30,7 @@ mod logs;
 mod plan;
 mod platform;
 mod printer;
+mod rights;
 mod rollout;
 mod sources;
 mod up;

@@ -8,6 +8,7 @@ mod credentials;
 mod exec;
 mod files;
 mod gateway;
+pub(crate) mod identities;
 mod images;
 mod lock;
 mod logs;
@@ -32,6 +33,7 @@ use tokio_util::sync::CancellationToken;
 use crate::home::{Home, HomeError};
 use credentials::Credentials;
 use gateway::Gateway;
+use identities::Part;
 use ports::PortHolder;
 
 pub(crate) use credentials::{CredentialsError, reachable};
@@ -112,6 +114,9 @@ pub(crate) enum PlatformError {
     /// The objects.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The parts cannot be given their roles.
+    #[error("cannot give the parts of the platform their roles")]
+    Roles(#[source] kube::Error),
     /// A task of the start fell over.
     #[error("the start broke off")]
     Task(#[from] tokio::task::JoinError),
@@ -193,7 +198,11 @@ impl Platform {
         let server = ApiServer::new(store)
             .with_logs(Arc::new(logs))
             .with_exec(Arc::new(exec))
-            .with_token_key(credentials.token_key.clone());
+            .with_token_key(credentials.token_key.clone())
+            .with_token(&credentials.gateway_token, Part::Gateway.user());
+        identities::give_roles(&installer(&server))
+            .await
+            .map_err(PlatformError::Roles)?;
         let stop_serving = CancellationToken::new();
         let mut serving = JoinSet::new();
         let kubeconfig = credentials.write_kubeconfig(&home, api)?;
@@ -245,9 +254,15 @@ fn names(options: &Options) -> Vec<String> {
     names
 }
 
-/// A client in this process, under a name of its own for the history.
-fn client(server: &ApiServer, name: &str) -> kube::Client {
-    kube::Client::new(server.router_of(User::of_the_system(name)), "default")
+/// A client in this process with the rights of a part.
+fn client(server: &ApiServer, part: Part) -> kube::Client {
+    kube::Client::new(server.router_of(part.user()), "default")
+}
+
+/// A client in this process for what the platform makes at its start.
+fn installer(server: &ApiServer) -> kube::Client {
+    let user = User::of_the_system("system:serin");
+    kube::Client::new(server.router_of(user), "default")
 }
 
 fn start_parts(
@@ -264,15 +279,15 @@ fn start_parts(
             program: options.program.clone(),
         };
         parts.spawn(gateway.keep(stop.clone()));
-        parts.spawn(gateway::make_class(client(server, "system:serin-gateway")));
+        parts.spawn(gateway::make_class(installer(server)));
     }
-    let controllers = client(server, "system:serin-controllers");
+    let controllers = client(server, Part::Controllers);
     let gateway_socket = options
         .gateway
         .then(|| serin_gateway::info::admin_socket(options.home.root()));
     let rollouts = options.rollouts;
     if rollouts {
-        let client = client(server, "system:serin");
+        let client = installer(server);
         parts.spawn(async move {
             if let Err(error) = crate::analysis_templates::install(client).await {
                 let why = crate::error::chain(&error);
@@ -300,7 +315,7 @@ fn start_parts(
     let mut node = NodeConfig::new(options.home.root(), &options.program);
     node.bundles = options.bundles.clone();
     node.gateway = options.gateway;
-    let client = client(server, "system:node");
+    let client = client(server, Part::Node);
     parts.spawn(again("the node", stop.clone(), move |stop| {
         serin_node::run(node.clone(), client.clone(), stop)
     }));

@@ -37,7 +37,7 @@ pub struct GatewayConfig {
     /// Where `/metrics` and the other admin pages are served over TCP, beside the unix socket. `None`: nowhere. They are not
     /// protected, so keep it on loopback.
     pub admin_listen: Option<SocketAddr>,
-    /// The kubeconfig; `None` is `$SERIN_HOME/kubeconfig`. It need not be there at the start.
+    /// The kubeconfig; `None` is `$SERIN_HOME/gateway/kubeconfig`, which `serin up` writes. It need not be there at the start.
     pub kubeconfig: Option<PathBuf>,
     /// Whether the API is that of the cluster whose pod this process is, by the ServiceAccount of the pod; no kubeconfig is read then.
     pub in_cluster: bool,
@@ -174,6 +174,11 @@ pub enum ConfigError {
     },
 }
 
+/// Where the gateway of a home looks for the API, unless its settings say otherwise: with rights of its own, not those of people.
+pub fn kubeconfig(home: &Path) -> PathBuf {
+    home.join("gateway").join("kubeconfig")
+}
+
 impl GatewayConfig {
     /// The settings in `home`; the defaults when there is no file.
     ///
@@ -195,7 +200,7 @@ impl GatewayConfig {
         if self.in_cluster {
             return ApiSource::Cluster;
         }
-        let own = || self.home.join("kubeconfig");
+        let own = || kubeconfig(&self.home);
         ApiSource::Kubeconfig(self.kubeconfig.clone().unwrap_or_else(own))
     }
 

@@ -39,7 +39,7 @@ mod unix;
 mod watch;
 mod worker;
 
-pub use config::{ConfigError, GatewayConfig, KeeperConfig};
+pub use config::{ConfigError, GatewayConfig, KeeperConfig, kubeconfig};
 pub use info::{GatewayInfo, admin_socket, healthy, read_endpoint};
 pub use keeper::{KeeperError, keeper_main};
 pub use process::{GatewayError, gateway_main};

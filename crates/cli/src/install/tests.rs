@@ -6,7 +6,10 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use http::{Request, StatusCode};
-use k8s_openapi::api::core::v1::{ConfigMap, Pod, Service};
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::batch::v1::{CronJob, Job};
+use k8s_openapi::api::core::v1::{ConfigMap, Endpoints, Pod, Service};
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use kube::client::Body;
 use kube::runtime::WatchStreamExt;
@@ -52,8 +55,13 @@ async fn installed(server: &ApiServer) -> (Client, Refused) {
         ],
         ..User::default()
     };
+    as_user(server, account)
+}
+
+/// A client that is this user, with a list of what it was refused.
+fn as_user(server: &ApiServer, user: User) -> (Client, Refused) {
     let refused = Refused::default();
-    let (router, told) = (server.router_of(account), Arc::clone(&refused));
+    let (router, told) = (server.router_of(user), Arc::clone(&refused));
     let service = tower::service_fn(move |request: Request<Body>| {
         let asked = (request.method().to_string(), request.uri().to_string());
         let (answer, told) = (router.clone().oneshot(request), Arc::clone(&told));
@@ -103,8 +111,10 @@ async fn node(client: Client) {
             let name = pod.name_any();
             if pod.metadata.deletion_timestamp.is_some() {
                 let _ = api.delete(&name, &DeleteParams::default().grace_period(0)).await;
-            } else if pod.status.is_none_or(|s| s.conditions.is_none()) {
-                let status = json!({"status": {"phase": "Running", "podIP": "127.0.0.2", "conditions": [
+            } else if pod.status.as_ref().is_none_or(|s| s.conditions.is_none()) {
+                let ends = pod.labels().contains_key("job-name");
+                let phase = if ends { "Succeeded" } else { "Running" };
+                let status = json!({"status": {"phase": phase, "podIP": "127.0.0.2", "conditions": [
                     {"type": "Ready", "status": "True", "lastTransitionTime": pod.metadata.creation_timestamp}]}});
                 let _ = api.patch_status(&name, &PatchParams::default(), &Patch::Merge(status)).await;
             }
@@ -170,27 +180,40 @@ fn rollout(version: &str) -> Rollout {
     }))
 }
 
-async fn until_healthy(client: &Client, image: &str, refused: &Refused) {
-    let api: Api<Rollout> = Api::default_namespaced(client.clone());
-    let healthy = |found: Option<&Rollout>| {
-        found.is_some_and(|rollout| {
-            let status = rollout.status.clone().unwrap_or_default();
-            let seen = rollout.metadata.generation.map(|g| g.to_string());
-            let template = serde_json::to_string(&rollout.spec.template).unwrap();
-            status.phase == Some(RolloutPhase::Healthy)
-                && status.observed_generation == seen
-                && template.contains(image)
-        })
-    };
-    let waiting = await_condition(api.clone(), "shop", healthy);
+/// Waits for something to be seen of an object.
+async fn until<K>(client: &Client, name: &str, refused: &Refused, seen: impl Fn(&K) -> bool)
+where
+    K: kube::Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()>
+        + Clone
+        + std::fmt::Debug
+        + serde::de::DeserializeOwned
+        + Send
+        + 'static,
+{
+    let api: Api<K> = Api::default_namespaced(client.clone());
+    let waiting = await_condition(api.clone(), name, |found: Option<&K>| {
+        found.is_some_and(&seen)
+    });
     if tokio::time::timeout(Duration::from_secs(600), waiting)
         .await
         .is_err()
     {
-        let last = api.get("shop").await.unwrap().status;
+        let last = api.get(name).await;
         let refused = refused.lock().unwrap();
-        panic!("{image} never became healthy; refused: {refused:?}; {last:#?}");
+        panic!("{name} never came so far; refused: {refused:?}; {last:#?}");
     }
+}
+
+async fn until_healthy(client: &Client, image: &str, refused: &Refused) {
+    let healthy = |rollout: &Rollout| {
+        let status = rollout.status.clone().unwrap_or_default();
+        let seen = rollout.metadata.generation.map(|g| g.to_string());
+        let template = serde_json::to_string(&rollout.spec.template).unwrap();
+        status.phase == Some(RolloutPhase::Healthy)
+            && status.observed_generation == seen
+            && template.contains(image)
+    };
+    until(client, "shop", refused, healthy).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -259,4 +282,93 @@ async fn a_gateway_can_be_installed() {
         command.unwrap().command,
         crate::args::Command::Gateway(crate::gateway_command::GatewayCommand::Serve(_))
     ));
+}
+
+async fn create<K>(client: &Client, value: Value)
+where
+    K: kube::Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()>
+        + Clone
+        + std::fmt::Debug
+        + serde::Serialize
+        + serde::de::DeserializeOwned,
+{
+    let api: Api<K> = Api::default_namespaced(client.clone());
+    let made: K = object(value);
+    api.create(&PostParams::default(), &made).await.unwrap();
+}
+
+/// One object for each controller of Kubernetes' own kinds.
+async fn create_built_in(client: &Client) {
+    let labels = json!({"app": "web"});
+    let container = json!({"name": "web", "image": "web:1"});
+    let template = json!({"metadata": {"labels": labels}, "spec": {"containers": [container]}});
+    let spec = json!({"replicas": 2, "selector": {"matchLabels": labels}, "template": template});
+    create::<Deployment>(client, json!({"metadata": {"name": "web"}, "spec": spec})).await;
+    let spec = json!({"maxUnavailable": 1, "selector": {"matchLabels": labels}});
+    create::<PodDisruptionBudget>(client, json!({"metadata": {"name": "web"}, "spec": spec})).await;
+    let spec = json!({"selector": labels, "ports": [{"port": 80}]});
+    create::<Service>(client, json!({"metadata": {"name": "web"}, "spec": spec})).await;
+    let pod =
+        json!({"spec": {"restartPolicy": "Never", "containers": [{"name": "a", "image": "a"}]}});
+    let spec = json!({"schedule": "* * * * *", "successfulJobsHistoryLimit": 1, "jobTemplate": {"spec": {"template": pod}}});
+    create::<CronJob>(client, json!({"metadata": {"name": "often"}, "spec": spec})).await;
+    let spec = json!({"ttlSecondsAfterFinished": 900, "template": pod});
+    create::<Job>(client, json!({"metadata": {"name": "once"}, "spec": spec})).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_controllers_of_one_machine_need_no_right_that_they_do_not_have() {
+    use crate::platform::identities::{Part, give_roles};
+    let server = ApiServer::new(Store::in_memory());
+    let anybody = Client::new(server.router(), "default");
+    give_roles(&anybody).await.unwrap();
+    let (controllers, refused) = as_user(&server, Part::Controllers.user());
+    let shutdown = CancellationToken::new();
+    let config = Config {
+        clock: Clock::starting_at(jiff::Timestamp::now()),
+        ..Config::default()
+    };
+    let tasks = [
+        tokio::spawn(serin_controllers::run(
+            controllers,
+            config,
+            shutdown.clone(),
+        )),
+        tokio::spawn(node(anybody.clone())),
+    ];
+    create_around(&anybody).await;
+    create::<Rollout>(&anybody, json!(rollout("v1"))).await;
+    until_healthy(&anybody, "shop:v1", &refused).await;
+
+    create_built_in(&anybody).await;
+    until(&anybody, "web", &refused, |web: &Deployment| {
+        web.status.as_ref().and_then(|s| s.available_replicas) == Some(2)
+    })
+    .await;
+    until(&anybody, "web", &refused, |web: &PodDisruptionBudget| {
+        web.status
+            .as_ref()
+            .is_some_and(|s| s.disruptions_allowed == 1)
+    })
+    .await;
+    until(&anybody, "web", &refused, |web: &Endpoints| {
+        web.subsets.is_some()
+    })
+    .await;
+    until(&anybody, "once", &refused, |once: &Job| {
+        once.status.as_ref().and_then(|s| s.succeeded) == Some(1)
+    })
+    .await;
+    until(&anybody, "often", &refused, |often: &CronJob| {
+        often
+            .status
+            .as_ref()
+            .is_some_and(|s| s.last_successful_time.is_some())
+    })
+    .await;
+    assert_eq!(*refused.lock().unwrap(), BTreeSet::new());
+    shutdown.cancel();
+    for task in tasks {
+        task.abort();
+    }
 }

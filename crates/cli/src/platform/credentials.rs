@@ -23,6 +23,8 @@ const PEM_COLUMNS: usize = 64;
 pub(super) struct Credentials {
     /// What clients show.
     pub(super) token: String,
+    /// What the gateway shows.
+    pub(super) gateway_token: String,
     /// Vouches for the API.
     pub(super) authority: Authority,
     /// Signs the tokens of service accounts.
@@ -54,34 +56,29 @@ pub(crate) enum CredentialsError {
 impl Credentials {
     /// Those of the state directory, made now if there are none.
     pub(super) fn of(home: &Home) -> Result<Self, CredentialsError> {
-        let token_file = home.keys().join("token");
-        let token = match read(&token_file)?.map(String::from_utf8) {
-            Some(Ok(token)) if !token.trim().is_empty() => token.trim().to_owned(),
-            _ => {
-                let token = new_token();
-                write(&token_file, token.as_bytes())?;
-                token
-            }
-        };
         Ok(Self {
-            token,
+            token: token(&home.keys().join("token"))?,
+            gateway_token: token(&home.keys().join("gateway-token"))?,
             authority: Authority::of(home)?,
             token_key: token_key(home)?,
         })
     }
 
-    /// Writes the kubeconfig for the API at `address`.
+    /// Writes the kubeconfig for the API at `address`, and that of the gateway.
     pub(super) fn write_kubeconfig(
         &self,
         home: &Home,
         address: SocketAddr,
     ) -> Result<PathBuf, CredentialsError> {
+        let gateways = serin_gateway::kubeconfig(home.root());
+        let text = self.kubeconfig(address, &self.gateway_token)?;
+        write(&gateways, text.as_bytes())?;
         let path = home.kubeconfig();
-        write(&path, self.kubeconfig(address)?.as_bytes())?;
+        write(&path, self.kubeconfig(address, &self.token)?.as_bytes())?;
         Ok(path)
     }
 
-    fn kubeconfig(&self, address: SocketAddr) -> Result<String, CredentialsError> {
+    fn kubeconfig(&self, address: SocketAddr, token: &str) -> Result<String, CredentialsError> {
         let authority = BASE64_STANDARD.encode(pem(&self.authority.certificate));
         let config = json!({
             "apiVersion": "v1",
@@ -91,7 +88,7 @@ impl Credentials {
                 "server": format!("https://{}", reachable(address)),
                 "certificate-authority-data": authority,
             }}],
-            "users": [{"name": "serin", "user": {"token": self.token}}],
+            "users": [{"name": "serin", "user": {"token": token}}],
             "contexts": [{"name": "serin", "context": {
                 "cluster": "serin", "user": "serin", "namespace": "default",
             }}],
@@ -106,6 +103,18 @@ pub(crate) fn reachable(address: SocketAddr) -> SocketAddr {
         SocketAddr::new(Ipv4Addr::LOCALHOST.into(), address.port())
     } else {
         address
+    }
+}
+
+/// The token in a file, made now if there is none.
+fn token(file: &Path) -> Result<String, CredentialsError> {
+    match read(file)?.map(String::from_utf8) {
+        Some(Ok(token)) if !token.trim().is_empty() => Ok(token.trim().to_owned()),
+        _ => {
+            let token = new_token();
+            write(file, token.as_bytes())?;
+            Ok(token)
+        }
     }
 }
 

@@ -177,8 +177,21 @@ impl Platform {
     }
 }
 
+impl Platform {
+    /// What the parts of the platform asked and have no right to.
+    fn refused(&self) -> Vec<String> {
+        let log = self.home().join("logs").join("serin.log");
+        let log = std::fs::read_to_string(log).unwrap_or_default();
+        let refused = log
+            .lines()
+            .filter(|line| line.contains("a part of the platform was refused"));
+        refused.map(str::to_owned).collect()
+    }
+}
+
 impl Drop for Platform {
     fn drop(&mut self) {
+        let refused = self.refused();
         if std::thread::panicking() {
             use std::io::Write;
             let _ = writeln!(std::io::stderr(), "{}", self.logs());
@@ -191,6 +204,11 @@ impl Drop for Platform {
         for (pid, _) in self.processes() {
             let _ = Command::new("kill").args(["-9", &pid.to_string()]).status();
         }
+        // Every test is one of the roles of the parts, too.
+        assert!(
+            std::thread::panicking() || refused.is_empty(),
+            "{refused:#?}"
+        );
     }
 }
 
