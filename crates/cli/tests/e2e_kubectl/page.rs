@@ -12,9 +12,7 @@ version of kubectl named here, against a running Serin with real pods, and what 
 [the transcript](../crates/cli/tests/data/kubectl/matrix.txt). It is a tested matrix, not a claim of conformance: `cp`, `top`,
 `attach`, `debug`, `drain` and `proxy` are not in it.
 
-`exec` speaks WebSocket with kubectl from 1.30 on and SPDY with older ones; `port-forward` speaks SPDY with all of them, to which newer
-ones turn after a first try with WebSocket. `apply --prune` needs `--prune-allowlist`: kubectl's own list names kinds that Serin does not
-have. `autoscale` of kubectl before 1.33 asks for `autoscaling/v1`; Serin has `v2`.
+`exec` speaks WebSocket with kubectl from 1.30 on and SPDY with older ones; `port-forward` speaks SPDY, from 1.31 on inside a WebSocket.
 
 A tick stands for a command that does what it says; where a refusal is the right answer, its exit code stands in its place. Where
 versions print different things, the transcript has each.

@@ -155,20 +155,27 @@ async fn a_rolling_update_is_made_watched_and_taken_back() {
     );
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_blue_green_deployment_flips_the_selector() {
+/// A desk with both colours of the blue-green document on it; `None` where that cannot be.
+async fn two_colours() -> Option<Desk> {
     if let Err(error) = TcpListener::bind("127.0.0.2:80")
         && error.kind() == std::io::ErrorKind::PermissionDenied
     {
-        return skip(
+        skip(
             "3.3-1",
             "the document uses port 80, which only root may take",
         );
+        return None;
     }
-    let Some(desk) = Desk::new("3.3-1").await else {
+    let desk = Desk::new("3.3-1").await?;
+    desk.platform.apply_file(&document("3.2-1.yaml")).await;
+    Some(desk)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_blue_green_deployment_flips_the_selector() {
+    let Some(desk) = two_colours().await else {
         return;
     };
-    desk.platform.apply_file(&document("3.2-1.yaml")).await;
     for (active, image) in [("green", "nginx:1.21"), ("blue", "nginx:1.21")] {
         let told = desk.script("3.3-1.sh").await;
         assert!(told.contains("condition met"), "{told}");
@@ -182,4 +189,36 @@ async fn a_blue_green_deployment_flips_the_selector() {
             .await;
         assert_eq!(runs, image);
     }
+}
+
+/// With the errata applied (E-13): every step is bounded, here by the deadline of the Deployments, and its result counts. Without them
+/// the document would go on after a failed `rollout status`, and take the old pods of the other colour for the new version.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_blue_green_deployment_of_a_broken_image_leaves_the_selector() {
+    let Some(desk) = two_colours().await else {
+        return;
+    };
+    for colour in ["blue", "green"] {
+        let status = format!("kubectl rollout status deployment/web-app-{colour} --timeout=60s");
+        assert_eq!(desk.line(&status).await.code, Some(0));
+        let deadline = r#"{"spec":{"progressDeadlineSeconds":2}}"#;
+        let patch = format!("kubectl patch deployment/web-app-{colour} -p '{deadline}'");
+        assert_eq!(desk.line(&patch).await.code, Some(0));
+    }
+    let script = fs::read_to_string(document("3.3-1.sh")).unwrap();
+    let broken = script.replace("nginx:1.21", "no-such-image:1.21");
+    assert_ne!(broken, script);
+    let path = desk.platform.dir().join("3.3-1-broken.sh");
+    fs::write(&path, broken).unwrap();
+    let told = run(desk.command("bash", &["-e", path.to_str().unwrap()])).await;
+    assert_eq!(told.code, Some(1), "{told:?}");
+    assert!(
+        told.stderr.contains("exceeded its progress deadline"),
+        "{told:?}"
+    );
+    let now = desk.value("service/web-app-service", ".spec.selector.version");
+    assert_eq!(now.await, "blue");
+    // The users of the active colour have noticed nothing.
+    let serve = desk.value("deployment/web-app-blue", ".status.availableReplicas");
+    assert_eq!(serve.await, "3");
 }
