@@ -159,6 +159,7 @@ async fn carry(
     lifetime: Lifetime,
 ) {
     let error = channels.error.clone();
+    let outputs = [channels.stdout.clone(), channels.stderr.clone()];
     let run = async {
         match pods.exec(request).await {
             Ok(execution) => converse(execution, channels).await,
@@ -169,6 +170,12 @@ async fn carry(
         ended = run => ended,
         () = lifetime.over() => Err(ExecError("the server stops, and has ended the command".into())),
     };
+    // Clients of SPDY read the outputs to their ends before they look at the status.
+    if ended.is_err() {
+        for output in outputs.iter().flatten() {
+            output.finish(Bytes::new()).await;
+        }
+    }
     let status = status(ended).to_string();
     error.finish(Bytes::from(status)).await;
 }
@@ -263,5 +270,54 @@ fn status(ended: Result<ExitCode, ExecError>) -> Value {
             "metadata": {}, "status": "Failure", "reason": "InternalError", "code": 500,
             "message": format!("Internal error occurred: error executing command in container: {why}"),
         }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt;
+    use futures::future::BoxFuture;
+
+    use super::super::Message;
+    use super::*;
+
+    struct Refuses;
+
+    impl PodExec for Refuses {
+        fn exec(&self, _: ExecRequest) -> BoxFuture<'_, Result<Execution, ExecError>> {
+            async { Err(ExecError("no".into())) }.boxed()
+        }
+    }
+
+    #[tokio::test]
+    async fn all_that_a_client_reads_ends_when_nothing_could_be_run() {
+        let (out, mut messages) = mpsc::channel(8);
+        let sink = |stream| Sink::new(stream, out.clone());
+        let channels = Channels {
+            stdin: None,
+            stdout: Some(sink(STDOUT)),
+            stderr: Some(sink(STDERR)),
+            error: sink(ERROR),
+            resize: None,
+        };
+        drop(out);
+        let request = ExecRequest {
+            pod: "a".into(),
+            uid: String::new(),
+            container: "a".into(),
+            command: vec!["a".into()],
+            stdin: false,
+            tty: false,
+        };
+        carry(Arc::new(Refuses), request, channels, Lifetime::default()).await;
+        let mut ended = Vec::new();
+        while let Some(message) = messages.recv().await {
+            if let Message::Data { stream, last, .. } = message {
+                assert!(last);
+                ended.push(stream);
+            }
+        }
+        ended.sort_unstable();
+        assert_eq!(ended, [STDOUT, STDERR, ERROR]);
     }
 }
