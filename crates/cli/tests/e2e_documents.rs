@@ -76,8 +76,11 @@ async fn answering(client: &Client, label: &str, port: u16) -> Vec<SocketAddr> {
         .list(&ListParams::default().labels(label))
         .await
         .unwrap();
+    // One that is ending need not answer any more.
+    let lives = |pod: &&Pod| pod.metadata.deletion_timestamp.is_none();
     let addresses: Vec<SocketAddr> = found
         .iter()
+        .filter(lives)
         .map(|pod| {
             let ip = pod.status.as_ref().and_then(|s| s.pod_ip.as_ref()).unwrap();
             format!("{ip}:{port}").parse().unwrap()
