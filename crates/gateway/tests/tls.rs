@@ -88,7 +88,9 @@ async fn serve_api(home: &Path) -> Client {
         "users": [{"name": "serin", "user": {"token": "secret"}}],
         "contexts": [{"name": "serin", "context": {"cluster": "serin", "user": "serin"}}],
     });
-    std::fs::write(home.join("kubeconfig"), kubeconfig.to_string()).unwrap();
+    let path = serin_gateway::kubeconfig(home);
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    std::fs::write(path, kubeconfig.to_string()).unwrap();
     Client::new(server.router(), "default")
 }
 
