@@ -167,6 +167,7 @@ impl Pages {
         let own = prometheus::Gauges {
             in_flight: self.in_flight.load(Ordering::Relaxed),
             connections: gauges.connections.load(Ordering::Relaxed),
+            resting: gauges.resting.load(Ordering::Relaxed),
             held: gauges.held.load(Ordering::Relaxed),
             generation: self.shared.table.load().generation,
             no_route: gauges.no_route.load(Ordering::Relaxed),

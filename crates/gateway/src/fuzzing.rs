@@ -183,6 +183,7 @@ fn settings() -> Settings {
         head_timeout: SHORT,
         client_idle: SHORT,
         body_idle: SHORT,
+        rest_after: SHORT,
         max_held: 10,
         max_connections: 10,
         proxy_protocol: false,

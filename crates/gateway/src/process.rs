@@ -30,6 +30,8 @@ const LEAVING: Duration = Duration::from_secs(1);
 const FIRST_SYNC: Duration = Duration::from_secs(10);
 /// How long before the end connections that live long are closed.
 const CUTTING: Duration = Duration::from_secs(1);
+/// Long enough that a busy connection never rests, short enough that many idle ones cost little.
+const REST_AFTER: Duration = Duration::from_secs(1);
 /// Events that wait for the control loop; beyond it the watches wait.
 const MOST_INPUTS: usize = 1024;
 
@@ -159,6 +161,7 @@ impl Gateway {
             head_timeout: millis(config.head_timeout_ms),
             client_idle: millis(config.client_idle_ms),
             body_idle: millis(config.body_idle_ms),
+            rest_after: REST_AFTER,
             max_held: config.max_held,
             max_connections: config.max_connections,
             proxy_protocol: config.proxy_protocol,

@@ -8,6 +8,7 @@ use serin_api::traffic::{Counts, LATENCY_BOUNDS_SECONDS, Series};
 pub(crate) struct Gauges {
     pub(crate) in_flight: usize,
     pub(crate) connections: usize,
+    pub(crate) resting: usize,
     pub(crate) held: usize,
     pub(crate) generation: u64,
     pub(crate) no_route: u64,
@@ -80,6 +81,7 @@ fn write_gauges(page: &mut String, gauges: &Gauges) -> std::fmt::Result {
     let own = [
         ("in_flight", "gauge", "Requests in flight to instances.", gauges.in_flight as u64),
         ("connections", "gauge", "Open client connections.", gauges.connections as u64),
+        ("resting_connections", "gauge", "Open client connections on which nothing moves and which hold no buffers.", gauges.resting as u64),
         ("held_requests", "gauge", "Requests that wait for a ready instance.", gauges.held as u64),
         ("routes_generation", "gauge", "Swaps of the route table since the start.", gauges.generation),
         ("no_route_total", "counter", "Requests that no route has.", gauges.no_route),
@@ -191,6 +193,7 @@ mod tests {
         let gauges = Gauges {
             in_flight: 2,
             connections: 3,
+            resting: 2,
             held: 0,
             generation: 7,
             no_route: 0,

@@ -28,10 +28,12 @@ mod mirror;
 mod pool;
 pub(crate) mod proxy_protocol;
 mod steps;
+mod swift;
 mod tap;
 mod trace;
 mod upgrade;
 pub(crate) mod websocket;
+mod wire;
 
 use budget::RetryBudget;
 pub(crate) use front::{Client, converse, serve};
@@ -39,8 +41,6 @@ use pool::Pool;
 
 /// The longest head of a request, in bytes; a longer one is answered 431.
 const MAX_HEAD_BYTES: usize = 32 * 1024;
-/// The most headers of a request; more are answered 431.
-const MAX_HEADERS: usize = 128;
 
 /// The bounds of waiting.
 #[derive(Clone, Debug)]
@@ -55,6 +55,8 @@ pub(crate) struct Settings {
     pub(crate) client_idle: Duration,
     /// How long a client may send nothing in the middle of a body.
     pub(crate) body_idle: Duration,
+    /// When a connection of HTTP/1 on which nothing moves gives its buffers back.
+    pub(crate) rest_after: Duration,
     /// How many requests are held at once; more are answered 503 at once.
     pub(crate) max_held: usize,
     /// How many connections of clients there are at most; more wait to be accepted.
@@ -112,6 +114,8 @@ pub(crate) struct Shared {
 #[derive(Debug, Default)]
 pub(crate) struct Gauges {
     pub(crate) connections: AtomicUsize,
+    /// Those of HTTP/1 that hold nothing but their socket until the client speaks again.
+    pub(crate) resting: AtomicUsize,
     pub(crate) held: AtomicUsize,
     pub(crate) no_route: AtomicU64,
     pub(crate) bad_requests: AtomicU64,
@@ -180,6 +184,22 @@ impl Worker {
             .subscribe()
             .wait_for(|living| *living == 0)
             .await;
+    }
+}
+
+/// One more in a gauge, for as long as it lives.
+struct Counted<'a>(&'a AtomicUsize);
+
+impl<'a> Counted<'a> {
+    fn new(gauge: &'a AtomicUsize) -> Self {
+        gauge.fetch_add(1, Ordering::Relaxed);
+        Self(gauge)
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -37,6 +37,9 @@ const PACE: f64 = 4_000.0;
 /// Idle connections of the memory run; fewer where there are too few descriptors for them.
 const IDLE: usize = 10_000;
 
+/// The connections of the memory run have been idle for so long.
+const REST: Duration = Duration::from_secs(4);
+
 struct Scenario {
     name: &'static str,
     front: Front,
@@ -147,11 +150,14 @@ async fn compare(
 /// What a proxy takes when it has nothing to do, and when it holds connections that do nothing.
 async fn idle(count: usize, origins: &[std::net::SocketAddr; 2], options: &Options) {
     println!(
-        "idle: memory in MiB at the start, and with {count} connections after one request each"
+        "idle: memory in MiB at the start, and with {count} connections, after one request each and {} s",
+        REST.as_secs()
     );
     for peer in started(origins, options) {
         let start = peer.memory_kib();
         let held = load::hold(peer.address(Front::Plain), count).await;
+        // A proxy may give back what a connection took when it has been idle for a while.
+        tokio::time::sleep(REST).await;
         let with = peer.memory_kib();
         let of_one = (with - start) / f64::from(u32::try_from(held.len()).unwrap().max(1));
         println!(

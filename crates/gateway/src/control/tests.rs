@@ -54,6 +54,7 @@ impl World {
                 access_log: None,
                 trace_share: None,
                 body_idle: Duration::from_secs(20),
+                rest_after: Duration::from_secs(20),
                 max_connections: 1_000,
                 sync_until: None,
             },

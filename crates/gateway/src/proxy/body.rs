@@ -18,6 +18,7 @@ use tokio::time::Sleep;
 use super::Worker;
 use super::mirror::{Part, Tee};
 use super::pool::Connection;
+use super::wire::WireBody;
 use crate::access_log::{AccessLog, Entry};
 use crate::instances::InFlight;
 use crate::live::Permit;
@@ -36,10 +37,22 @@ pub(crate) enum RequestBody {
     Empty,
 }
 
+/// Something is under way on a connection of a client, as long as a clone lives.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Busy(Arc<()>);
+
+impl Busy {
+    /// Whether this is the only one left.
+    pub(super) fn is_last(&self) -> bool {
+        Arc::strong_count(&self.0) == 1
+    }
+}
+
 /// What a client sends. It may take any time as long as it gets on.
 #[derive(Debug)]
 pub(crate) struct Upload {
     incoming: Incoming,
+    _busy: Busy,
     /// When it last got on.
     progress: Arc<Progress>,
     /// How long it may send nothing.
@@ -73,7 +86,7 @@ impl Progress {
 }
 
 impl Upload {
-    pub(super) fn new(incoming: Incoming, patience: Duration) -> Self {
+    pub(super) fn new(incoming: Incoming, patience: Duration, busy: Busy) -> Self {
         let progress = Progress {
             start: Instant::now(),
             last_ms: AtomicU64::new(0),
@@ -81,6 +94,7 @@ impl Upload {
         };
         Self {
             incoming,
+            _busy: busy,
             progress: Arc::new(progress),
             patience,
             stalled: None,
@@ -134,15 +148,24 @@ pub(crate) enum AnswerBody {
     Own(Full<Bytes>),
 }
 
+/// Where the body of an answer comes from, with its connection.
+#[derive(Debug)]
+pub(crate) enum Source {
+    /// hyper drives the connection.
+    Driven(Incoming, Option<Connection>),
+    /// It is read here; the endpoint.
+    Wire(WireBody, u64),
+}
+
 /// An answer of the application while it streams.
 #[derive(Debug)]
 pub(crate) struct Upstream {
-    pub(super) incoming: Incoming,
+    pub(super) source: Source,
+    pub(super) _busy: Busy,
     pub(super) ticket: Ticket,
     /// How the answer counts when it ends well.
     pub(super) answered: Outcome,
     pub(super) in_flight: Option<InFlight>,
-    pub(super) connection: Option<Connection>,
     pub(super) worker: Arc<Worker>,
     pub(super) deadline: Option<Pin<Box<Sleep>>>,
     /// Whether it is a stream of events, which may end at any time: its client comes again by itself.
@@ -296,6 +319,8 @@ impl Drop for Ticket {
 pub(crate) enum BodyError {
     #[error("the answer broke off")]
     Broken(#[source] hyper::Error),
+    #[error("the answer broke off")]
+    Cut(#[source] std::io::Error),
     #[error("the answer took longer than its route allows")]
     Timeout,
     #[error("the instance is to go and the answer did not end in time")]
@@ -308,10 +333,62 @@ impl AnswerBody {
     }
 }
 
+impl Source {
+    pub(super) fn driven(incoming: Incoming, connection: Connection) -> Self {
+        Self::Driven(incoming, Some(connection))
+    }
+
+    pub(super) fn wire(body: WireBody, endpoint: u64) -> Self {
+        Self::Wire(body, endpoint)
+    }
+
+    /// The connection, once the body has ended; none when no other request may follow.
+    pub(super) fn take_connection(&mut self) -> Option<Connection> {
+        match self {
+            Self::Driven(_, connection) => connection.take(),
+            Self::Wire(body, endpoint) => {
+                let wire = body.take_wire()?;
+                Some(Connection::of_wire(wire, *endpoint))
+            }
+        }
+    }
+}
+
+impl Body for Source {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match self.get_mut() {
+            Self::Driven(incoming, _) => {
+                Pin::new(incoming).poll_frame(cx).map_err(BodyError::Broken)
+            }
+            Self::Wire(body, _) => Pin::new(body).poll_frame(cx).map_err(BodyError::Cut),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Driven(incoming, _) => incoming.is_end_stream(),
+            Self::Wire(body, _) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Driven(incoming, _) => incoming.size_hint(),
+            Self::Wire(body, _) => body.size_hint(),
+        }
+    }
+}
+
 impl Upstream {
     fn end(&mut self) {
         self.ticket.finish(self.answered);
-        if let Some(connection) = self.connection.take() {
+        if let Some(connection) = self.source.take_connection() {
             self.worker.pool.put(connection);
         }
         self.in_flight = None;
@@ -330,7 +407,7 @@ impl Upstream {
 
     fn fail(&mut self, outcome: Outcome) {
         self.ticket.finish(outcome);
-        self.connection = None;
+        drop(self.source.take_connection());
         self.in_flight = None;
     }
 
@@ -338,11 +415,11 @@ impl Upstream {
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        match Pin::new(&mut self.incoming).poll_frame(cx) {
+        match Pin::new(&mut self.source).poll_frame(cx) {
             Poll::Ready(Some(Ok(frame))) => {
                 let bytes = frame.data_ref().map_or(0, Bytes::len);
                 self.ticket.sent += bytes as u64;
-                if self.incoming.is_end_stream() {
+                if self.source.is_end_stream() {
                     self.end();
                 }
                 Poll::Ready(Some(Ok(frame)))
@@ -353,7 +430,7 @@ impl Upstream {
             }
             Poll::Ready(Some(Err(error))) => {
                 self.fail(Outcome::Broken);
-                Poll::Ready(Some(Err(BodyError::Broken(error))))
+                Poll::Ready(Some(Err(error)))
             }
             Poll::Pending => {
                 let deadline = self.deadline.as_mut();
@@ -376,7 +453,7 @@ impl Upstream {
 impl Drop for Upstream {
     fn drop(&mut self) {
         // An answer without a body, or with one of a known length, ends without being asked once more.
-        if self.incoming.is_end_stream() {
+        if self.source.is_end_stream() {
             self.end();
         } else {
             // The application had answered; that the client left in the middle does not make it an error.
@@ -403,14 +480,14 @@ impl Body for AnswerBody {
 
     fn is_end_stream(&self) -> bool {
         match self {
-            Self::Upstream(upstream) => upstream.incoming.is_end_stream(),
+            Self::Upstream(upstream) => upstream.source.is_end_stream(),
             Self::Own(full) => full.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
-            Self::Upstream(upstream) => upstream.incoming.size_hint(),
+            Self::Upstream(upstream) => upstream.source.size_hint(),
             Self::Own(full) => full.size_hint(),
         }
     }

@@ -3,29 +3,33 @@
 //! Safe is: as long as nothing was sent, every request; once it was sent, only one that changes nothing (GET, HEAD, OPTIONS), has
 //! no body and got no answer, and only once. While no instance is ready the request is held, up to a bound.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri, Version, header};
 use hyper::body::{Body, Incoming};
 use hyper::upgrade::OnUpgrade;
 
 use super::answer::{self, Reason};
-use super::body::{self, AnswerBody, Progress, RequestBody, Ticket, Upload, Upstream};
-use super::failure::{Failure, Next, classify, next, sentence};
+use super::body::{
+    self, AnswerBody, Busy, Progress, RequestBody, Source, Ticket, Upload, Upstream,
+};
+use super::failure::{Failure, Next, next, sentence};
 use super::forwarded::Hop;
 use super::head::{self, Head};
-use super::pool::Connection;
+use super::pool::{Connection, Need, SendError};
 use super::steps::{Early, Steps, tell_outliers};
-use super::{Worker, mirror, trace, upgrade};
+use super::{Counted, Worker, mirror, trace, upgrade};
 use crate::live::{LiveRule, NoPick, Permit, RequestView};
 use crate::series::Outcome;
 use crate::table::Protocol;
 
 mod choice;
 
-use choice::{Choice, Chosen, Held, entry_of, no_backend, overloaded};
+use choice::{Choice, Chosen, entry_of, no_backend, overloaded};
 
 /// How long an endpoint that could not be reached comes last.
 const SUSPECT_MS: u64 = 500;
@@ -59,24 +63,72 @@ struct Exchange<'a> {
     turn: Option<u32>,
     tried: Vec<u64>,
     started: Instant,
+    busy: Busy,
     ticket: Ticket,
 }
 
-/// Answers `request`.
+/// What comes with the head of a request.
+#[derive(Debug)]
+pub(super) struct Inbound {
+    body: RequestBody,
+    /// Of the body, where there is one.
+    progress: Option<Arc<Progress>>,
+    upgrade: Option<OnUpgrade>,
+}
+
+impl Inbound {
+    /// Nothing.
+    pub(super) fn nothing() -> Self {
+        Self {
+            body: RequestBody::Empty,
+            progress: None,
+            upgrade: None,
+        }
+    }
+
+    fn new(body: Incoming, upgrade: Option<OnUpgrade>, patience: Duration, busy: &Busy) -> Self {
+        let nothing = Self::nothing();
+        if body.is_end_stream() {
+            return Self { upgrade, ..nothing };
+        }
+        let upload = Upload::new(body, patience, busy.clone());
+        Self {
+            progress: Some(upload.progress()),
+            body: RequestBody::Client(upload),
+            upgrade,
+        }
+    }
+}
+
+/// Answers a request that hyper has read.
 pub(super) async fn run(
     worker: &Arc<Worker>,
     hop: &Hop,
     head: Head,
     mut request: Request<Incoming>,
+    busy: Busy,
 ) -> Response<AnswerBody> {
     if *request.method() == Method::CONNECT {
         return answer::own(Reason::NotServed, "CONNECT is not served.\n");
     }
-    let client_upgrade = head
+    let upgrade = head
         .upgrade
         .is_some()
         .then(|| hyper::upgrade::on(&mut request));
-    let (mut parts, body) = request.into_parts();
+    let (parts, body) = request.into_parts();
+    let inbound = Inbound::new(body, upgrade, worker.shared.settings.body_idle, &busy);
+    answer(worker, hop, head, parts, inbound, busy).await
+}
+
+/// Answers a request. Not an `async fn`, whose future would hold everything twice.
+pub(super) fn answer<'a>(
+    worker: &'a Arc<Worker>,
+    hop: &'a Hop,
+    head: Head,
+    mut parts: Parts,
+    inbound: Inbound,
+    busy: Busy,
+) -> impl Future<Output = Response<AnswerBody>> + Send + use<'a> {
     if parts.version == Version::HTTP_2 {
         head::from_http2(&parts.uri, &mut parts.headers);
     } else {
@@ -89,13 +141,10 @@ pub(super) async fn run(
     }
     worker.retries.deposit();
     let is_safe = matches!(parts.method, Method::GET | Method::HEAD | Method::OPTIONS);
-    let is_bodiless = body.is_end_stream() && client_upgrade.is_none();
-    let has_body = !body.is_end_stream();
-    let upload = Upload::new(body, worker.shared.settings.body_idle);
-    let progress = has_body.then(|| upload.progress());
+    let is_bodiless = inbound.progress.is_none() && inbound.upgrade.is_none();
     let entry = worker.shared.settings.access_log.as_ref();
     let entry = entry.map(|log| (Arc::clone(log), entry_of(&head, &parts, hop)));
-    let exchange = Exchange {
+    let mut exchange = Box::new(Exchange {
         worker,
         is_repeatable: is_safe && is_bodiless,
         is_bodiless,
@@ -107,16 +156,17 @@ pub(super) async fn run(
         method: parts.method,
         uri: origin_form(parts.uri),
         headers: parts.headers,
-        ticket: Ticket::new(progress.clone(), entry),
-        progress,
-        body: Some(RequestBody::Client(upload)),
-        client_upgrade,
+        ticket: Ticket::new(inbound.progress.clone(), entry),
+        progress: inbound.progress,
+        body: Some(inbound.body),
+        client_upgrade: inbound.upgrade,
         retry_bound: None,
         turn: None,
         tried: Vec::new(),
         started: Instant::now(),
-    };
-    exchange.run().await
+        busy,
+    });
+    async move { exchange.run().await }
 }
 
 /// The target without scheme and authority.
@@ -129,7 +179,7 @@ fn origin_form(uri: Uri) -> Uri {
 }
 
 impl Exchange<'_> {
-    async fn run(mut self) -> Response<AnswerBody> {
+    async fn run(&mut self) -> Response<AnswerBody> {
         let hold_until = self.started + self.worker.shared.settings.hold;
         loop {
             let failure = match self.choose() {
@@ -313,7 +363,7 @@ impl Exchange<'_> {
     async fn wait(&self, seen: u64, why: NoPick, until: Instant) -> bool {
         let shared = &self.worker.shared;
         let now = Instant::now();
-        let _held = Held::new(&shared.gauges.held);
+        let _held = Counted::new(&shared.gauges.held);
         if now >= until || shared.gauges.held.load(Ordering::Relaxed) > shared.settings.max_held {
             return false;
         }
@@ -327,7 +377,7 @@ impl Exchange<'_> {
         matches!(changed, Ok(Ok(_))) || !matches!(why, NoPick::NoneReady | NoPick::NotRead)
     }
 
-    fn held_too_long(mut self, why: NoPick) -> Response<AnswerBody> {
+    fn held_too_long(&mut self, why: NoPick) -> Response<AnswerBody> {
         match why {
             NoPick::NotRead => {
                 let gauges = &self.worker.shared.gauges;
@@ -350,24 +400,21 @@ impl Exchange<'_> {
         self.tried.push(chosen.endpoint.id);
         self.ticket.note_instance(chosen.endpoint.address);
         let sent = self.send(&mut chosen).await;
-        let status = sent.as_ref().ok().map(|(answer, _)| answer.status());
+        let status = sent.as_ref().ok().map(Response::status);
         if !matches!(sent, Err(Failure::Client)) {
             let outliers = chosen.outliers.as_ref();
             tell_outliers(outliers, &chosen.endpoint, status, &self.worker.shared);
         }
-        let (answer, connection) = sent?;
+        let answer = sent?;
         let is_unwanted = self.is_bodiless && self.steps.wants_other(answer.status());
         if is_unwanted && self.may_send_again() {
             return Err(Failure::Unwanted);
         }
-        Ok(self.answer(answer, chosen, connection))
+        Ok(self.answer(answer, chosen))
     }
 
     /// Sends the request; pooled connections that turn out to be dead do not count as a try.
-    async fn send(
-        &mut self,
-        chosen: &mut Chosen,
-    ) -> Result<(Response<Incoming>, Connection), Failure> {
+    async fn send(&mut self, chosen: &mut Chosen) -> Result<Response<Source>, Failure> {
         loop {
             let probe = !self.is_repeatable;
             if chosen.endpoint.protocol == Protocol::H2c {
@@ -375,14 +422,17 @@ impl Exchange<'_> {
                 self.client_upgrade = None;
                 self.head.upgrade = None;
             }
-            let pooled = match &self.client_upgrade {
-                None => self.worker.pool.take(&chosen.endpoint, probe),
-                Some(_) => None,
+            let need = match &self.client_upgrade {
+                Some(_) => Need::Upgrade,
+                None if self.is_bodiless => Need::Bodiless,
+                None => Need::Any,
             };
+            let pooled = self.worker.pool.take(&chosen.endpoint, need, probe);
             let is_pooled = pooled.is_some();
-            let mut connection = match pooled {
+            let connection = match pooled {
                 Some(connection) => connection,
-                None => self.connect(chosen).await?,
+                // Rare, and large: in a box it costs the others nothing.
+                None => Box::pin(self.connect(chosen, need)).await?,
             };
             self.ticket.move_to(&chosen.series);
             let mut request = self.request(chosen);
@@ -390,18 +440,18 @@ impl Exchange<'_> {
                 let copies = std::mem::take(&mut self.steps.copies);
                 request = mirror::send(self.worker, copies, request);
             }
-            let sent = connection.send(request);
+            let mut sent = std::pin::pin!(connection.send(Box::new(request)));
             let answered = match chosen.head_deadline {
                 None => sent.await,
-                Some(at) => self.in_time(sent, at, chosen.head_patience).await?,
+                Some(at) => {
+                    self.in_time(sent.as_mut(), at, chosen.head_patience)
+                        .await?
+                }
             };
-            let mut error = match answered {
-                Ok(answer) => return Ok((answer, connection)),
-                Err(error) => error,
-            };
-            match error.take_message() {
-                Some(unsent) => self.take_back(unsent, chosen),
-                None => return Err(classify(error.error())),
+            match answered {
+                Ok(answer) => return Ok(answer),
+                Err(SendError::Unsent(unsent)) => self.take_back(*unsent, chosen),
+                Err(SendError::Failed(failure)) => return Err(failure),
             }
             if !is_pooled {
                 return Err(Failure::Unsent);
@@ -413,11 +463,10 @@ impl Exchange<'_> {
     /// gets on: a long upload is no silence of the instance.
     async fn in_time<T>(
         &self,
-        sent: impl Future<Output = T>,
+        mut sent: Pin<&mut impl Future<Output = T>>,
         mut at: Instant,
         patience: Option<Duration>,
     ) -> Result<T, Failure> {
-        let mut sent = std::pin::pin!(sent);
         loop {
             if let Ok(answered) = tokio::time::timeout_at(at.into(), sent.as_mut()).await {
                 return Ok(answered);
@@ -433,10 +482,9 @@ impl Exchange<'_> {
         }
     }
 
-    async fn connect(&self, chosen: &Chosen) -> Result<Connection, Failure> {
+    async fn connect(&self, chosen: &Chosen, need: Need) -> Result<Connection, Failure> {
         let timeout = chosen.connect_timeout;
-        let upgradable = self.client_upgrade.is_some();
-        let opened = self.worker.pool.open(&chosen.endpoint, timeout, upgradable);
+        let opened = self.worker.pool.open(&chosen.endpoint, timeout, need);
         match opened.await {
             Ok(connection) => Ok(connection),
             Err(error) => {
@@ -492,12 +540,7 @@ impl Exchange<'_> {
         }
     }
 
-    fn answer(
-        &mut self,
-        answer: Response<Incoming>,
-        chosen: Chosen,
-        connection: Connection,
-    ) -> Response<AnswerBody> {
+    fn answer(&mut self, answer: Response<Source>, chosen: Chosen) -> Response<AnswerBody> {
         let latency = self.started.elapsed();
         let answered = Outcome::Answered {
             class: answer.status().as_u16() / 100,
@@ -505,13 +548,17 @@ impl Exchange<'_> {
         };
         self.ticket.note_status(answer.status());
         let ticket = std::mem::take(&mut self.ticket);
-        if let Some(client) = self.client_upgrade.take()
-            && answer.status() == http::StatusCode::SWITCHING_PROTOCOLS
-        {
-            let in_flight = chosen.in_flight;
-            return upgrade::join(client, answer, ticket, answered, in_flight, self.worker);
-        }
-        let (mut parts, incoming) = answer.into_parts();
+        let (mut parts, source) = answer.into_parts();
+        let source = match (self.client_upgrade.take(), source) {
+            (Some(client), Source::Driven(incoming, _))
+                if parts.status == http::StatusCode::SWITCHING_PROTOCOLS =>
+            {
+                let answer = Response::from_parts(parts, incoming);
+                let in_flight = chosen.in_flight;
+                return upgrade::join(client, answer, ticket, answered, in_flight, self.worker);
+            }
+            (_, source) => source,
+        };
         head::strip_hop(&mut parts.headers);
         parts.version = Version::HTTP_11;
         chosen.answer_changes.apply(&mut parts.headers);
@@ -523,11 +570,11 @@ impl Exchange<'_> {
         let upstream = Upstream {
             is_events,
             to_go: None,
-            incoming,
+            source,
+            _busy: self.busy.clone(),
             ticket,
             answered,
             in_flight: Some(chosen.in_flight),
-            connection: Some(connection),
             worker: Arc::clone(self.worker),
             deadline: body::deadline(chosen.deadline),
         };

@@ -30,7 +30,7 @@ impl Hop {
     /// The headers as the instance gets them.
     pub(crate) fn apply(&self, headers: &mut HeaderMap) {
         let before = self.believed(headers);
-        if self.trusted == 0 {
+        if self.trusted == 0 && headers.keys().any(is_about_clients) {
             for name in [
                 FORWARDED_HOST,
                 FORWARDED_PROTO,
@@ -108,6 +108,11 @@ impl Hop {
         let before = before.join(&b", "[..]);
         headers.insert(header::FORWARDED, joined(&before, own.as_bytes()));
     }
+}
+
+fn is_about_clients(name: &HeaderName) -> bool {
+    let name = name.as_str();
+    name.starts_with("x-forwarded-") || matches!(name, "x-real-ip" | "forwarded")
 }
 
 /// One list of both; the second alone when they make no header together.

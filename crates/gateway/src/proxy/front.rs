@@ -7,28 +7,30 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use http::uri::PathAndQuery;
-use http::{HeaderValue, Request, Response, Version, header};
+use http::{HeaderMap, HeaderValue, Request, Response, Uri, Version, header};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio_rustls::TlsAcceptor;
 
 use super::answer::{self, Reason};
-use super::body::AnswerBody;
+use super::body::{AnswerBody, Busy};
 use super::forwarded::Hop;
 use super::head::Head;
 use super::io::ClientIo;
 use super::proxy_protocol::{self, Found};
-use super::{Living, MAX_HEAD_BYTES, MAX_HEADERS, Phase, Worker, exchange, head, tap};
+use super::swift::{Next, Swift};
+use super::tap::Tapped;
+use super::{Living, MAX_HEAD_BYTES, Phase, Worker, exchange, head, tap};
 use crate::ports::{Door, Scheme};
 
 /// With these bytes a client begins to speak HTTP/2 (RFC 9113 section 3.4).
@@ -46,22 +48,24 @@ const SEND_BUFFER: usize = 256 * 1024;
 /// A client is asked for a sign of life after so long, and left when it gives none.
 const PING_AFTER: Duration = Duration::from_secs(30);
 const PING_PATIENCE: Duration = Duration::from_secs(20);
+/// How long the end of a resting connection may take.
+const PARTING: Duration = Duration::from_secs(1);
 /// Requests that one connection may take back before their answer began, beyond every second one.
 const MOST_RESETS: u64 = 100;
 
 /// One client connection.
 pub(crate) struct Client {
-    worker: Arc<Worker>,
-    hop: Hop,
+    pub(super) worker: Arc<Worker>,
+    pub(super) hop: Hop,
     /// Where HTTP/1 is spoken.
     heard: Option<Arc<tap::Heard>>,
-    activity: Activity,
+    pub(super) activity: Activity,
 }
 
-/// What an HTTP/2 connection has done.
+/// What a connection has done.
 #[derive(Debug, Default)]
-struct Activity {
-    open: AtomicUsize,
+pub(super) struct Activity {
+    pub(super) busy: Busy,
     opened: AtomicU64,
     reset: AtomicU64,
     flood: Notify,
@@ -188,32 +192,67 @@ impl Client {
         }
     }
 
+    /// Requests of the simple form are answered here; from one of another form on hyper has the connection, until it has come to
+    /// rest.
     async fn http1<S>(mut self, io: S)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let (io, heard) = tap::tap(io);
-        self.heard = Some(heard);
+        let (mut io, heard) = tap::tap(io);
+        self.heard = Some(Arc::clone(&heard));
+        let client = Arc::new(self);
+        let mut early = Bytes::new();
+        loop {
+            match Swift::new(&client, io.untapped(), early).run().await {
+                Next::Other(bytes) => io.put_back(bytes),
+                Next::Close => {
+                    let _ = tokio::time::timeout(PARTING, io.shutdown()).await;
+                    return;
+                }
+                Next::Cut => return,
+            }
+            match Box::pin(Arc::clone(&client).turn(io, &heard)).await {
+                Some((rested, unread)) => (io, early) = (rested, unread),
+                None => return,
+            }
+        }
+    }
+
+    /// Has hyper serve requests until the connection ends or has come to rest, and is given back with what hyper has read ahead.
+    async fn turn<S>(
+        self: Arc<Self>,
+        io: Tapped<S>,
+        heard: &tap::Heard,
+    ) -> Option<(Tapped<S>, Bytes)>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
         let shared = Arc::clone(&self.worker.shared);
         let mut phase = shared.phase.subscribe();
-        let client = Arc::new(self);
+        let client = Arc::clone(&self);
         // hyper keeps room for the future of one request for as long as the connection lives; boxed, that is a pointer.
         let service = service_fn(move |request| Box::pin(Arc::clone(&client).handle(request)));
-        let connection = http1::Builder::new()
+        let before = self.activity.opened.load(Ordering::Relaxed);
+        let mut connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(shared.settings.client_idle)
-            .max_headers(MAX_HEADERS)
             .max_header_size(MAX_HEAD_BYTES)
             .auto_date_header(false)
             .serve_connection(TokioIo::new(io), service)
             .with_upgrades();
-        let mut connection = std::pin::pin!(connection);
         tokio::select! {
             biased;
-            _ = connection.as_mut() => return,
-            _ = phase.wait_for(|phase| *phase >= Phase::Closing) => connection.as_mut().graceful_shutdown(),
+            _ = &mut connection => return None,
+            _ = phase.wait_for(|phase| *phase >= Phase::Closing) => {}
+            () = self.activity.rests(before, heard, shared.settings.rest_after) => {
+                let parts = connection.into_parts()?;
+                heard.forget();
+                return Some((parts.io.into_inner(), parts.read_buf));
+            }
         }
+        Pin::new(&mut connection).graceful_shutdown();
         let _ = connection.await;
+        None
     }
 
     /// A connection of HTTP/2 is told to go (GOAWAY) as soon as the process leaves: unlike one of HTTP/1 it can be told at any
@@ -226,7 +265,8 @@ impl Client {
         let mut phase = shared.phase.subscribe();
         let client = Arc::new(self);
         let of_service = Arc::clone(&client);
-        let service = service_fn(move |request| Arc::clone(&of_service).handle(request));
+        // In a box it is moved as a pointer.
+        let service = service_fn(move |request| Box::pin(Arc::clone(&of_service).handle(request)));
         let head = u32::try_from(MAX_HEAD_BYTES).unwrap_or(u32::MAX);
         let connection = http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
@@ -258,9 +298,12 @@ impl Client {
         let is_http2 = request.version() == Version::HTTP_2;
         let stream = Stream::open(&self.activity);
         let mut answer = match head::read(&request, self.heard.as_deref()) {
-            Ok(head) => match self.to_https(&head, &request) {
+            Ok(head) => match self.to_https(&head, request.uri(), request.headers()) {
                 Some(redirect) => redirect,
-                None => exchange::run(&self.worker, &self.hop, head, request).await,
+                None => {
+                    let busy = self.activity.busy.clone();
+                    exchange::run(&self.worker, &self.hop, head, request, busy).await
+                }
             },
             Err(head::Refused { reason, sentence }) => {
                 let gauges = &self.worker.shared.gauges;
@@ -282,20 +325,22 @@ impl Client {
 
 impl Client {
     /// The answer that sends a plain request to HTTPS, where that is wanted.
-    fn to_https(&self, head: &Head, request: &Request<Incoming>) -> Option<Response<AnswerBody>> {
+    pub(super) fn to_https(
+        &self,
+        head: &Head,
+        uri: &Uri,
+        headers: &HeaderMap,
+    ) -> Option<Response<AnswerBody>> {
         let shared = &self.worker.shared;
         let port = shared.settings.https_port?;
-        let path = request.uri().path();
-        let is_wanted = !self.hop.is_secure(request.headers())
+        let path = uri.path();
+        let is_wanted = !self.hop.is_secure(headers)
             && !path.starts_with(CHALLENGES)
             && (shared.settings.redirects_all || shared.tls.certificates.redirects(&head.host));
         if !is_wanted {
             return None;
         }
-        let path = request
-            .uri()
-            .path_and_query()
-            .map_or("/", PathAndQuery::as_str);
+        let path = uri.path_and_query().map_or("/", PathAndQuery::as_str);
         let port = if port == 443 {
             String::new()
         } else {
@@ -309,13 +354,28 @@ impl Client {
 }
 
 impl Activity {
+    /// Ends when there was a request beyond those `before`, all are answered, and nothing has moved for a while.
+    async fn rests(&self, before: u64, heard: &tap::Heard, period: Duration) {
+        let mut seen = None;
+        loop {
+            tokio::time::sleep(period).await;
+            let moved = (self.opened.load(Ordering::Relaxed), heard.count());
+            // One request more in each turn: else a client could begin the time for its head anew as often as it likes.
+            let may_rest = moved.0 > before && self.busy.is_last() && !heard.is_stalled();
+            if may_rest && seen == Some(moved) {
+                return;
+            }
+            seen = Some(moved);
+        }
+    }
+
     /// Ends when for one period no request came and none was under way.
     async fn idle(&self, period: Duration) {
         let mut seen = u64::MAX;
         loop {
             tokio::time::sleep(period).await;
             let opened = self.opened.load(Ordering::Relaxed);
-            if opened == seen && self.open.load(Ordering::Relaxed) == 0 {
+            if opened == seen && self.busy.is_last() {
                 return;
             }
             seen = opened;
@@ -325,22 +385,23 @@ impl Activity {
 
 /// A request whose answer has not begun. Dropped before, the client has taken it back; a client that does little else only
 /// makes work (the attack called rapid reset).
-struct Stream<'a> {
+pub(super) struct Stream<'a> {
     activity: &'a Activity,
+    _busy: Busy,
     is_answered: bool,
 }
 
 impl<'a> Stream<'a> {
-    fn open(activity: &'a Activity) -> Self {
-        activity.open.fetch_add(1, Ordering::Relaxed);
+    pub(super) fn open(activity: &'a Activity) -> Self {
         activity.opened.fetch_add(1, Ordering::Relaxed);
         Self {
             activity,
+            _busy: activity.busy.clone(),
             is_answered: false,
         }
     }
 
-    fn answered(mut self) {
+    pub(super) fn answered(mut self) {
         self.is_answered = true;
     }
 }
@@ -348,7 +409,6 @@ impl<'a> Stream<'a> {
 impl Drop for Stream<'_> {
     fn drop(&mut self) {
         let activity = self.activity;
-        activity.open.fetch_sub(1, Ordering::Relaxed);
         if self.is_answered {
             return;
         }

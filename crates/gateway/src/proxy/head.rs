@@ -78,7 +78,7 @@ fn check_framing(request: &Request<Incoming>, heard: &Heard) -> Result<(), &'sta
     Ok(())
 }
 
-fn check<B>(request: &Request<B>) -> Result<Head, &'static str> {
+pub(super) fn check<B>(request: &Request<B>) -> Result<Head, &'static str> {
     let mut hosts = request.headers().get_all(header::HOST).iter();
     let authority = request.uri().authority();
     let is_http2 = request.version() == Version::HTTP_2;
@@ -174,6 +174,9 @@ fn connection_tokens(headers: &HeaderMap) -> impl Iterator<Item = &str> {
 /// Takes away what belongs to one hop only: the headers of RFC 9110 section 7.6.1 and those that `Connection` names. What frames
 /// or addresses the message cannot be named away.
 pub(super) fn strip_hop(headers: &mut HeaderMap) {
+    if !headers.keys().any(is_of_one_hop) {
+        return;
+    }
     if headers.contains_key(header::CONNECTION) {
         let protected = [
             header::HOST,
@@ -182,6 +185,7 @@ pub(super) fn strip_hop(headers: &mut HeaderMap) {
             header::AUTHORIZATION,
         ];
         let named: Vec<HeaderName> = connection_tokens(headers)
+            .filter(|token| !matches!(*token, "close" | "keep-alive"))
             .filter_map(|token| token.parse().ok())
             .filter(|name| !protected.contains(name))
             .collect();
@@ -204,6 +208,13 @@ pub(super) fn strip_hop(headers: &mut HeaderMap) {
     ] {
         headers.remove(name);
     }
+}
+
+fn is_of_one_hop(name: &HeaderName) -> bool {
+    matches!(
+        name.as_str(),
+        "connection" | "te" | "keep-alive" | "proxy-connection" | "transfer-encoding" | "upgrade"
+    )
 }
 
 #[cfg(test)]

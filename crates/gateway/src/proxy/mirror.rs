@@ -12,6 +12,7 @@ use hyper::body::Body;
 use tokio::sync::mpsc;
 
 use super::body::{RequestBody, Upload};
+use super::pool::Need;
 use super::{Shared, Worker};
 use crate::instances::{Endpoint, InFlight};
 use crate::live::Picked;
@@ -118,14 +119,18 @@ async fn run(worker: Arc<Worker>, copy: Copy, request: Request<RequestBody>) {
 async fn exchange(worker: &Worker, copy: &Copy, request: Request<RequestBody>) -> Outcome {
     let started = Instant::now();
     let timeout = worker.shared.settings.connect_timeout;
-    let opened = match worker.pool.take(&copy.endpoint, true) {
-        Some(connection) => Ok(connection),
-        None => worker.pool.open(&copy.endpoint, timeout, false).await,
+    let need = match request.body().is_end_stream() {
+        true => Need::Bodiless,
+        false => Need::Any,
     };
-    let Ok(mut connection) = opened else {
+    let opened = match worker.pool.take(&copy.endpoint, need, true) {
+        Some(connection) => Ok(connection),
+        None => worker.pool.open(&copy.endpoint, timeout, need).await,
+    };
+    let Ok(connection) = opened else {
         return Outcome::Connect;
     };
-    let Ok(answer) = connection.send(request).await else {
+    let Ok(answer) = connection.send(Box::new(request)).await else {
         return Outcome::Broken;
     };
     let answered = Outcome::Answered {
@@ -138,6 +143,8 @@ async fn exchange(worker: &Worker, copy: &Copy, request: Request<RequestBody>) -
             return Outcome::Broken;
         }
     }
-    worker.pool.put(connection);
+    if let Some(connection) = body.take_connection() {
+        worker.pool.put(connection);
+    }
     answered
 }

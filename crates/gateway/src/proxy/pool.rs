@@ -1,4 +1,6 @@
 //! Connections to endpoints, kept by each worker for itself, so that no lock is ever waited for.
+//!
+//! Requests without a body have connections of their own, which cost less: see [`Wire`].
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -7,14 +9,15 @@ use std::time::Duration;
 use fnv::{FnvHashMap, FnvHashSet};
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{Request, Response, Uri, Version, header};
-use hyper::body::Incoming;
-use hyper::client::conn::{TrySendError, http1, http2};
+use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use rustix::net::RecvFlags;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
-use super::body::RequestBody;
+use super::body::{RequestBody, Source};
+use super::failure::{Failure, classify};
+use super::wire::{Wire, WireError};
 use crate::instances::Endpoint;
 use crate::table::Protocol;
 
@@ -23,13 +26,32 @@ const IDLE: Duration = Duration::from_secs(4);
 /// Idle connections that are kept for one endpoint by one worker.
 const MOST_IDLE: usize = 128;
 /// The longest head of an answer.
-const MAX_ANSWER_HEAD: usize = 64 * 1024;
+pub(super) const MAX_ANSWER_HEAD: usize = 64 * 1024;
 
 /// Requests that one HTTP/2 connection has under way before another one is opened.
 const MOST_STREAMS: usize = 100;
 /// An instance is asked for a sign of life after so long, and left when it gives none.
 const PING_AFTER: Duration = Duration::from_secs(10);
 const PING_PATIENCE: Duration = Duration::from_secs(5);
+
+/// What a connection is to carry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Need {
+    /// Requests without a body.
+    Bodiless,
+    /// Requests of any kind.
+    Any,
+    /// One that may change the protocol.
+    Upgrade,
+}
+
+/// Why a request got no answer.
+#[derive(Debug)]
+pub(super) enum SendError {
+    /// Nothing of it was sent.
+    Unsent(Box<Request<RequestBody>>),
+    Failed(Failure),
+}
 
 /// A connection that can take a request.
 #[derive(Debug)]
@@ -40,6 +62,7 @@ pub(crate) struct Connection {
 
 #[derive(Debug)]
 enum Sender {
+    Wire(Wire),
     /// One request at a time.
     Http1 {
         sender: http1::SendRequest<RequestBody>,
@@ -55,7 +78,10 @@ enum Sender {
 }
 
 /// Connections with when they were last used.
-type Idle = FnvHashMap<u64, Vec<(Instant, Connection)>>;
+type Idle = FnvHashMap<Shelf, Vec<(Instant, Connection)>>;
+
+/// The endpoint, and whether only requests without a body are carried.
+type Shelf = (u64, bool);
 
 #[derive(Debug, Default)]
 pub(crate) struct Pool {
@@ -69,9 +95,13 @@ impl Pool {
 
     /// The connection that was used last. With `probe` the socket itself is asked whether the other end has closed, which
     /// costs a system call: for requests that could not be repeated.
-    pub(super) fn take(&self, endpoint: &Endpoint, probe: bool) -> Option<Connection> {
+    pub(super) fn take(&self, endpoint: &Endpoint, need: Need, probe: bool) -> Option<Connection> {
+        if need == Need::Upgrade {
+            return None;
+        }
         let mut all = self.lock();
-        let idle = all.get_mut(&endpoint.id)?;
+        let is_wire = need == Need::Bodiless && endpoint.protocol == Protocol::Http1;
+        let idle = all.get_mut(&(endpoint.id, is_wire))?;
         let mut at = idle.len();
         while at > 0 {
             at -= 1;
@@ -81,6 +111,12 @@ impl Pool {
                 continue;
             }
             match &connection.sender {
+                Sender::Wire(wire) if !probe || is_quiet(wire.stream()) => {
+                    return Some(idle.remove(at).1);
+                }
+                Sender::Wire(_) => {
+                    idle.remove(at);
+                }
                 Sender::Http1 { probe: socket, .. } if probe && !is_quiet(socket) => {
                     idle.remove(at);
                 }
@@ -107,24 +143,26 @@ impl Pool {
 
     fn keep(&self, connection: Connection) {
         let mut all = self.lock();
-        let idle = all.entry(connection.endpoint).or_default();
+        let is_wire = matches!(connection.sender, Sender::Wire(_));
+        let idle = all.entry((connection.endpoint, is_wire)).or_default();
         if idle.len() < MOST_IDLE {
             idle.push((Instant::now(), connection));
         }
     }
 
-    /// Opens a connection. With `upgradable` it can change its protocol. One that can be shared is there for others at once.
+    /// Opens a connection. One that can be shared is there for others at once.
     pub(super) async fn open(
         &self,
         endpoint: &Arc<Endpoint>,
         timeout: Duration,
-        upgradable: bool,
+        need: Need,
     ) -> std::io::Result<Connection> {
         let opening = async {
             let stream = TcpStream::connect(endpoint.address).await?;
             let _ = stream.set_nodelay(true);
             match endpoint.protocol {
-                Protocol::Http1 => http1(stream, upgradable).await,
+                Protocol::Http1 if need == Need::Bodiless => Ok(Sender::Wire(Wire::new(stream))),
+                Protocol::Http1 => http1(stream, need == Need::Upgrade).await,
                 Protocol::H2c => http2(stream).await,
             }
         };
@@ -153,7 +191,8 @@ impl Pool {
 
     /// Closes the idle connections to every endpoint that is not in `present`.
     pub(crate) fn keep_only(&self, present: &FnvHashSet<u64>) {
-        self.lock().retain(|endpoint, _| present.contains(endpoint));
+        self.lock()
+            .retain(|(endpoint, _), _| present.contains(endpoint));
     }
 }
 
@@ -193,22 +232,55 @@ async fn http2(stream: TcpStream) -> std::io::Result<Sender> {
 }
 
 impl Connection {
-    /// Sends a request. The answer must have ended, or the connection be dropped, before it sends another one.
+    /// What carries requests without a body.
+    pub(super) fn of_wire(wire: Wire, endpoint: u64) -> Self {
+        Self {
+            sender: Sender::Wire(wire),
+            endpoint,
+        }
+    }
+
+    /// Sends a request. The connection is given back with the answer.
     pub(super) async fn send(
-        &mut self,
-        mut request: Request<RequestBody>,
-    ) -> Result<Response<Incoming>, TrySendError<Request<RequestBody>>> {
-        match &mut self.sender {
-            Sender::Http1 { sender, .. } => sender.try_send_request(request).await,
+        mut self,
+        mut request: Box<Request<RequestBody>>,
+    ) -> Result<Response<Source>, SendError> {
+        let sent = match &mut self.sender {
+            Sender::Http1 { sender, .. } => sender.try_send_request(*request).await,
             Sender::Http2 { sender, .. } => {
                 to_http2(&mut request);
-                sender.try_send_request(request).await
+                sender.try_send_request(*request).await
             }
+            Sender::Wire(_) => return self.send_over_wire(request).await,
+        };
+        match sent {
+            Ok(answer) => Ok(answer.map(|incoming| Source::driven(incoming, self))),
+            Err(mut error) => Err(match error.take_message() {
+                Some(unsent) => SendError::Unsent(Box::new(unsent)),
+                None => SendError::Failed(classify(error.error())),
+            }),
+        }
+    }
+
+    async fn send_over_wire(
+        self,
+        request: Box<Request<RequestBody>>,
+    ) -> Result<Response<Source>, SendError> {
+        let endpoint = self.endpoint;
+        let Sender::Wire(wire) = self.sender else {
+            return Err(SendError::Unsent(request));
+        };
+        match wire.send(request).await {
+            Ok(answer) => Ok(answer.map(|body| Source::wire(body, endpoint))),
+            Err(WireError::Unsent(unsent)) => Err(SendError::Unsent(unsent)),
+            Err(WireError::Lost) => Err(SendError::Failed(Failure::Lost)),
+            Err(WireError::Garbage) => Err(SendError::Failed(Failure::Garbage)),
         }
     }
 
     fn is_closed(&self) -> bool {
         match &self.sender {
+            Sender::Wire(wire) => !wire.is_quiet(),
             Sender::Http1 { sender, .. } => sender.is_closed(),
             Sender::Http2 { sender, .. } => sender.is_closed(),
         }
@@ -217,7 +289,7 @@ impl Connection {
     /// The same connection for one request more; `None` when it takes one at a time.
     fn share(&self) -> Option<Self> {
         match &self.sender {
-            Sender::Http1 { .. } => None,
+            Sender::Wire(_) | Sender::Http1 { .. } => None,
             Sender::Http2 { sender, users } => Some(Self {
                 sender: Sender::Http2 {
                     sender: sender.clone(),
@@ -230,7 +302,7 @@ impl Connection {
 
     fn is_in_use(&self) -> bool {
         match &self.sender {
-            Sender::Http1 { .. } => false,
+            Sender::Wire(_) | Sender::Http1 { .. } => false,
             Sender::Http2 { users, .. } => Arc::strong_count(users) > 1,
         }
     }
@@ -251,7 +323,7 @@ fn to_http2(request: &mut Request<RequestBody>) {
 }
 
 /// Whether the other end has neither closed nor sent anything.
-fn is_quiet(socket: &OwnedFd) -> bool {
+fn is_quiet(socket: &impl AsFd) -> bool {
     let mut byte = [0_u8; 1];
     let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
     let read = rustix::net::recv(socket, &mut byte[..], flags);

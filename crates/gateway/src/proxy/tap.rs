@@ -3,12 +3,16 @@
 //!
 //! hyper drops the length, reads the chunks and closes the connection, so nothing can be smuggled. But such a request is an
 //! attack or a fault, and its sender is told 400. Nothing that keeps requests apart depends on this.
+//!
+//! It is also known here whether anything moves on the connection, which the parser does not tell either.
 
 use std::io;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 
+use bytes::{Buf, Bytes};
 use http::{Method, Uri};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
@@ -17,15 +21,24 @@ const KEPT_BYTES: usize = super::MAX_HEAD_BYTES + 16 * 1024;
 /// An idle connection keeps no more than this.
 const IDLE_BYTES: usize = 4 * 1024;
 
-/// The last bytes that a client sent.
+/// What a client sent.
 #[derive(Debug, Default)]
-pub(super) struct Heard(Mutex<Vec<u8>>);
+pub(super) struct Heard {
+    /// The last bytes.
+    kept: Mutex<Vec<u8>>,
+    /// Bytes in all.
+    count: AtomicU64,
+    /// Whether something waits to be sent to the client.
+    is_stalled: AtomicBool,
+}
 
 /// A stream that is heard.
 #[derive(Debug)]
 pub(super) struct Tapped<S> {
     stream: S,
     heard: Arc<Heard>,
+    /// Read already, and to be read again first.
+    early: Bytes,
 }
 
 pub(super) fn tap<S>(stream: S) -> (Tapped<S>, Arc<Heard>) {
@@ -33,13 +46,15 @@ pub(super) fn tap<S>(stream: S) -> (Tapped<S>, Arc<Heard>) {
     let tapped = Tapped {
         stream,
         heard: Arc::clone(&heard),
+        early: Bytes::new(),
     };
     (tapped, heard)
 }
 
 impl Heard {
     fn add(&self, bytes: &[u8]) {
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        self.count.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         let bytes = bytes
             .last_chunk::<KEPT_BYTES>()
             .map_or(bytes, |last| last.as_slice());
@@ -51,7 +66,7 @@ impl Heard {
 
     /// A head was parsed. When nothing came after it, what was heard is of no more use.
     pub(super) fn head_taken(&self) {
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         if kept.ends_with(b"\r\n\r\n") {
             if kept.capacity() > IDLE_BYTES {
                 *kept = Vec::new();
@@ -61,9 +76,30 @@ impl Heard {
         }
     }
 
+    /// The bytes that have come so far.
+    pub(super) fn count(&self) -> u64 {
+        self.count.load(Ordering::Relaxed)
+    }
+
+    /// Whether the client has yet to take what was written.
+    pub(super) fn is_stalled(&self) -> bool {
+        self.is_stalled.load(Ordering::Relaxed)
+    }
+
+    /// The connection rests: nothing that was heard belongs to a head any more.
+    pub(super) fn forget(&self) {
+        *self.kept.lock().unwrap_or_else(PoisonError::into_inner) = Vec::new();
+    }
+
+    fn note<T>(&self, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        self.is_stalled
+            .store(written.is_pending(), Ordering::Relaxed);
+        written
+    }
+
     /// Whether the head with this request line carried both ways to tell the length of its body.
     pub(super) fn has_two_lengths(&self, method: &Method, uri: &Uri) -> bool {
-        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         let line = format!("{method} {uri} HTTP/1.1");
         heads(&kept, line.as_bytes())
             .any(|head| carries(head, b"content-length") && carries(head, b"transfer-encoding"))
@@ -87,6 +123,18 @@ fn carries(head: &[u8], name: &[u8]) -> bool {
     })
 }
 
+impl<S: AsyncRead + Unpin> Tapped<S> {
+    /// These bytes come again first.
+    pub(super) fn put_back(&mut self, bytes: Bytes) {
+        self.early = bytes;
+    }
+
+    /// The stream itself, of which nothing is heard.
+    pub(super) fn untapped(&mut self) -> &mut S {
+        &mut self.stream
+    }
+}
+
 impl<S: AsyncRead + Unpin> AsyncRead for Tapped<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
@@ -94,7 +142,14 @@ impl<S: AsyncRead + Unpin> AsyncRead for Tapped<S> {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
-        let polled = Pin::new(&mut self.stream).poll_read(cx, buf);
+        let polled = if self.early.is_empty() {
+            Pin::new(&mut self.stream).poll_read(cx, buf)
+        } else {
+            let count = self.early.len().min(buf.remaining());
+            buf.put_slice(self.early.get(..count).unwrap_or_default());
+            self.early.advance(count);
+            Poll::Ready(Ok(()))
+        };
         if let Some(fresh) = buf.filled().get(before..).filter(|fresh| !fresh.is_empty()) {
             self.heard.add(fresh);
         }
@@ -108,7 +163,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Tapped<S> {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
+        let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        self.heard.note(written)
     }
 
     fn poll_write_vectored(
@@ -116,7 +172,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Tapped<S> {
         cx: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
+        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
+        self.heard.note(written)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -124,7 +181,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Tapped<S> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+        let flushed = Pin::new(&mut self.stream).poll_flush(cx);
+        self.heard.note(flushed)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -171,11 +229,11 @@ mod tests {
         for _ in 0..10 {
             heard.add(&[b'x'; 20_000]);
         }
-        assert_eq!(heard.0.lock().unwrap().len(), KEPT_BYTES);
+        assert_eq!(heard.kept.lock().unwrap().len(), KEPT_BYTES);
         heard.head_taken();
-        assert_eq!(heard.0.lock().unwrap().len(), KEPT_BYTES);
+        assert_eq!(heard.kept.lock().unwrap().len(), KEPT_BYTES);
         heard.add(b"GET / HTTP/1.1\r\n\r\n");
         heard.head_taken();
-        assert_eq!(heard.0.lock().unwrap().capacity(), 0);
+        assert_eq!(heard.kept.lock().unwrap().capacity(), 0);
     }
 }

@@ -22,7 +22,17 @@ mod instances;
 mod logs;
 mod policies;
 mod protocols;
+mod rests;
+mod simple;
 mod world;
+
+/// Every request goes to this one.
+fn serving(upstream: &Upstream) -> RouteTable {
+    table(
+        vec![rule(&[("web", 1)])],
+        vec![service("web", &[("w", upstream)])],
+    )
+}
 
 fn requests(gate: &Gate, revision: &str) -> Counts {
     let all = gate.registry.totals();

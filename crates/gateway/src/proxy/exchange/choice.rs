@@ -1,9 +1,9 @@
 //! What the table says of a request, and what is needed to carry it out.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use http::request::Parts;
 use http::{HeaderMap, Uri};
 
 use super::super::answer::Reason;
@@ -80,7 +80,7 @@ impl Chosen {
 }
 
 /// What the access log says of a request from its beginning.
-pub(super) fn entry_of(head: &Head, parts: &http::request::Parts, hop: &Hop) -> Box<Entry> {
+pub(super) fn entry_of(head: &Head, parts: &Parts, hop: &Hop) -> Box<Entry> {
     Box::new(Entry {
         method: parts.method.clone(),
         host: head.host.to_string(),
@@ -116,20 +116,4 @@ pub(super) fn no_backend(rule: &LiveRule, ticket: &mut Ticket) -> Choice {
         Reason::NoBackend,
         "The route names no Service that exists.\n",
     )
-}
-
-/// One more request that is held.
-pub(super) struct Held<'a>(&'a std::sync::atomic::AtomicUsize);
-
-impl<'a> Held<'a> {
-    pub(super) fn new(gauge: &'a std::sync::atomic::AtomicUsize) -> Self {
-        gauge.fetch_add(1, Ordering::Relaxed);
-        Self(gauge)
-    }
-}
-
-impl Drop for Held<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
 }

@@ -6,17 +6,10 @@ use http::{StatusCode, header};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use super::requests;
 use super::world::{Gate, Upstream, read_head, rule, service, table};
+use super::{requests, serving};
 use crate::proxy::Phase;
 use crate::table::RouteTable;
-
-fn serving(upstream: &Upstream) -> RouteTable {
-    table(
-        vec![rule(&[("web", 1)])],
-        vec![service("web", &[("w", upstream)])],
-    )
-}
 
 fn without() -> RouteTable {
     table(vec![rule(&[("web", 1)])], vec![service("web", &[])])

@@ -1,0 +1,493 @@
+//! Requests of the one form that most of them have, read and answered without hyper.
+//!
+//! Such a request has a method that brings no body, a path, one host, and no header that says anything about this hop or about the
+//! framing. It ends where its head ends, so nobody can be mistaken about where the next one begins. Whatever has another form, or
+//! is not understood, is put back as it came, and hyper reads it with all its rules.
+//!
+//! Between two requests a connection holds no buffer.
+
+use std::mem::MaybeUninit;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::{Buf, Bytes, BytesMut};
+use futures::FutureExt;
+use futures::future::{Either, ready};
+use http::request::Parts;
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, header,
+};
+use http_body_util::BodyExt;
+use hyper::body::{Body, Frame};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::time::{Instant, Sleep};
+
+use super::body::{AnswerBody, BodyError};
+use super::exchange::{self, Inbound};
+use super::front::{Client, Stream};
+use super::head::{self, Head};
+use super::{Counted, Phase, Shared};
+
+/// A longer head is hyper's.
+const MAX_HEAD: usize = 8 * 1024;
+/// Headers of a request at most; one with more is hyper's.
+const MAX_HEADERS: usize = 48;
+/// What a client may send ahead while its request is answered; the rest waits in its socket.
+const MAX_AHEAD: usize = 16 * 1024;
+/// Read at once.
+const ROOM: usize = 2 * 1024;
+/// Up to here a part of a body is sent in one piece with the head.
+const SMALL: usize = 16 * 1024;
+
+/// Why the loop over requests has ended.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Next {
+    /// A request of another form comes; what was read of it.
+    Other(Bytes),
+    /// The connection is to be closed.
+    Close,
+    /// It broke, or an answer did, so that there is nothing more to say.
+    Cut,
+}
+
+/// One connection.
+pub(super) struct Swift<'a, S> {
+    client: &'a Client,
+    io: &'a mut S,
+    /// Read and not used yet.
+    read: BytesMut,
+    /// Ends when idle connections are to be closed.
+    closing: Pin<Box<dyn Future<Output = ()> + Send>>,
+    /// Runs on over many requests, and is looked at when it ends.
+    timer: Pin<Box<Sleep>>,
+    idle_since: Instant,
+}
+
+impl<'a, S: AsyncRead + AsyncWrite + Unpin> Swift<'a, S> {
+    /// `early` was read already.
+    pub(super) fn new(client: &'a Client, io: &'a mut S, early: Bytes) -> Self {
+        let shared = &client.worker.shared;
+        Self {
+            client,
+            io,
+            read: BytesMut::from(early),
+            closing: Box::pin(closing(shared)),
+            timer: Box::pin(tokio::time::sleep(shared.settings.client_idle)),
+            idle_since: Instant::now(),
+        }
+    }
+
+    pub(super) async fn run(mut self) -> Next {
+        loop {
+            if self.read.is_empty() && !self.rest().await {
+                return Next::Close;
+            }
+            let request = match self.head().await {
+                Ok(request) => request,
+                Err(next) => return next,
+            };
+            let is_head = request.parts.method == Method::HEAD;
+            let Some(answer) = self.respond(request).await else {
+                return Next::Cut;
+            };
+            match self.send(answer, is_head).await {
+                Ok(true) => self.idle_since = Instant::now(),
+                Ok(false) => return Next::Close,
+                Err(_) => return Next::Cut,
+            }
+        }
+    }
+
+    /// Waits until the client says something; `false` when it ends, or its time is over.
+    async fn rest(&mut self) -> bool {
+        let gauges = &self.client.worker.shared.gauges;
+        let _counted = Counted::new(&gauges.resting);
+        std::future::poll_fn(|cx| match self.poll_read(cx) {
+            Poll::Ready(is_more) => Poll::Ready(is_more),
+            Poll::Pending if self.closing.as_mut().poll(cx).is_ready() => Poll::Ready(false),
+            Poll::Pending => self.poll_patience(cx).map(|()| false),
+        })
+        .await
+    }
+
+    /// Whether something more came; else the client has ended.
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
+        let mut room = [MaybeUninit::uninit(); ROOM];
+        let mut room = ReadBuf::uninit(&mut room);
+        let polled = Pin::new(&mut *self.io).poll_read(cx, &mut room);
+        polled.map(|read| {
+            self.read.extend_from_slice(room.filled());
+            read.is_ok() && !room.filled().is_empty()
+        })
+    }
+
+    /// Ends when the client has said nothing for too long.
+    fn poll_patience(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let due = self.idle_since + self.client.worker.shared.settings.client_idle;
+        while self.timer.as_mut().poll(cx).is_ready() {
+            if due <= Instant::now() {
+                return Poll::Ready(());
+            }
+            self.timer.as_mut().reset(due);
+        }
+        Poll::Pending
+    }
+
+    /// Reads a head to its end.
+    async fn head(&mut self) -> Result<Simple, Next> {
+        let patience = self.client.worker.shared.settings.client_idle;
+        let end = Instant::now() + patience;
+        loop {
+            match parse(&mut self.read) {
+                Parsed::Simple(simple) => return Ok(simple),
+                Parsed::More if self.read.len() < MAX_HEAD => {}
+                Parsed::More | Parsed::Other => {
+                    return Err(Next::Other(self.read.split().freeze()));
+                }
+            }
+            self.read.reserve(ROOM);
+            let read = self.io.read_buf(&mut self.read);
+            match tokio::time::timeout_at(end, read).await {
+                Ok(Ok(1..)) => {}
+                Ok(Ok(0) | Err(_)) | Err(_) => return Err(Next::Cut),
+            }
+        }
+    }
+
+    /// The answer; `None` when the client does not wait for it.
+    async fn respond(&mut self, request: Simple) -> Option<Response<AnswerBody>> {
+        let client = self.client;
+        let mut answer = Box::pin(client.respond(request));
+        tokio::select! {
+            biased;
+            answer = answer.as_mut() => Some(answer),
+            () = self.gone() => None,
+        }
+    }
+
+    /// Ends when the client has ended.
+    async fn gone(&mut self) {
+        std::future::poll_fn(|cx| {
+            while self.read.len() < MAX_AHEAD {
+                match self.poll_read(cx) {
+                    Poll::Ready(true) => {}
+                    Poll::Ready(false) => return Poll::Ready(()),
+                    Poll::Pending => return Poll::Pending,
+                }
+            }
+            Poll::Pending
+        })
+        .await;
+    }
+
+    /// Sends an answer; whether another one may follow.
+    async fn send(&mut self, answer: Response<AnswerBody>, is_head: bool) -> Result<bool, Broken> {
+        let (parts, mut body) = answer.into_parts();
+        let framing = Framing::of(parts.status, &body, is_head);
+        let is_leaving = *self.client.worker.shared.phase.borrow() != Phase::Serving;
+        let mut out = BytesMut::with_capacity(ROOM);
+        let is_last = write_head(&mut out, parts.status, &parts.headers, &framing, is_leaving);
+        if framing == Framing::Nothing {
+            drop(body);
+            self.write(&mut out, Bytes::new()).await?;
+            return Ok(!is_last);
+        }
+        loop {
+            // What is there already goes out with the head.
+            let frame = match body.frame().now_or_never() {
+                Some(frame) => frame,
+                None => {
+                    self.write(&mut out, Bytes::new()).await?;
+                    self.frame(&mut body).await?
+                }
+            };
+            let frame = match frame {
+                Some(Ok(frame)) => frame,
+                Some(Err(_)) => {
+                    // What has come of it is the client's. It sees a cut connection, never a mixed answer.
+                    self.write(&mut out, Bytes::new()).await?;
+                    return Err(Broken);
+                }
+                None => break,
+            };
+            // Trailers are for those who ask for them, and these are hyper's.
+            let Ok(data) = frame.into_data() else {
+                continue;
+            };
+            if data.is_empty() {
+                continue;
+            }
+            if framing == Framing::Chunked {
+                out.extend_from_slice(format!("{:x}\r\n", data.len()).as_bytes());
+            }
+            let is_end = body.is_end_stream();
+            let end = framing.behind_data(is_end);
+            if out.len() + data.len() <= SMALL {
+                out.extend_from_slice(&data);
+                out.extend_from_slice(end);
+            } else {
+                self.write(&mut out, data).await?;
+                out.extend_from_slice(end);
+            }
+            if is_end {
+                drop(body);
+                self.write(&mut out, Bytes::new()).await?;
+                return Ok(!is_last);
+            }
+        }
+        out.extend_from_slice(framing.end());
+        drop(body);
+        self.write(&mut out, Bytes::new()).await?;
+        Ok(!is_last)
+    }
+
+    /// The next frame of a body, for as long as the client is there.
+    async fn frame(
+        &mut self,
+        body: &mut AnswerBody,
+    ) -> Result<Option<Result<Frame<Bytes>, BodyError>>, Broken> {
+        tokio::select! {
+            biased;
+            frame = body.frame() => Ok(frame),
+            () = self.gone() => Err(Broken),
+        }
+    }
+
+    /// Writes what was put together, and `data` behind it.
+    async fn write(&mut self, out: &mut BytesMut, data: Bytes) -> Result<(), Broken> {
+        if !out.is_empty() || !data.is_empty() {
+            let mut both = out.split().chain(data);
+            self.io.write_all_buf(&mut both).await.map_err(|_| Broken)?;
+            self.io.flush().await.map_err(|_| Broken)?;
+        }
+        Ok(())
+    }
+}
+
+/// The client has gone, or an answer broke off.
+#[derive(Debug)]
+struct Broken;
+
+/// Ends when idle connections are to be closed.
+fn closing(shared: &Arc<Shared>) -> impl Future<Output = ()> + Send + use<> {
+    let mut phase = shared.phase.subscribe();
+    async move {
+        let _ = phase.wait_for(|phase| *phase >= Phase::Closing).await;
+    }
+}
+
+impl Client {
+    fn respond(&self, request: Simple) -> impl Future<Output = Response<AnswerBody>> + Send {
+        let Simple { parts, head } = request;
+        let stream = Stream::open(&self.activity);
+        let redirect = self.to_https(&head, &parts.uri, &parts.headers);
+        let exchange = match redirect {
+            Some(redirect) => Either::Left(ready(redirect)),
+            None => {
+                let busy = self.activity.busy.clone();
+                let nothing = Inbound::nothing();
+                let exchange =
+                    exchange::answer(&self.worker, &self.hop, head, parts, nothing, busy);
+                Either::Right(exchange)
+            }
+        };
+        async move {
+            let answer = exchange.await;
+            stream.answered();
+            answer
+        }
+    }
+}
+
+/// How the end of an answer is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Framing {
+    /// There is no body; the answer may still say how long it would be.
+    Nothing,
+    Length(u64),
+    Chunked,
+}
+
+impl Framing {
+    fn of(status: StatusCode, body: &AnswerBody, is_head: bool) -> Self {
+        match body.size_hint().exact() {
+            _ if is_head || matches!(status.as_u16(), 204 | 304) => Self::Nothing,
+            Some(length) => Self::Length(length),
+            None => Self::Chunked,
+        }
+    }
+
+    /// What stands behind a part of the body.
+    fn behind_data(self, is_end: bool) -> &'static [u8] {
+        match self {
+            Self::Chunked if is_end => b"\r\n0\r\n\r\n",
+            Self::Chunked => b"\r\n",
+            Self::Nothing | Self::Length(_) => b"",
+        }
+    }
+
+    /// What stands behind a body whose end came by itself.
+    fn end(self) -> &'static [u8] {
+        match self {
+            Self::Chunked => b"0\r\n\r\n",
+            Self::Nothing | Self::Length(_) => b"",
+        }
+    }
+}
+
+/// Writes the head of an answer; whether it is the last one of the connection.
+fn write_head(
+    out: &mut BytesMut,
+    status: StatusCode,
+    headers: &HeaderMap,
+    framing: &Framing,
+    is_leaving: bool,
+) -> bool {
+    out.extend_from_slice(b"HTTP/1.1 ");
+    out.extend_from_slice(status.as_str().as_bytes());
+    out.extend_from_slice(b" ");
+    out.extend_from_slice(status.canonical_reason().unwrap_or("Unknown").as_bytes());
+    out.extend_from_slice(b"\r\n");
+    for (name, value) in headers {
+        let is_framing = *name == header::CONTENT_LENGTH
+            && (*framing != Framing::Nothing || status == StatusCode::NO_CONTENT);
+        if is_framing || *name == header::CONNECTION {
+            continue;
+        }
+        write_header(out, name, value.as_bytes());
+    }
+    match framing {
+        Framing::Nothing => {}
+        Framing::Length(length) => {
+            write_header(out, &header::CONTENT_LENGTH, length.to_string().as_bytes());
+        }
+        Framing::Chunked => write_header(out, &header::TRANSFER_ENCODING, b"chunked"),
+    }
+    let says_close = headers
+        .get(header::CONNECTION)
+        .is_some_and(|value| value.as_bytes() == b"close");
+    let is_last = is_leaving || says_close;
+    if is_last {
+        write_header(out, &header::CONNECTION, b"close");
+    }
+    out.extend_from_slice(b"\r\n");
+    is_last
+}
+
+fn write_header(out: &mut BytesMut, name: &HeaderName, value: &[u8]) {
+    out.extend_from_slice(name.as_str().as_bytes());
+    out.extend_from_slice(b": ");
+    out.extend_from_slice(value);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// A request of the simple form.
+#[derive(Debug)]
+struct Simple {
+    parts: Parts,
+    head: Head,
+}
+
+#[derive(Debug)]
+enum Parsed {
+    Simple(Simple),
+    /// The head is not all there.
+    More,
+    /// Not of the simple form.
+    Other,
+}
+
+/// Takes a request of the simple form off what was read; whatever else there is stays.
+fn parse(read: &mut BytesMut) -> Parsed {
+    let mut room = [const { MaybeUninit::<httparse::Header<'_>>::uninit() }; MAX_HEADERS];
+    let mut request = httparse::Request::new(&mut []);
+    let length = match request.parse_with_uninit_headers(read, &mut room) {
+        Ok(httparse::Status::Complete(length)) => length,
+        Ok(httparse::Status::Partial) => return Parsed::More,
+        Err(_) => return Parsed::Other,
+    };
+    let start = read.as_ptr() as usize;
+    let span = |part: &[u8]| {
+        let at = part.as_ptr() as usize - start;
+        at..at + part.len()
+    };
+    let (Some(1), Some(method), Some(path)) = (request.version, request.method, request.path)
+    else {
+        return Parsed::Other;
+    };
+    let Some(method) = simple_method(method).filter(|_| path.starts_with('/')) else {
+        return Parsed::Other;
+    };
+    let path = span(path.as_bytes());
+    let mut headers = Vec::with_capacity(request.headers.len());
+    for header in request.headers.iter() {
+        match HeaderName::from_bytes(header.name.as_bytes()) {
+            Ok(name) => match role(&name, header.value) {
+                Role::Passes => headers.push((name, span(header.value))),
+                Role::Stays => {}
+                Role::NotSimple => return Parsed::Other,
+            },
+            Err(_) => return Parsed::Other,
+        }
+    }
+    let bytes = Bytes::copy_from_slice(read.get(..length).unwrap_or_default());
+    let Some(simple) = build(method, bytes.slice(path), &bytes, headers) else {
+        return Parsed::Other;
+    };
+    read.advance(length);
+    Parsed::Simple(simple)
+}
+
+fn build(
+    method: Method,
+    path: Bytes,
+    bytes: &Bytes,
+    spans: Vec<(HeaderName, std::ops::Range<usize>)>,
+) -> Option<Simple> {
+    let mut request = Request::new(());
+    *request.method_mut() = method;
+    *request.uri_mut() = Uri::from_maybe_shared(path).ok()?;
+    let headers = request.headers_mut();
+    // Those that tell of the client come to them.
+    headers.reserve(spans.len() + 3);
+    for (name, span) in spans {
+        headers.append(
+            name,
+            HeaderValue::from_maybe_shared(bytes.slice(span)).ok()?,
+        );
+    }
+    let head = head::check(&request).ok()?;
+    let (parts, ()) = request.into_parts();
+    Some(Simple { parts, head })
+}
+
+fn simple_method(method: &str) -> Option<Method> {
+    match method {
+        "GET" => Some(Method::GET),
+        "HEAD" => Some(Method::HEAD),
+        "DELETE" => Some(Method::DELETE),
+        "OPTIONS" => Some(Method::OPTIONS),
+        _ => None,
+    }
+}
+
+/// What a header means for the form of its request.
+enum Role {
+    Passes,
+    /// It says what is so anyway, to this hop only.
+    Stays,
+    NotSimple,
+}
+
+fn role(name: &HeaderName, value: &[u8]) -> Role {
+    match name.as_str() {
+        "connection" if value.eq_ignore_ascii_case(b"keep-alive") => Role::Stays,
+        "connection" | "content-length" | "transfer-encoding" | "upgrade" | "expect" | "te"
+        | "trailer" | "keep-alive" | "proxy-connection" | "http2-settings" => Role::NotSimple,
+        _ => Role::Passes,
+    }
+}
+
+#[cfg(test)]
+mod tests;
