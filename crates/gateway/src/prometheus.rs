@@ -231,6 +231,7 @@ mod tests {
             http_response_body_bytes_total{route="httproute/default/web",service="default/web",revision="a\"b"} 0
             serin_gateway_in_flight 2
             serin_gateway_connections 3
+            serin_gateway_resting_connections 2
             serin_gateway_held_requests 0
             serin_gateway_routes_generation 7
             serin_gateway_no_route_total 0

@@ -41,6 +41,9 @@ use pool::Pool;
 
 /// The longest head of a request, in bytes; a longer one is answered 431.
 const MAX_HEAD_BYTES: usize = 32 * 1024;
+/// The most headers of a request; more are answered 431. It is the bound that hyper has by itself: for any other one it makes room
+/// anew with every request.
+const MAX_HEADERS: usize = 100;
 
 /// The bounds of waiting.
 #[derive(Clone, Debug)]

@@ -219,7 +219,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Swift<'a, S> {
                 continue;
             }
             if framing == Framing::Chunked {
-                out.extend_from_slice(format!("{:x}\r\n", data.len()).as_bytes());
+                out.extend_from_slice(format!("{:X}\r\n", data.len()).as_bytes());
             }
             let is_end = body.is_end_stream();
             let end = framing.behind_data(is_end);

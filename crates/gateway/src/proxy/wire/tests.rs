@@ -33,7 +33,7 @@ async fn exchange(method: Method, answer: &'static [u8], ends: bool) -> (String,
         .header("host", "app.example.com")
         .header("x-one", "1");
     let sent = wire
-        .send(request.body(Empty::<Bytes>::new()).unwrap())
+        .send(Box::new(request.body(Empty::<Bytes>::new()).unwrap()))
         .await;
     let shown = match sent {
         Ok(answer) => show(answer).await,
