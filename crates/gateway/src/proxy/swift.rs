@@ -188,7 +188,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Swift<'a, S> {
         let is_leaving = *self.client.worker.shared.phase.borrow() != Phase::Serving;
         let mut out = BytesMut::with_capacity(ROOM);
         let is_last = write_head(&mut out, parts.status, &parts.headers, &framing, is_leaving);
-        if framing == Framing::Nothing {
+        if matches!(framing, Framing::Nothing(_)) {
             drop(body);
             self.write(&mut out, Bytes::new()).await?;
             return Ok(!is_last);
@@ -304,7 +304,7 @@ impl Client {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Framing {
     /// There is no body; the answer may still say how long it would be.
-    Nothing,
+    Nothing(Option<u64>),
     Length(u64),
     Chunked,
 }
@@ -312,7 +312,9 @@ enum Framing {
 impl Framing {
     fn of(status: StatusCode, body: &AnswerBody, is_head: bool) -> Self {
         match body.size_hint().exact() {
-            _ if is_head || matches!(status.as_u16(), 204 | 304) => Self::Nothing,
+            _ if matches!(status.as_u16(), 204 | 304) => Self::Nothing(None),
+            // What the gateway itself would say; the application has said so in its headers, or not at all.
+            length if is_head => Self::Nothing(length.filter(|_| !body.is_end_stream())),
             Some(length) => Self::Length(length),
             None => Self::Chunked,
         }
@@ -323,7 +325,7 @@ impl Framing {
         match self {
             Self::Chunked if is_end => b"\r\n0\r\n\r\n",
             Self::Chunked => b"\r\n",
-            Self::Nothing | Self::Length(_) => b"",
+            Self::Nothing(_) | Self::Length(_) => b"",
         }
     }
 
@@ -331,7 +333,7 @@ impl Framing {
     fn end(self) -> &'static [u8] {
         match self {
             Self::Chunked => b"0\r\n\r\n",
-            Self::Nothing | Self::Length(_) => b"",
+            Self::Nothing(_) | Self::Length(_) => b"",
         }
     }
 }
@@ -351,15 +353,15 @@ fn write_head(
     out.extend_from_slice(b"\r\n");
     for (name, value) in headers {
         let is_framing = *name == header::CONTENT_LENGTH
-            && (*framing != Framing::Nothing || status == StatusCode::NO_CONTENT);
+            && (*framing != Framing::Nothing(None) || status == StatusCode::NO_CONTENT);
         if is_framing || *name == header::CONNECTION {
             continue;
         }
         write_header(out, name, value.as_bytes());
     }
     match framing {
-        Framing::Nothing => {}
-        Framing::Length(length) => {
+        Framing::Nothing(None) => {}
+        Framing::Length(length) | Framing::Nothing(Some(length)) => {
             write_header(out, &header::CONTENT_LENGTH, length.to_string().as_bytes());
         }
         Framing::Chunked => write_header(out, &header::TRANSFER_ENCODING, b"chunked"),
