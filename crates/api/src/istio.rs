@@ -28,12 +28,25 @@ pub struct IstioStatus {
     pub observed_generation: Option<i64>,
 }
 
+impl IstioStatus {
+    /// The generation that our gateway serves; `None` before it has taken the object.
+    fn acknowledged_generation(&self) -> Option<i64> {
+        let accepted = crate::conditions::get(&self.conditions, "Accepted")?;
+        let serves = accepted.status == "True";
+        serves.then_some(accepted.observed_generation).flatten()
+    }
+}
+
 impl VirtualService {
     /// The generation that our gateway serves; `None` before it has taken the object.
     pub fn acknowledged_generation(&self) -> Option<i64> {
-        let conditions = &self.status.as_ref()?.conditions;
-        let accepted = crate::conditions::get(conditions, "Accepted")?;
-        let serves = accepted.status == "True";
-        serves.then_some(accepted.observed_generation).flatten()
+        self.status.as_ref()?.acknowledged_generation()
+    }
+}
+
+impl DestinationRule {
+    /// The generation that our gateway serves; `None` before it has taken the object.
+    pub fn acknowledged_generation(&self) -> Option<i64> {
+        self.status.as_ref()?.acknowledged_generation()
     }
 }

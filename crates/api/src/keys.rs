@@ -36,8 +36,12 @@ pub mod annotation {
     pub const EPHEMERAL_METADATA: &str = "rollout.argoproj.io/ephemeral-metadata";
     /// On a ReplicaSet of a Rollout: the digest of the template that it was made from.
     pub const TEMPLATE_DIGEST: &str = "serin.dev/template-digest";
-    /// On an HTTPRoute: the rules that a Rollout has put before the others, as JSON: name and digest of each.
+    /// On an HTTPRoute or a VirtualService: the rules that a Rollout has put before the others, as JSON: name and digest of each.
     pub const MANAGED_ROUTES: &str = "serin.dev/managed-routes";
+    /// On an HTTPRoute or a VirtualService: the Services of an experiment that a Rollout has given a share to, as JSON.
+    pub const EXPERIMENT_SERVICES: &str = "serin.dev/experiment-services";
+    /// On an Experiment: a route may still lead to its versions, which stay as long as this is there.
+    pub const IN_ROUTES: &str = "serin.dev/in-routes";
     /// On Services and routes that a Rollout changes: the name of that Rollout.
     pub const MANAGED_BY_ROLLOUTS: &str = "argo-rollouts.argoproj.io/managed-by-rollouts";
     /// On a route or a Service: what makes a user, who stays where he is: `cookie=NAME ttl=24h`, `header=NAME`, `query=NAME` or
@@ -79,6 +83,8 @@ pub mod annotation {
     pub const AUTOSCALING_V2: &str = "serin.dev/autoscaling-v2";
     /// On a ReplicaSet of a Rollout: why this revision was taken back.
     pub const TAKEN_BACK_WHY: &str = "serin.dev/taken-back-why";
+    /// On a Deployment: when a person last asked to try a revision again that was taken back.
+    pub const RETRIED_AT: &str = "serin.dev/retried-at";
 }
 
 /// Condition types of our own.
@@ -87,6 +93,8 @@ pub mod condition {
     pub const DRAINED: &str = "serin.dev/Drained";
     /// On a Service, by the gateway: its endpoints as of `observedGeneration` are what the gateway serves.
     pub const SERVED: &str = "serin.dev/Served";
+    /// On a Deployment: the version that is wanted was taken back, and is held.
+    pub const HELD: &str = "serin.dev/Held";
 }
 
 /// The field manager of all writes by our controllers.

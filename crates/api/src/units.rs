@@ -49,6 +49,12 @@ impl Weight {
         Self(100 - self.0)
     }
 
+    /// What is left when `other` is taken away; nothing when that is more.
+    #[must_use]
+    pub fn less(self, other: Self) -> Self {
+        Self(self.0.saturating_sub(other.0))
+    }
+
     /// The instances that carry this share of `replicas`, rounded up: `ceil(weight * replicas / 100)`.
     pub fn of_replicas(self, replicas: u32) -> u32 {
         let exact = u64::from(self.0) * u64::from(replicas);

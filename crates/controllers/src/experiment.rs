@@ -121,6 +121,7 @@ impl Experiments {
             services: services.collect(),
             runs: runs.collect(),
             templates: self.templates_of(experiment, &namespace).await?,
+            in_routes: experiment.annotations().contains_key(annotation::IN_ROUTES),
             name,
         })
     }

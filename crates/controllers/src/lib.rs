@@ -28,6 +28,7 @@ use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{Pod, Service};
 use kube::Client;
 use serin_api::keys::label;
+use serin_api::rollout::Rollout;
 use tokio_util::sync::CancellationToken;
 
 pub use analysis::Egress;
@@ -133,6 +134,8 @@ fn start_rollouts(hub: &mut shell::Hub, config: &Config, shared: Shared) {
         deployments: shared.deployments,
         routes: hub.watch(),
         ingresses: hub.watch(),
+        virtual_services: hub.watch(),
+        destination_rules: hub.watch(),
         runs: hub.watch(),
         experiments: hub.watch(),
         templates: hub.watch(),
@@ -153,11 +156,8 @@ fn start_rollouts(hub: &mut shell::Hub, config: &Config, shared: Shared) {
     );
     let (client, clock) = (hub.client.clone(), hub.clock.clone());
     let analyses = analysis::Analyses::new(client, clock, rollouts.runs.clone(), jobs, providers);
-    let abandoned = rollout::Abandoned {
-        client: hub.client.clone(),
-        services: rollouts.services.clone(),
-        rollouts: rollouts.rollouts.clone(),
-    };
+    let_go(hub, &rollouts.services, &rollouts.rollouts);
+    let_go(hub, &rollouts.destination_rules, &rollouts.rollouts);
     let experiments = experiment::Experiments {
         client: hub.client.clone(),
         clock: hub.clock.clone(),
@@ -170,10 +170,23 @@ fn start_rollouts(hub: &mut shell::Hub, config: &Config, shared: Shared) {
     let runs = rollouts.runs.clone();
     let (main, triggers) = (rollouts.rollouts.clone(), rollouts.clone());
     hub.run(rollouts, &main, move || triggers.triggers());
-    let (services, triggers) = (abandoned.services.clone(), abandoned.clone());
-    hub.run(abandoned, &services, move || triggers.triggers());
     let (main, triggers) = (experiments.experiments.clone(), experiments.clone());
     hub.run(experiments, &main, move || triggers.triggers());
     let finished = analyses.triggers();
     hub.run(analyses, &runs, finished);
+}
+
+/// Runs the controller of the objects of a kind whose Rollout is gone.
+fn let_go<K: rollout::Pointed>(
+    hub: &mut shell::Hub,
+    objects: &shell::Cache<K>,
+    rollouts: &shell::Cache<Rollout>,
+) {
+    let abandoned = rollout::Abandoned {
+        client: hub.client.clone(),
+        objects: objects.clone(),
+        rollouts: rollouts.clone(),
+    };
+    let triggers = abandoned.clone();
+    hub.run(abandoned, objects, move || triggers.triggers());
 }

@@ -25,6 +25,7 @@ use kube::{Client, Resource, ResourceExt};
 use serin_api::analysis::{AnalysisRun, AnalysisTemplate};
 use serin_api::experiment::Experiment;
 use serin_api::gateway_api::HTTPRoute;
+use serin_api::istio::{DestinationRule, VirtualService};
 use serin_api::release::{ConfigurationKind, ReleasePolicy};
 use serin_api::rollout::{Rollout, RolloutStatus};
 use serin_engine::rollout::group::membership;
@@ -35,7 +36,7 @@ use crate::clock::Clock;
 use crate::events;
 use crate::shell::{Cache, Error, Next, Reconcile, Triggers, write_status};
 
-pub(crate) use abandoned::Abandoned;
+pub(crate) use abandoned::{Abandoned, Pointed};
 pub(crate) use configuration::Digests;
 pub(crate) use named::Named;
 pub(crate) use webhooks::Webhooks;
@@ -58,6 +59,8 @@ pub(crate) struct Rollouts {
     pub(crate) deployments: Cache<Deployment>,
     pub(crate) routes: Cache<HTTPRoute>,
     pub(crate) ingresses: Cache<Ingress>,
+    pub(crate) virtual_services: Cache<VirtualService>,
+    pub(crate) destination_rules: Cache<DestinationRule>,
     pub(crate) runs: Cache<AnalysisRun>,
     pub(crate) experiments: Cache<Experiment>,
     pub(crate) templates: Cache<AnalysisTemplate>,
@@ -115,6 +118,8 @@ impl Rollouts {
             && self.deployments.is_current(uid)
             && self.routes.is_current(uid)
             && self.ingresses.is_current(uid)
+            && self.virtual_services.is_current(uid)
+            && self.destination_rules.is_current(uid)
             && self.runs.is_current(uid)
             && self.experiments.is_current(uid)
             && self.config_maps.is_current(uid)
@@ -187,6 +192,8 @@ impl Rollouts {
         triggers.push(self.naming(&self.deployments));
         triggers.push(self.naming(&self.routes));
         triggers.push(self.naming(&self.ingresses));
+        triggers.push(self.naming(&self.virtual_services));
+        triggers.push(self.naming(&self.destination_rules));
         triggers.push(self.naming(&self.templates));
         triggers.push(self.governing());
         triggers.push(self.grouped());

@@ -39,7 +39,7 @@ use crate::clock::Clock;
 
 pub(crate) use cache::Cache;
 pub(crate) use error::{Error, ErrorKind};
-pub(crate) use write::{create, delete, delete_unchanged, merge, replace, write_status};
+pub(crate) use write::{create, delete, delete_unchanged, edit, merge, replace, write_status};
 
 /// Every object is looked at so often, even if nothing changes.
 const RESYNC: Duration = Duration::from_secs(300);

@@ -49,6 +49,8 @@ pub struct Observed {
     pub runs: BTreeMap<String, Seen<RunView>>,
     /// The AnalysisTemplates that exist.
     pub templates: TemplateSource,
+    /// Whether a route may still lead to its versions.
+    pub in_routes: bool,
 }
 
 /// An object that has a name that is asked for.

@@ -5,7 +5,7 @@ mod lockstep;
 
 use std::fmt;
 
-use serin_api::rollout::{Canary, Desired, RolloutSpec, Route, Step, Strategy};
+use serin_api::rollout::{Canary, Desired, Pointer, RolloutSpec, Route, Side, Step, Strategy};
 use serin_api::units::{RevisionHash, Rounding, Weight};
 use serin_api::waiting::WaitingOn;
 
@@ -177,6 +177,17 @@ pub fn check_for(desired: &Desired, observed: &Observed, plan: &Plan) -> Vec<Vio
     broken
 }
 
+/// What an action points at a revision, and at which.
+fn pointed(action: &Action) -> Option<(Pointer<'_>, &RevisionHash)> {
+    match action {
+        Action::Select { service, revision } => Some((Pointer::Service(service), revision)),
+        Action::SelectSubset {
+            subset, revision, ..
+        } => Some((Pointer::Subset(subset), revision)),
+        _ => None,
+    }
+}
+
 struct View<'a> {
     desired: &'a Desired,
     observed: &'a Observed,
@@ -198,26 +209,28 @@ impl View<'_> {
                 Strategy::Canary(canary),
             ) => {
                 let on_canary = (*weight > Weight::ZERO || !managed.is_empty())
-                    .then(|| self.nobody_behind(canary.canary_service.as_ref()))
+                    .then(|| self.nobody_behind(canary, Side::Canary))
                     .flatten();
                 // On the way back a stable revision without instances is only chosen when the planner has seen none better.
                 on_canary.or_else(|| {
                     (*weight < Weight::FULL)
-                        .then(|| self.nobody_behind(canary.stable_service.as_ref()))
+                        .then(|| self.nobody_behind(canary, Side::Stable))
                         .flatten()
                 })
             }
-            (Action::Select { service, revision }, strategy) => {
-                let users = match strategy {
-                    Strategy::Canary(canary) => canary.stable_service.as_ref(),
-                    Strategy::BlueGreen(blue_green) => Some(&blue_green.active_service),
+            (action, strategy) => {
+                let (pointer, revision) = pointed(action)?;
+                let has_users = match strategy {
+                    Strategy::Canary(canary) => canary.pointers(Side::Stable).any(|p| p == pointer),
+                    Strategy::BlueGreen(sides) => {
+                        pointer == Pointer::Service(&sides.active_service)
+                    }
                 };
-                let nobody = users == Some(service) && self.observed.available(revision) == 0;
+                let nobody = has_users && self.observed.available(revision) == 0;
                 nobody.then(|| Violation::TrafficToNobody {
                     revision: revision.as_str().to_owned(),
                 })
             }
-            _ => None,
         }
     }
 
@@ -249,34 +262,32 @@ impl View<'_> {
             .get(route)
             .and_then(|r| r.canary)
             .is_some_and(|now| now < share);
-        let revision = self
-            .observed
-            .services
-            .get(canary.canary_service.as_ref()?)?
-            .revision
-            .as_ref()?;
+        let mut pointers = canary.pointers(Side::Canary);
+        let seen = pointers.find_map(|p| self.observed.pointer(p))?;
+        let revision = seen.revision.as_ref()?;
         let available = self.observed.available(revision);
         let needed = canary.enough_of(share.of_replicas(self.desired.replicas));
         let short = grows && !apart && available < needed;
         short.then_some(Violation::TooFewForShare { share, available })
     }
 
-    /// The revision behind a Service once the plan is carried out.
-    fn behind(&self, service: &String) -> Option<RevisionHash> {
-        let moved = self.plan.actions.iter().find_map(|action| match action {
-            Action::Select {
-                service: which,
-                revision,
-            } if which == service => Some(revision.clone()),
-            _ => None,
-        });
-        let seen = self.observed.services.get(service);
+    /// The revision behind a Service or a subset once the plan is carried out.
+    fn behind(&self, pointer: Pointer<'_>) -> Option<RevisionHash> {
+        let mut moves = self.plan.actions.iter().filter_map(pointed);
+        let moved = moves.find(|(which, _)| *which == pointer);
+        let moved = moved.map(|(_, revision)| revision.clone());
+        let seen = self.observed.pointer(pointer);
         moved.or_else(|| seen.and_then(|s| s.revision.clone()))
     }
 
-    /// The revision behind a Service when it has no available instance while others have.
-    fn nobody_behind(&self, service: Option<&String>) -> Option<Violation> {
-        let revision = self.behind(service?)?;
+    /// The revision that routes reach by a side once the plan is carried out.
+    fn behind_side(&self, canary: &Canary, side: Side) -> Option<RevisionHash> {
+        self.behind(canary.pointers(side).next()?)
+    }
+
+    /// The revision behind a side when it has no available instance while others have.
+    fn nobody_behind(&self, canary: &Canary, side: Side) -> Option<Violation> {
+        let revision = self.behind_side(canary, side)?;
         let others = self
             .observed
             .revisions
@@ -296,23 +307,24 @@ impl View<'_> {
         if self.desired.replicas == 0 {
             return None;
         }
-        let leads_here = |service: Option<&String>| {
-            let seen = service.and_then(|s| self.observed.services.get(s));
+        let leads_here = |pointer: Pointer<'_>| {
+            let seen = self.observed.pointer(pointer);
             let leads_here = seen.is_some_and(|s| {
                 s.revision.as_ref() == Some(revision) || (s.revision.is_some() && !s.acknowledged)
             });
-            leads_here || service.and_then(|s| self.behind(s)).as_ref() == Some(revision)
+            leads_here || self.behind(pointer).as_ref() == Some(revision)
         };
-        let services = match &self.desired.strategy {
-            Strategy::Canary(canary) => [
-                canary.stable_service.as_ref(),
-                canary.canary_service.as_ref(),
-            ],
+        let reachable = match &self.desired.strategy {
+            Strategy::Canary(canary) => {
+                let stable = canary.pointers(Side::Stable);
+                stable.chain(canary.pointers(Side::Canary)).any(leads_here)
+            }
             Strategy::BlueGreen(sides) => {
-                [Some(&sides.active_service), sides.preview_service.as_ref()]
+                let preview = sides.preview_service.iter();
+                let mut services = preview.chain([&sides.active_service]);
+                services.any(|service| leads_here(Pointer::Service(service)))
             }
         };
-        let reachable = services.into_iter().any(leads_here);
         reachable.then(|| Violation::GoneBeforeItsTraffic {
             revision: revision.clone(),
         })
@@ -324,11 +336,17 @@ impl View<'_> {
         };
         let (users, floor) = match &self.desired.strategy {
             Strategy::Canary(canary) if canary.routes.is_empty() => return None,
-            Strategy::Canary(canary) => (canary.stable_service.as_ref(), self.stable_floor(canary)),
-            Strategy::BlueGreen(sides) => (Some(&sides.active_service), self.desired.replicas),
+            Strategy::Canary(canary) => (
+                self.behind_side(canary, Side::Stable),
+                self.stable_floor(canary),
+            ),
+            Strategy::BlueGreen(sides) => {
+                let users = self.behind(Pointer::Service(&sides.active_service));
+                (users, self.desired.replicas)
+            }
         };
         let is_stable = self.plan.status.stable_rs.as_deref() == Some(revision.as_str());
-        let has_users = users.and_then(|s| self.behind(s)).as_ref() == Some(revision);
+        let has_users = users.as_ref() == Some(revision);
         ((is_stable || has_users) && *to < floor)
             .then_some(Violation::StableShrinks { to: *to, floor })
     }
@@ -348,8 +366,8 @@ impl View<'_> {
     fn stable_bears_its_share(&self, action: &Action) -> Option<Violation> {
         let (route, share, canary) = self.split(action)?;
         let now = self.observed.routes.get(route).and_then(|r| r.canary)?;
-        let stable = self.behind(canary.stable_service.as_ref()?)?;
-        let trial = self.behind(canary.canary_service.as_ref()?)?;
+        let stable = self.behind_side(canary, Side::Stable)?;
+        let trial = self.behind_side(canary, Side::Canary)?;
         let available = self.observed.available(&stable);
         let grows = share < now && stable != trial && self.observed.available(&trial) > 0;
         let needed = share.complement().of_replicas(self.desired.replicas);

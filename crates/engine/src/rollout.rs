@@ -22,6 +22,7 @@ mod holds;
 mod observed;
 mod pauses;
 mod planner;
+mod pointers;
 mod report;
 mod routes;
 mod settings;
@@ -134,12 +135,23 @@ pub enum Action {
         /// The revision.
         revision: RevisionHash,
     },
+    /// Point a subset of a DestinationRule at a revision.
+    SelectSubset {
+        /// The DestinationRule.
+        rule: String,
+        /// The subset.
+        subset: String,
+        /// The revision.
+        revision: RevisionHash,
+    },
     /// Set where the requests of a route go.
     Split {
         /// The route.
         route: Route,
-        /// The share of the canary Service; the stable Service gets the rest.
+        /// The share of the canary; the stable revision gets the rest.
         canary: Weight,
+        /// The shares of versions of an experiment, by their Services; Services that are not named go.
+        additional: Vec<(String, Weight)>,
         /// The managed rules before the others, the first first; those that are not named go.
         managed: Vec<ManagedRule>,
     },
@@ -165,6 +177,8 @@ pub enum Action {
         name: String,
         /// The revision on trial.
         revision: RevisionHash,
+        /// Whether its versions stay until [`Action::ReleaseExperiment`], as routes will lead to them.
+        in_routes: bool,
         /// What runs side by side.
         spec: Box<ExperimentSpec>,
     },
@@ -201,6 +215,11 @@ pub enum Action {
         /// Its name.
         name: String,
     },
+    /// Let the versions of an experiment go: no route leads to them any more.
+    ReleaseExperiment {
+        /// Its name.
+        name: String,
+    },
     /// Forget an old experiment.
     DeleteExperiment {
         /// Its name.
@@ -229,12 +248,21 @@ impl fmt::Display for Action {
                 until: None,
             } => write!(f, "keep {revision}"),
             Self::Select { service, revision } => write!(f, "point {service} at {revision}"),
+            Self::SelectSubset {
+                rule,
+                subset,
+                revision,
+            } => write!(f, "point subset {subset} of {rule} at {revision}"),
             Self::Split {
                 route,
                 canary,
+                additional,
                 managed,
             } => {
                 write!(f, "send {canary} of {} to the canary", route.name())?;
+                additional
+                    .iter()
+                    .try_for_each(|(service, share)| write!(f, ", {share} to {service}"))?;
                 managed
                     .iter()
                     .try_for_each(|rule| write!(f, ", with {}", rule.name))
@@ -246,6 +274,7 @@ impl fmt::Display for Action {
             Self::ScaleWorkload { to } => write!(f, "scale the referenced workload to {to}"),
             Self::StartExperiment { name, .. } => write!(f, "start experiment {name}"),
             Self::StopExperiment { name } => write!(f, "stop experiment {name}"),
+            Self::ReleaseExperiment { name } => write!(f, "no route leads to experiment {name}"),
             Self::DeleteExperiment { name } => write!(f, "forget experiment {name}"),
             Self::StartRun { name, .. } => write!(f, "start analysis {name}"),
             Self::StopRun { name } => write!(f, "stop analysis {name}"),

@@ -93,10 +93,12 @@ pub struct Canary {
     pub max_traffic_weight: u32,
     /// How the canary Ingresses beside the [`Route::Ingress`]es are made.
     pub ingress: IngressSettings,
-    /// The Service of the stable pods; always there with routes.
+    /// The Service of the stable pods; with routes, there is one or there are `subsets`.
     pub stable_service: Option<String>,
-    /// The Service of the canary pods; always there with routes.
+    /// The Service of the canary pods; with routes, there is one or there are `subsets`.
     pub canary_service: Option<String>,
+    /// The subsets of a DestinationRule that VirtualServices name.
+    pub subsets: Option<Subsets>,
     /// Whether the two Services take turns: see [`Desired::take_turns`].
     pub ping_pong: Option<PingPongSides>,
     /// Instances above `replicas`.
@@ -123,6 +125,35 @@ pub struct Canary {
     pub canary_metadata: PodMetadata,
     /// Labels and annotations of the pods while they are stable.
     pub stable_metadata: PodMetadata,
+}
+
+/// Two subsets of a DestinationRule, in the namespace of the Rollout.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Subsets {
+    /// The DestinationRule.
+    pub rule: String,
+    /// The subset of the stable pods.
+    pub stable: String,
+    /// The subset of the canary pods.
+    pub canary: String,
+}
+
+/// One of the two sides of a canary.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// The revision that the users are on.
+    Stable,
+    /// The revision on trial.
+    Canary,
+}
+
+/// What leads to the pods of one revision at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pointer<'a> {
+    /// A Service, by its selector.
+    Service(&'a str),
+    /// A subset of the DestinationRule of [`Canary::subsets`], by its labels.
+    Subset(&'a str),
 }
 
 /// How the Ingress of a canary is made.
@@ -153,6 +184,30 @@ pub enum Threshold {
 }
 
 impl Canary {
+    /// What leads to the pods of a side: its subset, its Service, or both. Routes name the first.
+    pub fn pointers(&self, side: Side) -> impl Iterator<Item = Pointer<'_>> + Clone {
+        let (service, subset) = match side {
+            Side::Stable => (
+                &self.stable_service,
+                self.subsets.as_ref().map(|s| &s.stable),
+            ),
+            Side::Canary => (
+                &self.canary_service,
+                self.subsets.as_ref().map(|s| &s.canary),
+            ),
+        };
+        let subset = subset.map(|name| Pointer::Subset(name));
+        let service = service.as_deref().map(Pointer::Service);
+        subset.into_iter().chain(service)
+    }
+
+    /// A share in percent, from its part of [`Canary::max_traffic_weight`].
+    pub fn share_of_parts(&self, parts: i32) -> Weight {
+        let percent = i64::from(parts) * 100 / i64::from(self.max_traffic_weight.max(1));
+        let percent = i32::try_from(percent.clamp(0, 100));
+        percent.ok().and_then(Weight::new).unwrap_or_default()
+    }
+
     /// How many of the `instances` of a step must be available for the next; at least one of them.
     pub fn enough_of(&self, instances: u32) -> u32 {
         let enough = match self.threshold {
@@ -308,6 +363,13 @@ pub enum Route {
     HttpRoute(String),
     /// An Ingress of the users, beside which a canary Ingress for ingress-nginx is kept.
     Ingress(String),
+    /// A VirtualService of Istio.
+    VirtualService {
+        /// Its name.
+        name: String,
+        /// The names of its HTTP routes that split; without any, the one that names both sides.
+        http: Vec<String>,
+    },
 }
 
 impl Route {
@@ -316,19 +378,20 @@ impl Route {
         match self {
             Self::HttpRoute(_) => "HTTPRoute",
             Self::Ingress(_) => "Ingress",
+            Self::VirtualService { .. } => "VirtualService",
         }
     }
 
     /// Its name.
     pub fn name(&self) -> &str {
         match self {
-            Self::HttpRoute(name) | Self::Ingress(name) => name,
+            Self::HttpRoute(name) | Self::Ingress(name) | Self::VirtualService { name, .. } => name,
         }
     }
 
     /// Whether rules can be put before the others, by header or to mirror.
     pub fn has_managed_rules(&self) -> bool {
-        matches!(self, Self::HttpRoute(_))
+        matches!(self, Self::HttpRoute(_) | Self::VirtualService { .. })
     }
 }
 

@@ -45,11 +45,21 @@ impl Rollouts {
             }
             Action::ScaleWorkload { to } => self.scale_workload(rollout, *to).await,
             Action::Select { service, revision } => self.select(rollout, service, revision).await,
+            Action::SelectSubset {
+                rule,
+                subset,
+                revision,
+            } => self.select_subset(rollout, rule, subset, revision).await,
             Action::Split {
                 route,
                 canary,
+                additional,
                 managed,
-            } => self.split(rollout, observed, route, *canary, managed).await,
+            } => {
+                let share = (route, *canary);
+                self.split(rollout, observed, share, additional, managed)
+                    .await
+            }
             Action::StartRun {
                 name,
                 role,
@@ -57,12 +67,10 @@ impl Rollouts {
                 spec,
             } => self.start_run(rollout, name, *role, revision, spec).await,
             Action::StopRun { name } => self.stop_run(rollout, name).await,
-            Action::StartExperiment {
-                name,
-                revision,
-                spec,
-            } => self.start_experiment(rollout, name, revision, spec).await,
-            Action::StopExperiment { name } => self.stop_experiment(rollout, name).await,
+            Action::StartExperiment { .. }
+            | Action::StopExperiment { .. }
+            | Action::ReleaseExperiment { .. }
+            | Action::DeleteExperiment { .. } => self.apply_to_experiment(rollout, action).await,
             Action::Restart { pod, uid } => self.evict(rollout, pod, uid).await,
             Action::Ask(question) => {
                 self.webhooks.ask(rollout, question);
@@ -73,12 +81,35 @@ impl Rollouts {
                 self.delete_set(rollout, observed, revision).await
             }
             Action::DeleteRun { name } => self.delete_run(rollout, name).await,
-            Action::DeleteExperiment { name } => self.delete_experiment(rollout, name).await,
             Action::Renumber { .. }
             | Action::Scale { .. }
             | Action::SetMinReady { .. }
             | Action::KeepUntil { .. }
             | Action::Remember { .. } => Ok(()),
+        }
+    }
+
+    async fn apply_to_experiment(&self, rollout: &Rollout, action: &Action) -> Result<(), Error> {
+        match action {
+            Action::StartExperiment {
+                name,
+                revision,
+                in_routes,
+                spec,
+            } => {
+                self.start_experiment(rollout, name, revision, *in_routes, spec)
+                    .await
+            }
+            Action::StopExperiment { name } => {
+                let patch = json!({"spec": {"terminate": true}});
+                self.change_experiment(rollout, name, &patch).await
+            }
+            Action::ReleaseExperiment { name } => {
+                let patch = json!({"metadata": {"annotations": {annotation::IN_ROUTES: null}}});
+                self.change_experiment(rollout, name, &patch).await
+            }
+            Action::DeleteExperiment { name } => self.delete_experiment(rollout, name).await,
+            _ => Ok(()),
         }
     }
 
@@ -103,10 +134,14 @@ impl Rollouts {
         Ok(())
     }
 
-    async fn stop_experiment(&self, rollout: &Rollout, name: &str) -> Result<(), Error> {
-        let api = self.api::<Experiment>(rollout);
-        let stopped = merge(&api, name, &json!({"spec": {"terminate": true}})).await?;
-        self.experiments.wrote(&uid(rollout), &stopped);
+    async fn change_experiment(
+        &self,
+        rollout: &Rollout,
+        name: &str,
+        patch: &Value,
+    ) -> Result<(), Error> {
+        let changed = merge(&self.api::<Experiment>(rollout), name, patch).await?;
+        self.experiments.wrote(&uid(rollout), &changed);
         Ok(())
     }
 
@@ -148,14 +183,17 @@ impl Rollouts {
         rollout: &Rollout,
         name: &str,
         revision: &RevisionHash,
+        in_routes: bool,
         spec: &ExperimentSpec,
     ) -> Result<(), Error> {
         let hash = label::ROLLOUT_POD_TEMPLATE_HASH.to_owned();
+        let held = BTreeMap::from([(annotation::IN_ROUTES.to_owned(), "true".to_owned())]);
         let mut experiment = Experiment::new(name, spec.clone());
         experiment.metadata = ObjectMeta {
             name: Some(name.to_owned()),
             namespace: rollout.namespace(),
             labels: Some(BTreeMap::from([(hash, revision.as_str().to_owned())])),
+            annotations: in_routes.then_some(held),
             owner_references: rollout.controller_owner_ref(&()).map(|owner| vec![owner]),
             ..ObjectMeta::default()
         };

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::ReplicaSet;
 use k8s_openapi::api::core::v1::{Pod, PodTemplateSpec, Service};
-use kube::{Api, ResourceExt};
+use kube::{Api, Resource, ResourceExt};
 use serin_api::FieldPath;
 use serin_api::analysis::{AnalysisRun, ClusterAnalysisTemplate};
 use serin_api::conditions;
@@ -53,6 +53,7 @@ impl Rollouts {
                 .as_ref()
                 .map(|d| self.services_of(d, rollout))
                 .unwrap_or_default(),
+            subsets: desired.as_ref().and_then(|d| self.subsets_of(d, rollout)),
             routes: desired
                 .as_ref()
                 .map(|d| self.routes_of(d, rollout))
@@ -121,23 +122,23 @@ impl Rollouts {
         let found = named.into_iter().flatten().filter_map(|name| {
             let service = self.services.get(&namespace, name)?;
             let mut view = self.service_view(&service);
-            view.taken_by = self.other_owner(&service, rollout);
+            view.taken_by = self.other_owner(&*service, rollout);
             Some((name.clone(), view))
         });
         found.collect()
     }
 
-    /// Another Rollout that sets the Service and still names it.
-    fn other_owner(&self, service: &Service, rollout: &Rollout) -> Option<String> {
+    /// Another Rollout that sets a Service or a DestinationRule and still names it.
+    pub(super) fn other_owner<K: Resource>(&self, object: &K, rollout: &Rollout) -> Option<String> {
         let namespace = rollout.namespace().unwrap_or_default();
-        let owner = service.annotations().get(annotation::MANAGED_BY_ROLLOUTS)?;
+        let owner = object.annotations().get(annotation::MANAGED_BY_ROLLOUTS)?;
         let other = self
             .rollouts
             .get(&namespace, owner)
             .filter(|_| *owner != rollout.name_any())?;
         let strategy = serde_json::to_string(&other.spec.strategy).ok()?;
         strategy
-            .contains(&format!("{:?}", service.name_any()))
+            .contains(&format!("{:?}", object.name_any()))
             .then(|| owner.clone())
     }
 
@@ -348,6 +349,12 @@ fn experiment_view(experiment: &Experiment) -> ExperimentView {
             .creation_timestamp()
             .map_or(Timestamp::UNIX_EPOCH, |t| t.0),
         terminating: experiment.spec.terminate == Some(true),
+        services: status
+            .template_statuses
+            .into_iter()
+            .filter_map(|version| Some((version.name, version.service_name?)))
+            .collect(),
+        in_routes: experiment.annotations().contains_key(annotation::IN_ROUTES),
     }
 }
 

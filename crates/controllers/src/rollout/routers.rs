@@ -2,23 +2,25 @@
 //!
 //! The functions that read and edit objects are pure. Absent on purpose: which share is right, and when.
 
+mod destination_rule;
 mod http_route;
 mod ingress;
+mod managed;
+mod virtual_service;
 
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::networking::v1::Ingress;
 use kube::ResourceExt;
-use kube::api::{Patch, PatchParams};
-use serde_json::Value;
 use serin_api::gateway_api::HTTPRoute;
-use serin_api::keys::FIELD_MANAGER;
+use serin_api::istio::{DestinationRule, VirtualService};
 use serin_api::rollout::{Canary, Desired, ManagedRule, Rollout, Route, Strategy};
-use serin_api::units::Weight;
-use serin_engine::rollout::{Observed, RouteView, desired};
+use serin_api::units::{RevisionHash, Weight};
+use serin_engine::rollout::{Observed, RouteView, ServiceView, desired};
+use virtual_service::Places;
 
 use super::{Rollouts, uid};
-use crate::shell::{Error, Kind, create, merge};
+use crate::shell::{Error, create, edit, merge};
 
 /// The Services of the two sides.
 #[derive(Clone, Copy, Debug)]
@@ -44,11 +46,45 @@ struct Split<'a> {
     canary: Weight,
     /// The sum of the weights.
     parts: u32,
+    /// The shares of versions of an experiment.
+    additional: &'a [Share<'a>],
     /// The rules before the others.
     managed: &'a [ManagedRule],
 }
 
+/// The share of a version of an experiment.
+#[derive(Clone, Debug)]
+struct Share<'a> {
+    service: &'a str,
+    weight: Weight,
+    /// The ports of its Service.
+    ports: Vec<i32>,
+}
+
+impl Share<'_> {
+    /// The port that stands for that of the canary Service: the same number, else its first.
+    fn port(&self, of_canary: Option<i32>) -> Option<i32> {
+        let same = of_canary.filter(|port| self.ports.contains(port));
+        same.or_else(|| self.ports.first().copied()).or(of_canary)
+    }
+}
+
 impl Split<'_> {
+    /// The share of the stable revision: what the others leave.
+    fn stable(&self) -> Weight {
+        let others = self.additional.iter();
+        others.fold(self.canary.complement(), |rest, s| rest.less(s.weight))
+    }
+
+    /// The share of a Service of a side.
+    fn share_of(&self, service: &str) -> Option<Weight> {
+        match service {
+            name if name == self.sides.canary => Some(self.canary),
+            name if name == self.sides.stable => Some(self.stable()),
+            _ => None,
+        }
+    }
+
     /// A share in parts of the sum of the weights.
     fn parts_of(&self, share: Weight) -> u32 {
         let parts = u64::from(share.percent()) * u64::from(self.parts) / 100;
@@ -81,10 +117,82 @@ impl Rollouts {
                     let trial = self.ingresses.get(&namespace, &trial);
                     ingress::view(&stable, trial.as_deref(), canary)
                 }
+                Route::VirtualService { name, http } => {
+                    let object = self.virtual_services.get(&namespace, name)?;
+                    let served = object.acknowledged_generation() >= object.metadata.generation;
+                    let places = self.places(canary, &namespace);
+                    virtual_service::view(&object, http, &places, !self.acknowledged || served)
+                }
             };
             Some((route.clone(), view))
         });
         found.collect()
+    }
+
+    /// What the destinations of a VirtualService may name.
+    fn places<'a>(&self, canary: &'a Canary, namespace: &'a str) -> Places<'a> {
+        let subsets = canary.subsets.as_ref();
+        let rule = subsets.and_then(|s| self.destination_rules.get(namespace, &s.rule));
+        Places {
+            namespace,
+            sides: Sides::of(canary),
+            subsets,
+            host: rule.map(|rule| rule.spec.host.clone()),
+        }
+    }
+
+    /// The subsets of the DestinationRule that the spec names; `None` when there is no such object, or none is named.
+    pub(super) fn subsets_of(
+        &self,
+        desired: &Desired,
+        rollout: &Rollout,
+    ) -> Option<BTreeMap<String, ServiceView>> {
+        let Strategy::Canary(canary) = &desired.strategy else {
+            return None;
+        };
+        let namespace = rollout.namespace().unwrap_or_default();
+        let subsets = canary.subsets.as_ref()?;
+        let rule = self.destination_rules.get(&namespace, &subsets.rule)?;
+        let served = rule.acknowledged_generation() >= rule.metadata.generation;
+        let view = ServiceView {
+            revision: None,
+            acknowledged: !self.acknowledged || served,
+            taken_by: self.other_owner(&*rule, rollout),
+        };
+        Some(destination_rule::view(&rule, &view))
+    }
+
+    /// Points a subset of a DestinationRule at a revision.
+    pub(super) async fn select_subset(
+        &self,
+        rollout: &Rollout,
+        rule: &str,
+        subset: &str,
+        revision: &RevisionHash,
+    ) -> Result<(), Error> {
+        let namespace = rollout.namespace().unwrap_or_default();
+        let Some(object) = self.destination_rules.get(&namespace, rule) else {
+            return Ok(());
+        };
+        let patch = destination_rule::patch(&object, subset, revision, &rollout.name_any());
+        let changed = edit(&self.api::<DestinationRule>(rollout), rule, patch).await?;
+        self.destination_rules.wrote(&uid(rollout), &changed);
+        Ok(())
+    }
+
+    /// The shares of versions of an experiment, with the ports of their Services.
+    fn shares<'a>(&self, namespace: &str, additional: &'a [(String, Weight)]) -> Vec<Share<'a>> {
+        let shares = additional.iter().map(|(service, weight)| {
+            let found = self.services.get(namespace, service);
+            let spec = found.as_ref().and_then(|s| s.spec.as_ref());
+            let ports = spec.and_then(|s| s.ports.as_ref());
+            Share {
+                service,
+                weight: *weight,
+                ports: ports.into_iter().flatten().map(|p| p.port).collect(),
+            }
+        });
+        shares.collect()
     }
 
     /// Sets where the requests of a route go.
@@ -92,8 +200,8 @@ impl Rollouts {
         &self,
         rollout: &Rollout,
         observed: &Observed,
-        route: &Route,
-        weight: Weight,
+        (route, weight): (&Route, Weight),
+        additional: &[(String, Weight)],
         managed: &[ManagedRule],
     ) -> Result<(), Error> {
         let Ok(desired) = desired(&rollout.spec, &observed.status) else {
@@ -102,24 +210,35 @@ impl Rollouts {
         let Strategy::Canary(canary) = &desired.strategy else {
             return Ok(());
         };
+        let namespace = rollout.namespace().unwrap_or_default();
         let split = Split {
             sides: Sides::of(canary),
             canary: weight,
             parts: canary.max_traffic_weight,
+            additional: &self.shares(&namespace, additional),
             managed,
         };
         match route {
             Route::HttpRoute(name) => {
-                let namespace = rollout.namespace().unwrap_or_default();
                 let Some(object) = self.routes.get(&namespace, name) else {
                     return Ok(());
                 };
                 let patch = http_route::patch(&object, &split);
-                let changed = self.edit::<HTTPRoute>(rollout, name, patch).await?;
+                let changed = edit(&self.api::<HTTPRoute>(rollout), name, patch).await?;
                 self.routes.wrote(&uid(rollout), &changed);
                 Ok(())
             }
             Route::Ingress(name) => self.split_ingress(rollout, name, canary, &split).await,
+            Route::VirtualService { name, http } => {
+                let Some(object) = self.virtual_services.get(&namespace, name) else {
+                    return Ok(());
+                };
+                let places = self.places(canary, &namespace);
+                let patch = virtual_service::patch(&object, http, &places, &split);
+                let changed = edit(&self.api::<VirtualService>(rollout), name, patch).await?;
+                self.virtual_services.wrote(&uid(rollout), &changed);
+                Ok(())
+            }
         }
     }
 
@@ -143,20 +262,14 @@ impl Rollouts {
         self.ingresses.wrote(&uid(rollout), &written);
         Ok(())
     }
+}
 
-    /// Changes an object by a JSON Patch, which is refused when the object has changed meanwhile.
-    async fn edit<K: Kind>(&self, rollout: &Rollout, name: &str, patch: Value) -> Result<K, Error> {
-        let namespace = rollout.namespace().unwrap_or_default();
-        let doing = || format!("split the requests of {} {namespace}/{name}", K::kind(&()));
-        let patch: json_patch::Patch = serde_json::from_value(patch)
-            .map_err(|e| Error::api(doing(), kube::Error::SerdeError(e)))?;
-        let params = PatchParams {
-            field_manager: Some(FIELD_MANAGER.into()),
-            ..PatchParams::default()
-        };
-        let api = self.api::<K>(rollout);
-        api.patch(name, &params, &Patch::<()>::Json(patch))
-            .await
-            .map_err(|e| Error::api(doing(), e))
-    }
+/// An object of the documents that users have written.
+#[cfg(test)]
+fn of_users<K: serde::de::DeserializeOwned>(kind: &str) -> K {
+    const CANARY: &str = include_str!("../../../api/tests/documents/4.2-1.yaml");
+    let manifest = serin_api::manifest::parse(CANARY, "4.2-1.yaml");
+    let mut objects = manifest.objects.into_iter();
+    let found = objects.find(|document| document.title().starts_with(kind));
+    serde_json::from_value(found.unwrap().object).unwrap()
 }

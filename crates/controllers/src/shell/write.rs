@@ -43,6 +43,19 @@ pub(crate) async fn merge<K: Kind>(api: &Api<K>, name: &str, patch: &Value) -> R
     within(doing, api.patch(name, &params, &patch)).await
 }
 
+/// Changes an object by a JSON Patch. One that tests what has changed meanwhile is refused.
+pub(crate) async fn edit<K: Kind>(api: &Api<K>, name: &str, patch: Value) -> Result<K, Error> {
+    let doing = doing("change", api, Some(name));
+    let patch: json_patch::Patch = serde_json::from_value(patch)
+        .map_err(|e| Error::api(doing.clone(), kube::Error::SerdeError(e)))?;
+    let params = PatchParams {
+        field_manager: Some(FIELD_MANAGER.into()),
+        ..PatchParams::default()
+    };
+    let patch = Patch::<()>::Json(patch);
+    within(doing, api.patch(name, &params, &patch)).await
+}
+
 /// Writes the status of an object whose version it carries.
 pub(crate) async fn write_status<K: Kind + Serialize>(
     api: &Api<K>,

@@ -15,6 +15,8 @@ mod experiments;
 #[cfg(test)]
 mod groups;
 #[cfg(test)]
+mod istio;
+#[cfg(test)]
 mod jobs;
 #[cfg(test)]
 mod releases;

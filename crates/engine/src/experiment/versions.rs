@@ -146,7 +146,8 @@ impl Planner<'_> {
         }
     }
 
-    /// After the end: keeps the versions for a while, then takes their instances and Services away.
+    /// After the end: keeps the versions for a while and as long as a route may lead to them, then takes their instances and
+    /// Services away.
     pub(super) fn wind_down(&mut self) {
         let delay = seconds(self.spec.scale_down_delay_seconds, SCALE_DOWN_DELAY);
         for version in &self.spec.templates {
@@ -165,6 +166,7 @@ impl Planner<'_> {
                     self.actions.push(Action::KeepUntil { set, until });
                 }
                 Some(until) if until > self.now => self.wake(until),
+                _ if self.observed.in_routes => {}
                 _ => self.actions.push(Action::Scale { set, to: 0 }),
             }
         }

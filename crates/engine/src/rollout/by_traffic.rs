@@ -4,7 +4,7 @@
 //! new revision while the canary Service still carries every request, and only when that is served do the routes go back to
 //! the stable Service: at no moment does a request depend on two changes being seen in the same order.
 
-use serin_api::rollout::{Canary, PING, PONG};
+use serin_api::rollout::{Canary, PING, PONG, Side};
 use serin_api::units::{RevisionHash, Weight};
 
 use super::planner::Planner;
@@ -36,8 +36,8 @@ impl Planner<'_> {
             return;
         }
         let served = [
-            self.select_opt(&canary.stable_service, &current),
-            self.select_opt(&canary.canary_service, &current),
+            self.select_side(canary, Side::Stable, &current),
+            self.select_side(canary, Side::Canary, &current),
         ];
         if self.set_weight(canary, Weight::ZERO) && served == [true, true] {
             self.reclaim_others(canary, &[&current]);
@@ -54,11 +54,11 @@ impl Planner<'_> {
             self.await_available(&current, 1);
             return;
         }
-        let stable_served = self.select_opt(&canary.stable_service, &current);
+        let stable_served = self.select_side(canary, Side::Stable, &current);
         let share = self.share_on_the_way_back(canary, &current);
         let all_back = self.set_weight(canary, share) && stable_served && share == Weight::ZERO;
         if all_back {
-            self.select_opt(&canary.canary_service, &current);
+            self.select_side(canary, Side::Canary, &current);
             self.reclaim_others(canary, &[&current]);
         }
         self.await_available(&current, self.desired.replicas);
@@ -68,7 +68,7 @@ impl Planner<'_> {
         let current = self.current.clone();
         let index = self.step_index();
         let targets = self.targets_at(canary, index);
-        let there = self.is_selected(canary.canary_service.as_ref(), &current);
+        let there = self.is_on(canary, Side::Canary, &current);
         // Before the canary Service is on the new revision, its share is still somebody else's and goes back first.
         let wanted = if there { targets.weight } else { Weight::ZERO };
         self.scale(stable, self.stable_size(canary, stable, wanted));
@@ -84,11 +84,11 @@ impl Planner<'_> {
             return;
         }
         let finishing = index >= canary.steps.len();
-        let behind = self.is_selected(canary.stable_service.as_ref(), &current);
+        let behind = self.reaches(canary, Side::Stable, &current);
         // What another release left unfinished is put back before this one goes on.
         if !(finishing && behind)
             && self.available(stable) > 0
-            && !self.select_opt(&canary.stable_service, stable)
+            && !self.select_side(canary, Side::Stable, stable)
         {
             return;
         }
@@ -104,8 +104,8 @@ impl Planner<'_> {
 
     /// With no instances wanted there is nobody to answer and nothing to prove.
     fn finish_with_nobody(&mut self, canary: &Canary, current: &RevisionHash) {
-        let services = [&canary.stable_service, &canary.canary_service]
-            .map(|service| self.select_opt(service, current));
+        let services =
+            [Side::Stable, Side::Canary].map(|side| self.select_side(canary, side, current));
         if self.set_weight(canary, Weight::ZERO) && services == [true, true] {
             self.promote(jiff::SignedDuration::ZERO);
         }
@@ -137,7 +137,9 @@ impl Planner<'_> {
         }
         // A smaller share, after a spec was changed, goes back no faster than the stable revision grows.
         let least = self.share_on_the_way_back(canary, stable);
-        let served = self.set_routes(canary, targets.weight.max(least), &targets.managed);
+        let weight = targets.weight.max(least);
+        let additional = self.experiment_shares(canary, weight.complement());
+        let served = self.set_routes(canary, weight, &additional, &targets.managed);
         if least > targets.weight {
             self.await_available(stable, self.desired.replicas);
         }
@@ -148,7 +150,7 @@ impl Planner<'_> {
     /// when it is served, or when nobody is to be sent there.
     fn retarget_canary(&mut self, canary: &Canary, stable: &RevisionHash, have: u32) -> bool {
         let current = self.current.clone();
-        let there = self.is_selected(canary.canary_service.as_ref(), &current);
+        let there = self.is_on(canary, Side::Canary, &current);
         if !there {
             let share = self.share_on_the_way_back(canary, stable);
             if !self.set_weight(canary, share) {
@@ -159,7 +161,7 @@ impl Planner<'_> {
                 return false;
             }
         }
-        (!there && have == 0) || self.select_opt(&canary.canary_service, &current)
+        (!there && have == 0) || self.select_side(canary, Side::Canary, &current)
     }
 
     /// After the last step: all requests to the canary, the stable Service behind them, the routes back to it.
@@ -171,8 +173,8 @@ impl Planner<'_> {
         let replicas = self.desired.replicas;
         if self.returns() {
             self.return_by_traffic(canary, stable, &current);
-        } else if self.is_selected(canary.stable_service.as_ref(), &current) {
-            if self.select_opt(&canary.stable_service, &current)
+        } else if self.reaches(canary, Side::Stable, &current) {
+            if self.select_side(canary, Side::Stable, &current)
                 && self.set_weight(canary, Weight::ZERO)
                 && self.may_complete()
             {
@@ -183,7 +185,7 @@ impl Planner<'_> {
             && self.set_weight(canary, Weight::FULL)
         {
             if canary.ping_pong.is_none() {
-                self.select_opt(&canary.stable_service, &current);
+                self.select_side(canary, Side::Stable, &current);
             } else if self.may_complete() {
                 self.swap_sides();
                 self.promote(canary.scale_down_delay);
@@ -204,10 +206,10 @@ impl Planner<'_> {
         }
         // A stable revision that has shrunk with its share could not bear the rest: its Service moves on first.
         let shrunk = self.share_on_the_way_back(canary, stable) > Weight::ZERO;
-        if shrunk && !self.select_opt(&canary.stable_service, current) {
+        if shrunk && !self.select_side(canary, Side::Stable, current) {
             return;
         }
-        if self.set_weight(canary, Weight::ZERO) && self.select_opt(&canary.stable_service, current)
+        if self.set_weight(canary, Weight::ZERO) && self.select_side(canary, Side::Stable, current)
         {
             self.promote(canary.scale_down_delay);
         }
@@ -227,7 +229,7 @@ impl Planner<'_> {
             self.await_available(stable, 1);
             return;
         }
-        let behind = self.is_selected(canary.stable_service.as_ref(), stable);
+        let behind = self.is_on(canary, Side::Stable, stable);
         if canary.dynamic_stable_scale
             && !behind
             && !self.await_available(stable, self.desired.replicas)
@@ -236,10 +238,10 @@ impl Planner<'_> {
             return;
         }
         // The stable Service is elsewhere only at the very end of a release. Else the route is the shortest way back.
-        let back = self.select_opt(&canary.stable_service, stable);
+        let back = self.select_side(canary, Side::Stable, stable);
         let share = self.share_on_the_way_back(canary, stable);
         let weight = self.set_weight(canary, share);
-        let all_back = share == Weight::ZERO && self.select_opt(&canary.canary_service, stable);
+        let all_back = share == Weight::ZERO && self.select_side(canary, Side::Canary, stable);
         if back && weight && all_back {
             self.retire_aborted(canary.abort_scale_down_delay);
             self.reclaim_others(canary, &[&self.current.clone(), stable]);
@@ -251,12 +253,12 @@ impl Planner<'_> {
     fn scale_canary(&mut self, canary: &Canary, instances: u32) {
         let split = self.split(canary);
         let current = self.current.clone();
-        let on_canary = self.is_selected(canary.canary_service.as_ref(), &current);
+        let on_canary = self.reaches(canary, Side::Canary, &current);
         let has = self.revision().map_or(0, |r| r.desired);
-        let needed = if self.is_selected(canary.stable_service.as_ref(), &current) {
+        let needed = if self.reaches(canary, Side::Stable, &current) {
             // At the end of a release the users are behind it, whatever the route says.
             self.desired.replicas
-        } else if !self.is_acknowledged(canary.canary_service.as_ref()) {
+        } else if !self.side_is_served(canary, Side::Canary) {
             // Wherever its Service has been pointed at: as long as that is not served, it may still lead here.
             has
         } else if !on_canary {
@@ -273,7 +275,8 @@ impl Planner<'_> {
 
     /// Scales revisions other than these to 0, once no Service points at them.
     fn reclaim_others(&mut self, canary: &Canary, in_use: &[&RevisionHash]) {
-        if !self.all_services_served(canary) {
+        let sides = [Side::Stable, Side::Canary];
+        if !sides.iter().all(|side| self.side_is_served(canary, *side)) {
             return;
         }
         let observed = self.observed;
@@ -282,32 +285,12 @@ impl Planner<'_> {
             .iter()
             .filter(|r| !in_use.contains(&&r.hash));
         for revision in others {
-            let named = [&canary.stable_service, &canary.canary_service];
-            let reachable = named
-                .into_iter()
-                .any(|service| self.is_selected(service.as_ref(), &revision.hash));
+            let reachable = sides
+                .iter()
+                .any(|side| self.reaches(canary, *side, &revision.hash));
             if !reachable {
                 self.reclaim(revision, canary.delay_revision_limit);
             }
         }
-    }
-
-    fn all_services_served(&self, canary: &Canary) -> bool {
-        let named = [&canary.stable_service, &canary.canary_service];
-        named
-            .into_iter()
-            .all(|name| self.is_acknowledged(name.as_ref()))
-    }
-
-    /// Whether a Service is served as it is, or there is none.
-    fn is_acknowledged(&self, service: Option<&String>) -> bool {
-        let seen = service.and_then(|name| self.observed.services.get(name));
-        seen.is_none_or(|s| s.acknowledged)
-    }
-
-    fn select_opt(&mut self, service: &Option<String>, revision: &RevisionHash) -> bool {
-        service
-            .as_ref()
-            .is_none_or(|name| self.select(name, revision))
     }
 }

@@ -2,9 +2,12 @@
 
 use k8s_openapi::api::core::v1::PodTemplateSpec;
 use serin_api::analysis::AnalysisPhase;
-use serin_api::experiment::{ExperimentAnalysis, ExperimentSpec, ExperimentTemplate};
+use serin_api::experiment::{
+    ExperimentAnalysis, ExperimentService, ExperimentSpec, ExperimentTemplate,
+};
 use serin_api::keys::label;
-use serin_api::rollout::{ExperimentStep, ExperimentStepTemplate, PauseReason};
+use serin_api::rollout::{Canary, ExperimentStep, ExperimentStepTemplate, PauseReason, Step};
+use serin_api::units::Weight;
 use serin_api::waiting::WaitingOn;
 
 use super::Action;
@@ -33,6 +36,36 @@ impl Planner<'_> {
             },
             |planner| planner.next.canary.current_experiment = None,
         )
+    }
+
+    /// The shares that the running experiment of the present step asks for, by the Services of its versions; none of them when
+    /// together they are more than `left`.
+    pub(super) fn experiment_shares(&self, canary: &Canary, left: Weight) -> Vec<(String, Weight)> {
+        let step = canary.steps.get(self.step_index());
+        let parts = step.into_iter().flat_map(Step::parts);
+        let mut experiments = parts.filter_map(|part| match part {
+            Step::Experiment(experiment) => Some(experiment),
+            _ => None,
+        });
+        let named = self.next.canary.current_experiment.as_deref();
+        let mut seen = self.observed.experiments.iter();
+        let seen = seen.find(|e| Some(e.name.as_str()) == named);
+        let running = |e: &&ExperimentView| e.phase == AnalysisPhase::Running && !e.terminating;
+        let (Some(step), Some(seen)) = (experiments.next(), seen.filter(running)) else {
+            return Vec::new();
+        };
+        let shares = step.templates.iter().filter_map(|version| {
+            let share = canary.share_of_parts(version.weight?);
+            let service = seen.services.get(&version.name)?.clone();
+            (share > Weight::ZERO).then_some((service, share))
+        });
+        let mut shares: Vec<_> = shares.collect();
+        shares.sort();
+        let asked: u32 = shares.iter().map(|(_, s)| u32::from(s.percent())).sum();
+        if asked > u32::from(left.percent()) {
+            return Vec::new();
+        }
+        shares
     }
 
     /// The experiment of a step as it is seen; started when there is none. `None` while it is not seen yet.
@@ -69,6 +102,7 @@ impl Planner<'_> {
             Ok(spec) => self.actions.push(Action::StartExperiment {
                 name,
                 revision: self.current.clone(),
+                in_routes: step.templates.iter().any(has_share),
                 spec: Box::new(spec),
             }),
             Err(problems) => {
@@ -121,6 +155,13 @@ impl Planner<'_> {
             analysis_run_metadata: step.analysis_run_metadata.clone(),
             ..ExperimentSpec::default()
         };
+        let unreachable = step.templates.iter().zip(&spec.templates);
+        let unreachable = unreachable
+            .filter(|(version, made)| has_share(version) && !names_a_port(&made.template));
+        problems.extend(unreachable.map(|(version, _)| {
+            let name = &version.name;
+            format!("version {name:?} gets a share of the requests, but no container names a port")
+        }));
         if problems.is_empty() {
             Ok(spec)
         } else {
@@ -153,7 +194,10 @@ impl Planner<'_> {
                 .clone()
                 .unwrap_or_else(|| self.desired.selector.clone()),
             template,
-            service: step.service.clone(),
+            service: step
+                .service
+                .clone()
+                .or_else(|| has_share(step).then(ExperimentService::default)),
         }
     }
 
@@ -173,10 +217,11 @@ impl Planner<'_> {
             name: e.name.clone(),
         });
         self.actions.extend(stops);
+        self.release_experiments();
         let mut finished: Vec<_> = observed
             .experiments
             .iter()
-            .filter(|e| e.phase.is_completed() && e.revision != self.current)
+            .filter(|e| e.phase.is_completed() && !e.in_routes && e.revision != self.current)
             .collect();
         finished.sort_by(|a, b| (b.created, &b.name).cmp(&(a.created, &a.name)));
         let good = |e: &&ExperimentView| e.phase == AnalysisPhase::Successful;
@@ -191,4 +236,34 @@ impl Planner<'_> {
             .collect();
         self.actions.extend(deletes);
     }
+
+    /// Versions of experiments that are over go when no route leads to them any more.
+    fn release_experiments(&mut self) {
+        let observed = self.observed;
+        let leads_to = |experiment: &ExperimentView| {
+            let services = &experiment.services;
+            let mut routes = observed.routes.values();
+            routes.any(|route| {
+                let mut named = route.additional.iter();
+                !route.acknowledged || named.any(|(name, _)| services.values().any(|s| s == name))
+            })
+        };
+        let free = observed.experiments.iter();
+        let free = free.filter(|e| e.in_routes && e.phase.is_completed() && !leads_to(e));
+        let releases = free.map(|e| Action::ReleaseExperiment {
+            name: e.name.clone(),
+        });
+        self.actions.extend(releases);
+    }
+}
+
+/// Whether a version of an experiment gets requests of users.
+fn has_share(version: &ExperimentStepTemplate) -> bool {
+    version.weight.is_some_and(|weight| weight > 0)
+}
+
+fn names_a_port(template: &PodTemplateSpec) -> bool {
+    let containers = template.spec.iter().flat_map(|pod| &pod.containers);
+    let mut ports = containers.flat_map(|container| container.ports.iter().flatten());
+    ports.next().is_some()
 }

@@ -12,6 +12,7 @@ use serde_json::Value;
 use serin_api::rollout::{Desired, RolloutSpec, RolloutStatus, Strategy};
 use serin_api::waiting::WaitingOn;
 
+use super::batches::batched;
 use super::steps::step_name;
 use super::{Governed, desired, plan_for};
 use crate::analysis::TemplateSource;
@@ -195,6 +196,8 @@ impl Course {
     }
 
     fn stage_of(&self, desired: &Desired, share_percent: u32) -> (Option<usize>, String) {
+        let batches = self.model.governed.policy.batches.as_ref();
+        let desired = &*batched(desired, batches);
         let steps = match &desired.strategy {
             Strategy::Canary(canary) => canary.steps.as_slice(),
             Strategy::BlueGreen(_) => &[],
@@ -237,7 +240,14 @@ impl Course {
             }
             WaitingOn::Gate { name } => {
                 self.model.approve(name);
-                (format!("gate {name:?}"), None)
+                match self.model.asked_at(name) {
+                    // How long it takes to say yes, nobody knows; no person is asked.
+                    Some(url) => (
+                        format!("gate {name:?}, at {url}"),
+                        Some(SignedDuration::ZERO),
+                    ),
+                    None => (format!("gate {name:?}"), None),
+                }
             }
             WaitingOn::Paused => {
                 desired.paused = false;

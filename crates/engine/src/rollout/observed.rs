@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::PodTemplateSpec;
 use serde_json::Value;
 use serin_api::analysis::AnalysisPhase;
-use serin_api::rollout::{ManagedRule, PodMetadata, RolloutStatus, Route};
+use serin_api::rollout::{ManagedRule, PodMetadata, Pointer, RolloutStatus, Route};
 use serin_api::units::{RevisionHash, Weight};
 
 use super::configuration::Configuration;
@@ -31,6 +31,8 @@ pub struct Observed {
     pub revisions: Vec<Revision>,
     /// The Services that the spec names and that exist.
     pub services: BTreeMap<String, ServiceView>,
+    /// The subsets of the DestinationRule that the spec names; `None` when there is no such object, or none is named.
+    pub subsets: Option<BTreeMap<String, ServiceView>>,
     /// The routes that the spec names and that exist.
     pub routes: BTreeMap<Route, RouteView>,
     /// Its AnalysisRuns.
@@ -99,6 +101,10 @@ pub struct ExperimentView {
     pub created: Timestamp,
     /// Whether it has been told to end.
     pub terminating: bool,
+    /// The Services of its versions that have one, by the names of the versions.
+    pub services: BTreeMap<String, String>,
+    /// Whether its versions stay until it is said that no route leads to them.
+    pub in_routes: bool,
 }
 
 /// A workload whose template is used.
@@ -110,12 +116,12 @@ pub struct WorkloadView {
     pub replicas: Option<u32>,
 }
 
-/// A Service.
+/// A Service, or a subset of a DestinationRule.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ServiceView {
-    /// The revision in its selector; `None` when it selects whatever has the other labels.
+    /// The revision in its selector or labels; `None` when it selects whatever has the other labels.
     pub revision: Option<RevisionHash>,
-    /// Whether the data plane serves its selector as it is, or nobody is there to say so.
+    /// Whether the data plane serves it as it is, or nobody is there to say so.
     pub acknowledged: bool,
     /// Another living Rollout that sets it.
     pub taken_by: Option<String>,
@@ -124,10 +130,15 @@ pub struct ServiceView {
 /// A route.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RouteView {
-    /// The share of the canary Service, the largest where rules differ; `None` when no rule names both Services.
+    /// The share of the canary, the largest where rules differ; `None` when no rule names both sides.
     pub canary: Option<Weight>,
-    /// Whether every rule that names both Services has exactly this share.
+    /// Why the route cannot carry the split though it is there, one sentence each, where there is more to say than that no rule
+    /// names both sides.
+    pub problems: Vec<String>,
+    /// Whether every rule that names both sides has exactly this share, and all of them have the same `additional`.
     pub exact: bool,
+    /// The shares of versions of an experiment, by their Services.
+    pub additional: Vec<(String, Weight)>,
     /// The managed rules before the others, in their order, each with the digest of what it does ([`digest`]).
     pub managed: Vec<(String, String)>,
     /// Whether the data plane serves the route as it is, or nobody is there to say so.
@@ -192,6 +203,14 @@ impl Observed {
     /// The ReplicaSet of a revision.
     pub fn revision(&self, hash: &RevisionHash) -> Option<&Revision> {
         self.revisions.iter().find(|r| r.hash == *hash)
+    }
+
+    /// What a Service or a subset leads to; `None` when there is none.
+    pub fn pointer(&self, pointer: Pointer<'_>) -> Option<&ServiceView> {
+        match pointer {
+            Pointer::Service(name) => self.services.get(name),
+            Pointer::Subset(name) => self.subsets.as_ref()?.get(name),
+        }
     }
 
     /// Available instances of a revision; 0 when there is no such revision.

@@ -1,6 +1,6 @@
 //! The split of the requests over all routes: as it is seen, and as it is set.
 
-use serin_api::rollout::{Canary, ManagedRule, TrafficWeights, WeightDestination};
+use serin_api::rollout::{Canary, ManagedRule, Side, TrafficWeights, WeightDestination};
 use serin_api::units::{RevisionHash, Weight};
 use serin_api::waiting::WaitingOn;
 
@@ -33,14 +33,15 @@ impl Planner<'_> {
 
     /// Sets the share on every route, with no managed rule, and waits until it is served. `true` when it is.
     pub(super) fn set_weight(&mut self, canary: &Canary, weight: Weight) -> bool {
-        self.set_routes(canary, weight, &[])
+        self.set_routes(canary, weight, &[], &[])
     }
 
-    /// The same with managed rules, on the routes that can have some.
+    /// The same with shares for versions of an experiment and with managed rules, on the routes that can have some.
     pub(super) fn set_routes(
         &mut self,
         canary: &Canary,
         weight: Weight,
+        additional: &[(String, Weight)],
         managed: &[ManagedRule],
     ) -> bool {
         let mut served = true;
@@ -48,17 +49,19 @@ impl Planner<'_> {
             let Some(seen) = self.observed.routes.get(route) else {
                 continue;
             };
-            // A route that names only one of the Services has nothing to set.
+            // A route that names only one of the sides has nothing to set.
             let Some(share) = seen.canary else { continue };
-            let managed = if route.has_managed_rules() {
-                managed
+            let (additional, managed) = if route.has_managed_rules() {
+                (additional, managed)
             } else {
-                &[]
+                (&[][..], &[][..])
             };
-            if share != weight || !seen.exact || !has_rules(seen, managed) {
+            let as_wanted = share == weight && seen.exact && seen.additional == additional;
+            if !as_wanted || !has_rules(seen, managed) {
                 self.actions.push(Action::Split {
                     route: route.clone(),
                     canary: weight,
+                    additional: additional.to_vec(),
                     managed: managed.to_vec(),
                 });
             } else if seen.acknowledged {
@@ -77,9 +80,7 @@ impl Planner<'_> {
     /// cannot bear all requests yet.
     pub(super) fn share_on_the_way_back(&self, canary: &Canary, stable: &RevisionHash) -> Weight {
         let replicas = self.desired.replicas;
-        let trial = canary.canary_service.as_ref();
-        let trial = trial.and_then(|s| self.observed.services.get(s));
-        let trial = trial.and_then(|s| s.revision.as_ref());
+        let trial = self.behind(canary, Side::Canary);
         let somebody = trial.is_some_and(|r| r != stable && self.available(r) > 0);
         if !canary.dynamic_stable_scale || replicas == 0 || !somebody {
             return Weight::ZERO;
@@ -102,7 +103,7 @@ impl Planner<'_> {
             return replicas;
         }
         let has = self.observed.revision(stable).map_or(0, |r| r.desired);
-        if self.is_selected(canary.stable_service.as_ref(), &self.current) {
+        if self.reaches(canary, Side::Stable, &self.current) {
             // At the end of a release: no share is its own any more.
             return has;
         }
@@ -115,11 +116,22 @@ impl Planner<'_> {
 
     pub(super) fn tell_weights(&mut self, canary: &Canary) {
         let set = self.actions.iter().rev().find_map(|action| match action {
-            Action::Split { canary, .. } => Some(*canary),
+            Action::Split {
+                canary, additional, ..
+            } => Some((*canary, additional.clone())),
             _ => None,
         });
         let split = self.split(canary);
-        let weight = set.unwrap_or(split.most);
+        let verified = set.is_none() && split.served;
+        let (weight, additional) = set.unwrap_or_else(|| {
+            let mut seen = self.observed.routes.values();
+            let additional = seen.find(|route| !route.additional.is_empty());
+            let additional = additional.map(|route| route.additional.clone());
+            (split.most, additional.unwrap_or_default())
+        });
+        let rest = additional
+            .iter()
+            .fold(weight.complement(), |rest, (_, share)| rest.less(*share));
         // In the parts of `maxTrafficWeight`, as the steps are written.
         let parts = |weight: Weight| {
             let parts = u64::from(weight.percent()) * u64::from(canary.max_traffic_weight) / 100;
@@ -135,9 +147,12 @@ impl Planner<'_> {
             };
         self.next.canary.weights = Some(TrafficWeights {
             canary: destination(weight, &canary.canary_service, Some(self.current.clone())),
-            stable: destination(weight.complement(), &canary.stable_service, self.stable()),
-            additional: Vec::new(),
-            verified: Some(set.is_none() && split.served),
+            stable: destination(rest, &canary.stable_service, self.stable()),
+            additional: additional
+                .into_iter()
+                .map(|(service, share)| destination(share, &Some(service), None))
+                .collect(),
+            verified: Some(verified),
         });
     }
 }

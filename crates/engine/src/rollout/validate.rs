@@ -1,9 +1,9 @@
 //! The objects that a spec names: whether they exist and can do what is asked of them.
 
 use serin_api::analysis::AnalysisRunSpec;
-use serin_api::rollout::{AnalysisRef, Desired, Route, Step, Strategy};
+use serin_api::rollout::{AnalysisRef, Canary, Desired, Route, Step, Strategy};
 
-use super::observed::Observed;
+use super::observed::{Observed, ServiceView};
 use crate::analysis::{Origin, instantiate, is_endless, resolve};
 
 /// One sentence for each object that is missing or unfit, with the path of the field that names it.
@@ -32,26 +32,13 @@ pub(super) fn references(desired: &Desired, observed: &Observed) -> Vec<String> 
         problems.push(format!("{path}: Invalid value: {service:?}: {why}"));
     }
     if let Strategy::Canary(canary) = &desired.strategy {
-        for route in &canary.routes {
-            let (kind, name) = (route.kind(), route.name());
-            let path = path_of(route);
-            match observed.routes.get(route) {
-                None => problems.push(format!(
-                    "{path}: Invalid value: {name:?}: {kind} {name:?} not found"
-                )),
-                Some(view) if view.canary.is_none() => {
-                    let why = match route {
-                        Route::HttpRoute(_) => {
-                            "has no rule whose backendRefs name both stableService and canaryService"
-                        }
-                        Route::Ingress(_) => "has no rule whose backend names stableService",
-                    };
-                    let why = format!("{kind} {name:?} {why}");
-                    problems.push(format!("{path}: Invalid value: {name:?}: {why}"));
-                }
-                Some(_) => {}
-            }
-        }
+        problems.extend(subsets(canary, observed));
+        problems.extend(
+            canary
+                .routes
+                .iter()
+                .flat_map(|r| route(r, canary, observed)),
+        );
     }
     let bake = observed.governed.policy.bake.as_ref();
     let bake = bake.and_then(|b| b.analysis.as_ref());
@@ -70,6 +57,36 @@ pub(super) fn references(desired: &Desired, observed: &Observed) -> Vec<String> 
     problems
 }
 
+/// What is wrong with a route that is named.
+fn route(route: &Route, canary: &Canary, observed: &Observed) -> Vec<String> {
+    let (kind, name) = (route.kind(), route.name());
+    let why = match observed.routes.get(route) {
+        None => vec!["not found".to_owned()],
+        Some(view) if !view.problems.is_empty() => view.problems.clone(),
+        Some(view) if view.canary.is_none() => vec![names_no_sides(route, canary).to_owned()],
+        Some(_) => Vec::new(),
+    };
+    let path = path_of(route);
+    let said = why.iter();
+    said.map(|why| format!("{path}: Invalid value: {name:?}: {kind} {name:?} {why}"))
+        .collect()
+}
+
+fn names_no_sides(route: &Route, canary: &Canary) -> &'static str {
+    match route {
+        Route::HttpRoute(_) => {
+            "has no rule whose backendRefs name both stableService and canaryService"
+        }
+        Route::Ingress(_) => "has no rule whose backend names stableService",
+        Route::VirtualService { .. } if canary.subsets.is_some() => {
+            "has no HTTP route whose destinations name both subsets of the DestinationRule"
+        }
+        Route::VirtualService { .. } => {
+            "has no HTTP route whose destinations name both stableService and canaryService"
+        }
+    }
+}
+
 /// The field that names a route.
 fn path_of(route: &Route) -> &'static str {
     match route {
@@ -77,7 +94,42 @@ fn path_of(route: &Route) -> &'static str {
             "spec.strategy.canary.trafficRouting.plugins[argoproj-labs/gatewayAPI].httpRoute"
         }
         Route::Ingress(_) => "spec.strategy.canary.trafficRouting.nginx.stableIngress",
+        Route::VirtualService { .. } => {
+            "spec.strategy.canary.trafficRouting.istio.virtualService.name"
+        }
     }
+}
+
+/// What is wrong with the DestinationRule that is named.
+fn subsets(canary: &Canary, observed: &Observed) -> Vec<String> {
+    const AT: &str = "spec.strategy.canary.trafficRouting.istio.destinationRule";
+    let Some(named) = &canary.subsets else {
+        return Vec::new();
+    };
+    let rule = &named.rule;
+    let Some(seen) = &observed.subsets else {
+        return vec![format!(
+            "{AT}.name: Invalid value: {rule:?}: DestinationRule {rule:?} not found"
+        )];
+    };
+    let both = [
+        ("stableSubsetName", &named.stable),
+        ("canarySubsetName", &named.canary),
+    ];
+    let problems = both.into_iter().filter_map(|(field, subset)| {
+        let why = match seen.get(subset) {
+            None => format!("DestinationRule {rule:?} has no such subset"),
+            Some(ServiceView {
+                taken_by: Some(other),
+                ..
+            }) => format!(
+                "Rollout {other:?} already sets DestinationRule {rule:?}; give each Rollout its own"
+            ),
+            Some(_) => return None,
+        };
+        Some(format!("{AT}.{field}: Invalid value: {subset:?}: {why}"))
+    });
+    problems.collect()
 }
 
 /// A release that waits for a metric without end would never go on.

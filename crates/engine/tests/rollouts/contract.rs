@@ -523,6 +523,8 @@ fn an_experiment_step_follows_its_experiment() {
             message: Some("why".into()),
             created: now(),
             terminating: false,
+            services: Default::default(),
+            in_routes: false,
         }];
         sound(&v2, observed).status
     };

@@ -7,6 +7,8 @@
 )]
 
 mod contract;
+mod experiments;
+mod istio;
 mod policies;
 mod regressions;
 mod table;

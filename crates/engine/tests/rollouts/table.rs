@@ -232,14 +232,16 @@ const STEPS: &[Row] = &[
         &[
             "a_header_route_comes_before_the_others_and_goes_again",
             "a_header_route_is_there_for_its_steps",
+            "a_header_route_is_a_narrower_copy_and_goes_again",
+            "header_and_mirror_routes_are_managed_routes_of_a_route_that_can_have_them",
         ],
-        "On HTTPRoutes. Whoever gets requests by a header has an instance to answer, whatever the share.",
+        "On HTTPRoutes and VirtualServices; elsewhere it is refused. Whoever gets requests by a header has an instance to answer, whatever the share.",
     ),
     (
         "setMirrorRoute",
         Done,
         &["a_mirror_route_follows_the_weights"],
-        "On HTTPRoutes, by the filter `RequestMirror`.",
+        "On HTTPRoutes, by the filter `RequestMirror`, and on VirtualServices, by `mirror`.",
     ),
     ("analysis", Done, &["a_bad_canary_is_taken_back"], ""),
     (
@@ -250,8 +252,11 @@ const STEPS: &[Row] = &[
             "a_release_waits_for_the_experiment_of_its_step",
             "a_bad_experiment_takes_the_release_back",
             "an_abort_ends_the_experiment",
+            "the_versions_of_an_experiment_have_their_share_while_it_runs",
+            "an_abort_takes_the_shares_of_an_experiment_back",
+            "an_experiment_gets_its_share_of_a_virtual_service",
         ],
-        "`weight` of a template is refused by name.",
+        "`weight` of a template on HTTPRoutes and VirtualServices. Its versions stay until no route leads to them.",
     ),
     (
         "plugin",
@@ -351,7 +356,21 @@ const ROUTING: &[Row] = &[
         &["only_the_weights_of_rules_with_both_services_are_set"],
         "`argoproj-labs/gatewayAPI` is built in and acknowledged by our gateway; others are refused by name.",
     ),
-    ("istio", Refused, &[], "Not carried out yet."),
+    (
+        "istio",
+        Differs,
+        &[
+            "virtual_services_carry_the_split_between_two_services",
+            "the_subsets_of_a_destination_rule_follow_their_sides",
+            "the_route_goes_back_after_the_stable_subset_is_served_on_the_new_revision",
+            "services_beside_subsets_follow_their_sides",
+            "a_virtual_service_that_cannot_carry_the_split_is_named",
+            "what_is_wrong_with_a_virtual_service_or_a_destination_rule_is_named",
+            "every_problem_of_a_virtual_service_and_its_subsets_is_told",
+        ],
+        "Acknowledged by our gateway. HTTP routes only: `tlsRoutes`, `tcpRoutes` and a VirtualService of another namespace are refused by name. \
+         A destination that is neither side is named, not deleted; other subsets stay.",
+    ),
     (
         "alb",
         Refused,

@@ -82,8 +82,8 @@ pub(crate) fn view(
     let route = RouteView {
         canary: Weight::new(weight),
         exact: true,
-        managed: Vec::new(),
         acknowledged: true,
+        ..RouteView::default()
     };
     observed
         .routes

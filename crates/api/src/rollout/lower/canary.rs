@@ -16,7 +16,7 @@ impl Check {
         let routing = routing.map(|r| self.routing(r, &at.field("trafficRouting")));
         let routed = routing.is_some();
         let routing = routing.unwrap_or_default();
-        self.services(canary, at);
+        self.services(canary, routing.subsets.is_some(), at);
         let ping_pong = self.ping_pong(canary, &at.field("pingPong"));
         let steps = self.steps(&canary.steps, &routing, routed, &at.field("steps"));
         let max_surge = self.bound(canary.max_surge.as_ref(), &at.field("maxSurge"));
@@ -47,6 +47,7 @@ impl Check {
             ingress: routing.ingress,
             stable_service: services.0,
             canary_service: services.1,
+            subsets: routing.subsets,
             ping_pong,
             max_surge,
             max_unavailable,
@@ -72,7 +73,8 @@ impl Check {
         })
     }
 
-    fn services(&mut self, canary: &CanaryStrategy, at: &FieldPath) {
+    /// Where subsets lead to the pods of each side, the Services may be left out.
+    fn services(&mut self, canary: &CanaryStrategy, subsets: bool, at: &FieldPath) {
         let named = [
             ("stableService", &canary.stable_service),
             ("canaryService", &canary.canary_service),
@@ -82,9 +84,13 @@ impl Check {
                 let why = "may not be set together with pingPong, which names both Services";
                 self.report(Problem::forbidden(at.field(name), why));
             }
+            if subsets {
+                let why = "may not be set together with a DestinationRule, whose subsets keep their sides";
+                self.report(Problem::forbidden(at.field("pingPong"), why));
+            }
             return;
         }
-        if canary.traffic_routing.is_some() {
+        if canary.traffic_routing.is_some() && !subsets {
             for (name, service) in named {
                 if service.as_deref().unwrap_or_default().is_empty() {
                     let hint = "traffic routing needs a Service for each side";

@@ -1,10 +1,12 @@
 //! The checked form of `trafficRouting`: who splits the requests, and with which settings.
 
+mod istio;
+
 use std::collections::BTreeSet;
 
 use super::Check;
 use crate::problem::{FieldPath, Problem};
-use crate::rollout::desired::{IngressSettings, Route};
+use crate::rollout::desired::{IngressSettings, Route, Subsets};
 use crate::rollout::routing::{NginxRouting, TrafficRouting};
 
 /// The key of the Gateway API router under `trafficRouting.plugins`, which is built in here.
@@ -19,6 +21,7 @@ pub(super) struct Routing {
     pub(super) managed: Vec<String>,
     pub(super) max_weight: u32,
     pub(super) ingress: IngressSettings,
+    pub(super) subsets: Option<Subsets>,
 }
 
 impl Default for Routing {
@@ -29,6 +32,7 @@ impl Default for Routing {
             managed: Vec::new(),
             max_weight: PERCENT,
             ingress: IngressSettings::default(),
+            subsets: None,
         }
     }
 }
@@ -36,7 +40,6 @@ impl Default for Routing {
 impl Check {
     pub(super) fn routing(&mut self, routing: &TrafficRouting, at: &FieldPath) -> Routing {
         let others = [
-            ("istio", routing.istio.is_some()),
             ("alb", routing.alb.is_some()),
             ("smi", routing.smi.is_some()),
             ("ambassador", routing.ambassador.is_some()),
@@ -53,6 +56,11 @@ impl Check {
             routes.extend(self.nginx(nginx, &at.field("nginx")));
             ingress = settings(nginx);
         }
+        let mut subsets = None;
+        if let Some(istio) = &routing.istio {
+            routes.extend(self.istio(istio, &at.field("istio")));
+            subsets = self.subsets(istio, routing, at);
+        }
         let plugins = at.field("plugins");
         for (name, config) in &routing.plugins {
             if name == GATEWAY_API {
@@ -62,7 +70,7 @@ impl Check {
             }
         }
         let nobody = routing.plugins.is_empty() && routing.nginx.is_none();
-        if nobody && !others.iter().any(|(_, given)| *given) {
+        if nobody && routing.istio.is_none() && !others.iter().any(|(_, given)| *given) {
             let hint = "name who splits the requests, such as plugins.argoproj-labs/gatewayAPI";
             self.report(Problem::required(at.clone(), hint));
         }
@@ -71,6 +79,7 @@ impl Check {
             managed: self.managed_routes(routing, &at.field("managedRoutes")),
             max_weight: self.max_weight(routing, &at.field("maxTrafficWeight")),
             ingress,
+            subsets,
         }
     }
 
@@ -92,6 +101,10 @@ impl Check {
         let max = self.count(routing.max_traffic_weight, PERCENT, at);
         if max == 0 {
             self.report(Problem::invalid(at.clone(), 0, "must be greater than 0"));
+        }
+        if routing.istio.is_some() && max != PERCENT {
+            let why = "may not be set together with istio, whose weights are percent";
+            self.report(Problem::forbidden(at.clone(), why));
         }
         max.max(1)
     }

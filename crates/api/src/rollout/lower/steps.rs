@@ -15,6 +15,12 @@ use crate::units::Weight;
 
 const KINDS: &str = "give one of setWeight, pause, setCanaryScale, analysis, experiment, setHeaderRoute and setMirrorRoute";
 
+/// The parts of all steps, each with the place of its step.
+fn parts_of(steps: &[Option<Step>]) -> impl Iterator<Item = (usize, &Step)> {
+    let steps = steps.iter().enumerate();
+    steps.flat_map(|(i, step)| step.iter().flat_map(Step::parts).map(move |part| (i, part)))
+}
+
 impl Check {
     pub(super) fn steps(
         &mut self,
@@ -29,6 +35,7 @@ impl Check {
             .map(|(i, step)| self.step(step, routing, &at.index(i)))
             .collect();
         self.scales_carry_their_weights(&steps, routed, at);
+        self.experiments_leave_a_share(&steps, routing, at);
         steps.into_iter().collect()
     }
 
@@ -58,7 +65,7 @@ impl Check {
         let weight = weight.and_then(|w| self.share(w, routing.max_weight, &at.field("setWeight")));
         take(step.set_weight.is_some(), weight.map(Step::SetWeight));
         let experiment = step.experiment.as_ref();
-        let experiment = experiment.map(|e| self.experiment(e, &at.field("experiment")));
+        let experiment = experiment.map(|e| self.experiment(e, routing, &at.field("experiment")));
         take(step.experiment.is_some(), experiment);
         let analysis = step.analysis.as_ref();
         let analysis = analysis.map(|a| Step::Analysis(self.analysis(a, &at.field("analysis"))));
@@ -126,9 +133,7 @@ impl Check {
     /// Instances apart from the share need a route, and a share needs instances.
     fn scales_carry_their_weights(&mut self, steps: &[Option<Step>], routed: bool, at: &FieldPath) {
         let mut nobody = false;
-        let parts = steps.iter().enumerate();
-        let parts = parts.flat_map(|(i, s)| s.iter().flat_map(Step::parts).map(move |p| (i, p)));
-        for (i, part) in parts {
+        for (i, part) in parts_of(steps) {
             match part {
                 Step::SetCanaryScale(_) if !routed => {
                     let why = "needs trafficRouting: without it the instances are the split";
@@ -148,7 +153,51 @@ impl Check {
         }
     }
 
-    fn experiment(&mut self, experiment: &ExperimentStep, at: &FieldPath) -> Step {
+    /// The shares of an experiment and of the canary are taken from the stable revision.
+    fn experiments_leave_a_share(
+        &mut self,
+        steps: &[Option<Step>],
+        routing: &Routing,
+        at: &FieldPath,
+    ) {
+        let mut canary = Weight::ZERO;
+        for (i, part) in parts_of(steps) {
+            match part {
+                Step::SetWeight(weight) => canary = *weight,
+                Step::Experiment(experiment) => {
+                    let max = i64::from(routing.max_weight);
+                    let weights = experiment.templates.iter().filter_map(|t| t.weight);
+                    let asked: i64 = weights.map(i64::from).sum();
+                    let left = i64::from(canary.complement().percent()) * max / 100;
+                    if asked > left {
+                        let why = format!(
+                            "the weights add up to more than {left}, which the canary leaves"
+                        );
+                        let at = at.index(i).field("experiment").field("templates");
+                        self.report(Problem::invalid(at, asked, &why));
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// The share of a version of an experiment.
+    fn experiment_weight(&mut self, weight: i32, routing: &Routing, at: &FieldPath) {
+        let able = |route: &Route| route.has_managed_rules();
+        if routing.routes.is_empty() || !routing.routes.iter().all(able) {
+            let why = "needs trafficRouting with HTTPRoutes or VirtualServices";
+            self.report(Problem::forbidden(at.clone(), why));
+        }
+        self.share(weight, routing.max_weight, at);
+    }
+
+    fn experiment(
+        &mut self,
+        experiment: &ExperimentStep,
+        routing: &Routing,
+        at: &FieldPath,
+    ) -> Step {
         if experiment.templates.is_empty() {
             let hint = "give at least one version";
             self.report(Problem::required(at.field("templates"), hint));
@@ -164,9 +213,8 @@ impl Check {
                 self.report(Problem::not_supported(at, &template.spec_ref, &known));
             }
             self.count(template.replicas, 1, &at.field("replicas"));
-            if template.weight.is_some() {
-                let instead = "take the weight out, and send requests by a step of its own";
-                self.report(Problem::unbuilt(at.field("weight"), instead));
+            if let Some(weight) = template.weight {
+                self.experiment_weight(weight, routing, &at.field("weight"));
             }
         }
         for (i, analysis) in experiment.analyses.iter().enumerate() {

@@ -51,16 +51,16 @@ fn what_is_not_carried_out_is_refused_by_name() {
     check(
         strategy,
         expect![[r#"
-        Unbuilt spec.strategy.canary.trafficRouting.alb: not carried out by this version of Serin; use plugins.argoproj-labs/gatewayAPI with an HTTPRoute
-        Unbuilt spec.strategy.canary.trafficRouting.smi: not carried out by this version of Serin; use plugins.argoproj-labs/gatewayAPI with an HTTPRoute
-        Unbuilt spec.strategy.canary.trafficRouting.ambassador: not carried out by this version of Serin; use plugins.argoproj-labs/gatewayAPI with an HTTPRoute
-        Unbuilt spec.strategy.canary.trafficRouting.traefik: not carried out by this version of Serin; use plugins.argoproj-labs/gatewayAPI with an HTTPRoute
-        Unbuilt spec.strategy.canary.trafficRouting.apisix: not carried out by this version of Serin; use plugins.argoproj-labs/gatewayAPI with an HTTPRoute
-        Unbuilt spec.strategy.canary.trafficRouting.appMesh: not carried out by this version of Serin; use plugins.argoproj-labs/gatewayAPI with an HTTPRoute
-        Unbuilt spec.strategy.canary.trafficRouting.plugins[acme/router]: not carried out by this version of Serin; use plugins.argoproj-labs/gatewayAPI with an HTTPRoute
-        Unbuilt spec.strategy.canary.steps[0].plugin: not carried out by this version of Serin; take the step of plugin "acme/wait" out
-        Unbuilt spec.strategy.canary.steps[1].experiment.templates[0].weight: not carried out by this version of Serin; take the weight out, and send requests by a step of its own
-        carried out: false"#]],
+            Unbuilt spec.strategy.canary.trafficRouting.alb: not carried out by this version of Serin; use plugins.argoproj-labs/gatewayAPI with an HTTPRoute
+            Unbuilt spec.strategy.canary.trafficRouting.smi: not carried out by this version of Serin; use plugins.argoproj-labs/gatewayAPI with an HTTPRoute
+            Unbuilt spec.strategy.canary.trafficRouting.ambassador: not carried out by this version of Serin; use plugins.argoproj-labs/gatewayAPI with an HTTPRoute
+            Unbuilt spec.strategy.canary.trafficRouting.traefik: not carried out by this version of Serin; use plugins.argoproj-labs/gatewayAPI with an HTTPRoute
+            Unbuilt spec.strategy.canary.trafficRouting.apisix: not carried out by this version of Serin; use plugins.argoproj-labs/gatewayAPI with an HTTPRoute
+            Unbuilt spec.strategy.canary.trafficRouting.appMesh: not carried out by this version of Serin; use plugins.argoproj-labs/gatewayAPI with an HTTPRoute
+            Unbuilt spec.strategy.canary.trafficRouting.plugins[acme/router]: not carried out by this version of Serin; use plugins.argoproj-labs/gatewayAPI with an HTTPRoute
+            Unbuilt spec.strategy.canary.steps[0].plugin: not carried out by this version of Serin; take the step of plugin "acme/wait" out
+            Error spec.strategy.canary.steps[1].experiment.templates[0].weight: Forbidden: needs trafficRouting with HTTPRoutes or VirtualServices
+            carried out: false"#]],
     );
 }
 
@@ -164,6 +164,80 @@ fn exactly_one_strategy() {
         json!({"canary": {}, "blueGreen": {"activeService": "a"}}),
         expect![[r#"
             Error spec.strategy: Invalid value: canary and blueGreen: give only one of them
+            carried out: false"#]],
+    );
+}
+
+#[test]
+fn every_problem_of_a_virtual_service_and_its_subsets_is_told() {
+    let services = json!([
+        {"name": "web", "routes": ["a", "a", ""], "tlsRoutes": [{"port": 443}], "tcpRoutes": [{"port": 1}]},
+        {"name": "web"}, {"name": "web.other"}, {},
+    ]);
+    let rule = json!({"name": "", "stableSubsetName": "a", "canarySubsetName": "a", "additionalSubsetNames": ["b"]});
+    let istio = json!({"virtualService": {"name": "one"}, "virtualServices": services, "destinationRule": rule});
+    let routing =
+        json!({"istio": istio, "nginx": {"stableIngress": "web"}, "maxTrafficWeight": 1000});
+    let ping_pong = json!({"pingService": "ping", "pongService": "pong"});
+    check(
+        json!({"canary": {"trafficRouting": routing, "pingPong": ping_pong}}),
+        expect![[r#"
+            Error spec.strategy.canary.trafficRouting.istio.virtualServices: Forbidden: may not be set together with virtualService
+            Unbuilt spec.strategy.canary.trafficRouting.istio.virtualServices[0].tlsRoutes: not carried out by this version of Serin; the weights of HTTP routes are set: take it out, and name them in routes
+            Unbuilt spec.strategy.canary.trafficRouting.istio.virtualServices[0].tcpRoutes: not carried out by this version of Serin; the weights of HTTP routes are set: take it out, and name them in routes
+            Error spec.strategy.canary.trafficRouting.istio.virtualServices[0].routes[1]: Duplicate value: "a"
+            Error spec.strategy.canary.trafficRouting.istio.virtualServices[0].routes[2]: Required value: name an HTTP route
+            Error spec.strategy.canary.trafficRouting.istio.virtualServices[1].name: Duplicate value: "web"
+            Error spec.strategy.canary.trafficRouting.istio.virtualServices[2].name: Invalid value: "web.other": must be the name of a VirtualService in the namespace of the Rollout
+            Error spec.strategy.canary.trafficRouting.istio.virtualServices[3].name: Required value: name the VirtualService
+            Error spec.strategy.canary.trafficRouting.nginx: Forbidden: may not be set together with istio.destinationRule, whose subsets it does not know
+            Error spec.strategy.canary.trafficRouting.istio.destinationRule.name: Required value: name the DestinationRule
+            Error spec.strategy.canary.trafficRouting.istio.destinationRule.canarySubsetName: Invalid value: "a": must differ from stableSubsetName
+            Warning spec.strategy.canary.trafficRouting.istio.destinationRule.additionalSubsetNames: not carried out yet: the release goes on without it
+            Error spec.strategy.canary.trafficRouting.maxTrafficWeight: Forbidden: may not be set together with istio, whose weights are percent
+            Error spec.strategy.canary.pingPong: Forbidden: may not be set together with a DestinationRule, whose subsets keep their sides
+            carried out: false"#]],
+    );
+    check(
+        json!({"canary": {"trafficRouting": {"istio": {}}, "stableService": "a", "canaryService": "b"}}),
+        expect![[r#"
+            Error spec.strategy.canary.trafficRouting.istio.virtualService: Required value: name the VirtualService whose weights are set
+            carried out: false"#]],
+    );
+    // With subsets no Service has to be named.
+    let rule = json!({"name": "web", "stableSubsetName": "a", "canarySubsetName": "b"});
+    let istio = json!({"virtualService": {"name": "web"}, "destinationRule": rule});
+    check(
+        json!({"canary": {"trafficRouting": {"istio": istio}}}),
+        expect!["carried out: true"],
+    );
+}
+
+#[test]
+fn the_shares_of_an_experiment_are_what_the_canary_leaves() {
+    let with = |routing: serde_json::Value, weights: [i32; 2]| {
+        let templates =
+            weights.map(|w| json!({"name": w.to_string(), "specRef": "canary", "weight": w}));
+        json!({"canary": {
+            "stableService": "stable", "canaryService": "canary", "trafficRouting": routing,
+            "steps": [{"setWeight": 80}, {"experiment": {"templates": templates}}],
+        }})
+    };
+    let route = json!({"plugins": {"argoproj-labs/gatewayAPI": {"httpRoute": "web"}}});
+    check(with(route.clone(), [15, 5]), expect!["carried out: true"]);
+    check(
+        with(route, [15, 6]),
+        expect![[r#"
+        Error spec.strategy.canary.steps[1].experiment.templates: Invalid value: 21: the weights add up to more than 20, which the canary leaves
+        carried out: false"#]],
+    );
+    check(
+        with(json!({"nginx": {"stableIngress": "web"}}), [10, 101]),
+        expect![[r#"
+            Error spec.strategy.canary.steps[1].experiment.templates[0].weight: Forbidden: needs trafficRouting with HTTPRoutes or VirtualServices
+            Error spec.strategy.canary.steps[1].experiment.templates[1].weight: Forbidden: needs trafficRouting with HTTPRoutes or VirtualServices
+            Error spec.strategy.canary.steps[1].experiment.templates[1].weight: Invalid value: 101: must be between 0 and 100
+            Error spec.strategy.canary.steps[1].experiment.templates: Invalid value: 111: the weights add up to more than 20, which the canary leaves
             carried out: false"#]],
     );
 }

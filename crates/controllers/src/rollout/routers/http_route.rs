@@ -3,31 +3,35 @@
 //! A managed rule carries its name, and the route an annotation with the digest of what each does: a rule that somebody has
 //! taken away is put back, and one that does something else now is made anew.
 
-use std::collections::BTreeMap;
-
 use kube::ResourceExt;
 use serde_json::{Value, json};
 use serin_api::gateway_api::{
     HTTPRoute, HttpBackendRef, HttpPathMatch, HttpRouteMatch, HttpRouteRule, HttpValueMatch,
 };
-use serin_api::keys::annotation;
 use serin_api::rollout::{ManagedAction, RequestMatch, TextMatch};
-use serin_api::units::Weight;
-use serin_engine::rollout::{RouteView, digest};
+use serin_engine::rollout::RouteView;
 
-use super::{Sides, Split};
+use super::managed::{self, List, Place, Weights};
+use super::{Share, Sides, Split};
+
+/// The rules of a route.
+const RULES: &str = "/spec/rules";
 
 /// What is seen of a route.
 pub(super) fn view(route: &HTTPRoute, sides: Sides<'_>, acknowledged: bool) -> RouteView {
-    let share = canary_share(route, sides);
-    let known = known_rules(route);
+    let known = managed::known_rules(route);
     let there = known.into_iter().filter(|(name, _)| {
         let mut rules = route.spec.rules.iter();
-        rules.any(|rule| is_named(rule, name))
+        rules.any(|rule| managed::is_named(rule.name.as_deref(), name))
     });
+    let services = managed::known_services(route);
+    let rules = route.spec.rules.iter();
+    let shares = managed::shares(rules.filter_map(|rule| weights_of(rule, sides, &services)));
     RouteView {
-        canary: share.map(|(share, _)| share),
-        exact: share.is_some_and(|(_, exact)| exact),
+        canary: shares.as_ref().map(|shares| shares.canary),
+        problems: Vec::new(),
+        exact: shares.as_ref().is_some_and(|shares| shares.exact),
+        additional: shares.map(|shares| shares.additional).unwrap_or_default(),
         managed: there.collect(),
         acknowledged,
     }
@@ -41,76 +45,66 @@ pub(super) fn patch(route: &HTTPRoute, split: &Split<'_>) -> Value {
         ops.push(json!({"op": "test", "path": "/metadata/resourceVersion", "value": version}));
     }
     ops.extend(weights(route, split));
-    let wanted: Vec<_> = split
-        .managed
-        .iter()
-        .map(|rule| (rule.name.clone(), digest(rule)))
-        .collect();
+    let wanted = managed::wanted_rules(split);
     if view(route, split.sides, true).managed != wanted {
-        ops.extend(managed(route, split));
-        ops.extend(annotate(route, &wanted));
+        ops.extend(put_managed(route, split, &wanted));
     }
+    ops.extend(managed::remember(route, split));
     Value::Array(ops)
 }
 
 fn weights(route: &HTTPRoute, split: &Split<'_>) -> Vec<Value> {
+    let services = managed::known_services(route);
     let mut ops = Vec::new();
     let rules = route.spec.rules.iter().enumerate();
     for (r, rule) in rules.filter(|(_, rule)| names_both(rule, split.sides)) {
-        for (b, backend) in rule.backend_refs.iter().enumerate() {
-            let share = match backend.name.as_str() {
-                name if name == split.sides.canary => split.canary,
-                name if name == split.sides.stable => split.canary.complement(),
-                _ => continue,
-            };
-            let path = format!("/spec/rules/{r}/backendRefs/{b}/weight");
-            ops.push(json!({"op": "add", "path": path, "value": split.parts_of(share)}));
-        }
+        let places = rule.backend_refs.iter().map(|backend| {
+            let name = backend.name.as_str();
+            Place {
+                share: split.share_of(name),
+                service: services.iter().map(String::as_str).find(|s| *s == name),
+            }
+        });
+        let places: Vec<_> = places.collect();
+        let canary = canary_of(rule, split.sides);
+        let make = |share: &Share<'_>, parts: u32| {
+            let port = canary.and_then(|backend| share.port(backend.port));
+            json!({"name": share.service, "port": port, "weight": parts})
+        };
+        let path = format!("{RULES}/{r}/backendRefs");
+        ops.extend(managed::set_shares(&path, &places, split, make));
     }
     ops
 }
 
-/// Takes the managed rules away and puts the wanted ones before all others: each is a copy of every rule that splits.
-fn managed(route: &HTTPRoute, split: &Split<'_>) -> Vec<Value> {
-    let known = known_rules(route);
-    let mut ours: Vec<&str> = known.iter().map(|(name, _)| name.as_str()).collect();
-    ours.extend(split.managed.iter().map(|rule| rule.name.as_str()));
-    let is_ours = |rule: &HttpRouteRule| ours.iter().any(|name| is_named(rule, name));
-    let rules = route.spec.rules.iter().enumerate();
-    let removals = rules.filter(|(_, rule)| is_ours(rule)).rev();
-    let mut ops: Vec<_> = removals
-        .map(|(r, _)| json!({"op": "remove", "path": format!("/spec/rules/{r}")}))
-        .collect();
-    let rest: Vec<_> = route.spec.rules.iter().filter(|r| !is_ours(r)).collect();
-    let splitting: Vec<_> = rest
-        .iter()
-        .enumerate()
-        .filter(|(_, rule)| names_both(rule, split.sides))
-        .collect();
-    let mut inserted = 0;
-    for rule in split.managed.iter().rev() {
-        for (place, (at, original)) in splitting.iter().enumerate().rev() {
-            let from = format!("/spec/rules/{}", at + inserted);
-            ops.push(json!({"op": "copy", "from": from, "path": "/spec/rules/0"}));
-            let name = if place == 0 {
-                rule.name.clone()
-            } else {
-                format!("{}.{place}", rule.name)
-            };
-            ops.push(json!({"op": "add", "path": "/spec/rules/0/name", "value": name}));
-            ops.extend(changes(&rule.action, original, split.sides));
-            inserted += 1;
-        }
-    }
-    ops
+/// Takes the managed rules away and puts the wanted ones before all others.
+fn put_managed(route: &HTTPRoute, split: &Split<'_>, wanted: &[(String, String)]) -> Vec<Value> {
+    let rules = route.spec.rules.iter();
+    let known = managed::known_rules(route);
+    let ours = |rule: &HttpRouteRule| {
+        let mut names = known.iter().chain(wanted).map(|(name, _)| name);
+        names.any(|name| managed::is_named(rule.name.as_deref(), name))
+    };
+    let splitting = rules.clone().enumerate();
+    let splitting = splitting.filter(|(_, rule)| names_both(rule, split.sides) && !ours(rule));
+    let list = List {
+        path: RULES,
+        names: rules.map(|rule| rule.name.as_deref()).collect(),
+        splitting: splitting.map(|(at, _)| at).collect(),
+    };
+    managed::rearrange(route, &list, split.managed, |action, at| {
+        let original = route.spec.rules.get(at);
+        original.map_or_else(Vec::new, |rule| changes(action, rule, split.sides))
+    })
+}
+
+fn canary_of<'a>(rule: &'a HttpRouteRule, sides: Sides<'_>) -> Option<&'a HttpBackendRef> {
+    rule.backend_refs.iter().find(|b| b.name == sides.canary)
 }
 
 /// What a managed rule does otherwise than the rule of which it is a copy.
 fn changes(action: &ManagedAction, original: &HttpRouteRule, sides: Sides<'_>) -> Vec<Value> {
-    let canary = original
-        .backend_refs
-        .iter()
-        .find(|b| b.name == sides.canary);
+    let canary = canary_of(original, sides);
     match action {
         ManagedAction::Header(headers) => {
             let one = [RequestMatch {
@@ -211,65 +205,24 @@ fn escaped(text: &str) -> String {
     pattern
 }
 
-/// The managed rules that we have put into a route, as its annotation tells them.
-fn known_rules(route: &HTTPRoute) -> Vec<(String, String)> {
-    let told = route.annotations().get(annotation::MANAGED_ROUTES);
-    let told = told.and_then(|text| serde_json::from_str(text).ok());
-    told.unwrap_or_default()
-}
-
-fn annotate(route: &HTTPRoute, wanted: &[(String, String)]) -> Vec<Value> {
-    let text = serde_json::to_string(wanted).unwrap_or_default();
-    if route.metadata.annotations.is_none() {
-        let all = BTreeMap::from([(annotation::MANAGED_ROUTES, text)]);
-        return vec![json!({"op": "add", "path": "/metadata/annotations", "value": all})];
-    }
-    let key = annotation::MANAGED_ROUTES.replace('/', "~1");
-    let path = format!("/metadata/annotations/{key}");
-    let is_there = route.annotations().contains_key(annotation::MANAGED_ROUTES);
-    match (wanted.is_empty(), is_there) {
-        (true, true) => vec![json!({"op": "remove", "path": path})],
-        (true, false) => Vec::new(),
-        (false, _) => vec![json!({"op": "add", "path": path, "value": text})],
-    }
-}
-
-/// Whether a rule is the managed one of this name, or one of its copies: `name`, `name.1`, `name.2`.
-fn is_named(rule: &HttpRouteRule, name: &str) -> bool {
-    let rest = rule.name.as_deref().and_then(|n| n.strip_prefix(name));
-    rest.is_some_and(|rest| {
-        let number = rest.strip_prefix('.');
-        rest.is_empty() || number.is_some_and(|n| n.parse::<usize>().is_ok())
-    })
-}
-
 fn names_both(rule: &HttpRouteRule, sides: Sides<'_>) -> bool {
     let names = |service: &str| rule.backend_refs.iter().any(|b| b.name == service);
     names(sides.stable) && names(sides.canary)
 }
 
-/// The share of the canary Service on a route, in whole percent, the largest where rules differ, and whether every rule that
-/// names both Services has exactly this share.
-fn canary_share(route: &HTTPRoute, sides: Sides<'_>) -> Option<(Weight, bool)> {
-    let shares = route.spec.rules.iter().filter_map(|rule| {
-        let weight = |name: &str| {
-            let reference = rule.backend_refs.iter().find(|b| b.name == name)?;
-            Some(i64::from(reference.weight.unwrap_or(1).max(0)))
-        };
-        let (stable, canary) = (weight(sides.stable)?, weight(sides.canary)?);
-        let all = stable + canary;
-        // With no weight at all nobody is served: that is no share, and has to be set.
-        let percent = if all == 0 {
-            0
-        } else {
-            (canary * 100 + all - 1) / all
-        };
-        let exact = all > 0 && canary * 100 % all == 0;
-        Some((i32::try_from(percent).ok().and_then(Weight::new)?, exact))
-    });
-    let shares: Vec<_> = shares.collect();
-    let most = shares.iter().map(|(share, _)| *share).max()?;
-    Some((most, shares.iter().all(|rule| *rule == (most, true))))
+/// The weights of a rule that names both Services.
+fn weights_of(rule: &HttpRouteRule, sides: Sides<'_>, services: &[String]) -> Option<Weights> {
+    let weight = |name: &str| {
+        let reference = rule.backend_refs.iter().find(|b| b.name == name)?;
+        Some(i64::from(reference.weight.unwrap_or(1).max(0)))
+    };
+    let additional = services.iter();
+    let additional = additional.filter_map(|name| Some((name.clone(), weight(name)?)));
+    Some(Weights {
+        stable: weight(sides.stable)?,
+        canary: weight(sides.canary)?,
+        additional: additional.collect(),
+    })
 }
 
 #[cfg(test)]

@@ -37,8 +37,8 @@ pub(super) fn view(stable: &Ingress, trial: Option<&Ingress>, canary: &Canary) -
     RouteView {
         canary: (!rules.is_empty()).then(|| share.map_or(Weight::ZERO, |(share, _)| share)),
         exact: in_order,
-        managed: Vec::new(),
         acknowledged: true,
+        ..RouteView::default()
     }
 }
 
@@ -165,6 +165,7 @@ mod tests {
             sides: Sides::of(&canary),
             canary: Weight::new(25).unwrap(),
             parts: canary.max_traffic_weight,
+            additional: &[],
             managed: &[],
         };
         assert_eq!(view(&stable(), None, &canary).canary, Some(Weight::ZERO));

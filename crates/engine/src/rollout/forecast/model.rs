@@ -9,7 +9,7 @@ use serde_json::Value;
 use serin_api::analysis::{AnalysisPhase, AnalysisRunSpec};
 use serin_api::experiment::ExperimentSpec;
 use serin_api::rollout::{
-    Desired, GateAnswer, PodMetadata, RolloutSpec, RolloutStatus, Route, Strategy,
+    Desired, GateAnswer, PodMetadata, Pointer, RolloutSpec, RolloutStatus, Route, Side, Strategy,
 };
 use serin_api::units::{RevisionHash, Weight, parse_duration_text};
 
@@ -28,6 +28,7 @@ pub(super) struct Model {
     template: Arc<PodTemplateSpec>,
     revisions: Vec<Revision>,
     services: BTreeMap<String, Option<RevisionHash>>,
+    subsets: BTreeMap<String, Option<RevisionHash>>,
     routes: BTreeMap<Route, (Weight, Vec<(String, String)>)>,
     runs: Vec<(RunView, SignedDuration)>,
     experiments: Vec<(ExperimentView, SignedDuration)>,
@@ -38,16 +39,19 @@ pub(super) struct Model {
 
 impl Model {
     pub(super) fn new(outset: &Outset<'_>, desired: &Desired) -> Self {
-        let (services, routes) = match &desired.strategy {
+        let (services, subsets, routes) = match &desired.strategy {
             Strategy::Canary(c) => (
                 [c.stable_service.clone(), c.canary_service.clone()],
+                c.subsets.clone(),
                 c.routes.clone(),
             ),
             Strategy::BlueGreen(b) => (
                 [Some(b.active_service.clone()), b.preview_service.clone()],
+                None,
                 Vec::new(),
             ),
         };
+        let subsets = subsets.into_iter().flat_map(|s| [s.stable, s.canary]);
         Self {
             name: outset.name.to_owned(),
             object: outset.object.clone(),
@@ -55,6 +59,7 @@ impl Model {
             template: Arc::default(),
             revisions: Vec::new(),
             services: services.into_iter().flatten().map(|s| (s, None)).collect(),
+            subsets: subsets.map(|s| (s, None)).collect(),
             routes: routes
                 .into_iter()
                 .map(|r| (r, (Weight::ZERO, Vec::new())))
@@ -77,20 +82,21 @@ impl Model {
     }
 
     pub(super) fn observe(&self) -> Observed {
-        let services = self.services.iter().map(|(name, revision)| {
+        let seen = |(name, revision): (&String, &Option<RevisionHash>)| {
             let view = ServiceView {
                 revision: revision.clone(),
                 acknowledged: true,
                 taken_by: None,
             };
             (name.clone(), view)
-        });
+        };
         let routes = self.routes.iter().map(|(route, (weight, managed))| {
             let view = RouteView {
                 canary: Some(*weight),
                 exact: true,
                 managed: managed.clone(),
                 acknowledged: true,
+                ..RouteView::default()
             };
             (route.clone(), view)
         });
@@ -100,7 +106,8 @@ impl Model {
             object: self.object.clone(),
             status: self.status.clone(),
             revisions: self.revisions.clone(),
-            services: services.collect(),
+            services: self.services.iter().map(seen).collect(),
+            subsets: Some(self.subsets.iter().map(seen).collect()),
             routes: routes.collect(),
             runs: self.runs.iter().map(|(run, _)| run.clone()).collect(),
             experiments: self.experiments.iter().map(|(e, _)| e.clone()).collect(),
@@ -144,10 +151,16 @@ impl Model {
                 self.services
                     .insert(service.clone(), Some(revision.clone()));
             }
+            Action::SelectSubset {
+                subset, revision, ..
+            } => {
+                self.subsets.insert(subset.clone(), Some(revision.clone()));
+            }
             Action::Split {
                 route,
                 canary,
                 managed,
+                ..
             } => {
                 let managed = managed.iter().map(|rule| (rule.name.clone(), digest(rule)));
                 self.routes
@@ -180,6 +193,7 @@ impl Model {
                 name,
                 revision,
                 spec,
+                ..
             } => {
                 let experiment = ExperimentView {
                     name: name.clone(),
@@ -188,6 +202,8 @@ impl Model {
                     message: None,
                     created: self.now,
                     terminating: false,
+                    services: BTreeMap::new(),
+                    in_routes: false,
                 };
                 let lasts = self.shortest_experiment(spec);
                 self.experiments.push((experiment, lasts));
@@ -255,6 +271,13 @@ impl Model {
         Some(*lasts)
     }
 
+    /// Where the service of a gate is asked; `None` for one at which a person is.
+    pub(super) fn asked_at(&self, gate: &str) -> Option<&str> {
+        let mut gates = self.governed.policy.gates.iter();
+        let gate = gates.find(|known| known.name == gate)?;
+        gate.webhook.as_ref().map(|webhook| webhook.url.as_str())
+    }
+
     pub(super) fn approve(&mut self, gate: &str) {
         let answer = GateAnswer {
             revision: self.status.current_pod_hash.clone().unwrap_or_default(),
@@ -277,12 +300,17 @@ impl Model {
 
     /// The share of the requests that the revision that is wanted has, in percent.
     pub(super) fn share_percent(&self, desired: &Desired) -> u32 {
-        let behind = |name: Option<&String>| {
-            let revision = name.and_then(|n| self.services.get(n)).cloned().flatten();
+        let behind = |pointer: Option<Pointer<'_>>| {
+            let revision = match pointer {
+                Some(Pointer::Service(name)) => self.services.get(name),
+                Some(Pointer::Subset(name)) => self.subsets.get(name),
+                None => None,
+            };
+            let revision = revision.cloned().flatten();
             revision.is_some_and(|r| Some(r.as_str()) == self.status.current_pod_hash.as_deref())
         };
         match &desired.strategy {
-            Strategy::BlueGreen(b) if behind(Some(&b.active_service)) => 100,
+            Strategy::BlueGreen(b) if behind(Some(Pointer::Service(&b.active_service))) => 100,
             Strategy::BlueGreen(_) => 0,
             Strategy::Canary(c) if c.routes.is_empty() => {
                 let (old, new) = self.counts();
@@ -290,7 +318,7 @@ impl Model {
                 let share = (u64::from(new) * 100).checked_div(all).unwrap_or(0);
                 u32::try_from(share).unwrap_or(100)
             }
-            Strategy::Canary(c) if behind(c.stable_service.as_ref()) => 100,
+            Strategy::Canary(c) if behind(c.pointers(Side::Stable).next()) => 100,
             Strategy::Canary(_) => {
                 let most = self.routes.values().map(|(weight, _)| weight).max();
                 most.map_or(0, |weight| u32::from(weight.percent()))

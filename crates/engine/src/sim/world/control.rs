@@ -50,6 +50,7 @@ impl World {
             exact: true,
             managed: self.route.set.managed.clone(),
             acknowledged: self.route.acknowledged(),
+            ..RouteView::default()
         };
         Observed {
             name: self.name.into(),

@@ -1,11 +1,12 @@
 //! What the actions of a plan do to the world, each so that doing it twice is harmless.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 use serin_api::analysis::AnalysisPhase;
-use serin_api::rollout::Desired;
-use serin_api::units::RevisionHash;
+use serin_api::rollout::{Desired, ManagedRule};
+use serin_api::units::{RevisionHash, Weight};
 
 use super::configuration::{is_bad, read_by};
 use super::objects::version;
@@ -44,14 +45,7 @@ impl World {
             }
             Action::Split {
                 canary, managed, ..
-            } => {
-                let managed = managed.iter().map(|rule| (rule.name.clone(), digest(rule)));
-                self.route.set = Split {
-                    trial: self.sides().1,
-                    canary: *canary,
-                    managed: managed.collect(),
-                };
-            }
+            } => self.set_split(*canary, managed),
             Action::StartRun {
                 name,
                 role,
@@ -69,6 +63,8 @@ impl World {
             | Action::SetMinReady { .. }
             | Action::EndEmergency
             | Action::Ask(_)
+            | Action::SelectSubset { .. }
+            | Action::ReleaseExperiment { .. }
             | Action::ScaleWorkload { .. } => {}
             Action::CopyConfiguration(copy) => return self.settings.copy(copy),
             Action::DeleteConfiguration(copy) => self.settings.forget(copy),
@@ -83,6 +79,15 @@ impl World {
             Action::DeleteRun { name } => self.runs.retain(|r| r.view.name != *name),
         }
         true
+    }
+
+    fn set_split(&mut self, canary: Weight, managed: &[ManagedRule]) {
+        let managed = managed.iter().map(|rule| (rule.name.clone(), digest(rule)));
+        self.route.set = Split {
+            trial: self.sides().1,
+            canary,
+            managed: managed.collect(),
+        };
     }
 
     fn on(&mut self, revision: &RevisionHash, change: impl FnOnce(&mut Set)) {
@@ -138,6 +143,8 @@ impl World {
             message: None,
             created: self.now,
             terminating: false,
+            services: BTreeMap::new(),
+            in_routes: false,
         };
         self.experiments.push(Trial {
             view,

@@ -1,5 +1,8 @@
 use expect_test::{Expect, expect};
+use serin_api::keys::annotation;
 use serin_api::rollout::ManagedRule;
+use serin_api::units::Weight;
+use serin_engine::rollout::digest;
 
 use super::*;
 
@@ -29,6 +32,7 @@ fn split(percent: i32, managed: &[ManagedRule]) -> Split<'_> {
         sides: SIDES,
         canary: Weight::new(percent).unwrap(),
         parts: 100,
+        additional: &[],
         managed,
     }
 }
@@ -162,8 +166,8 @@ fn the_share_of_a_route() {
             .iter()
             .map(|refs| json!({"backendRefs": refs}))
             .collect();
-        let found = canary_share(&route(json!(rules)), SIDES);
-        found.map(|(share, exact)| (share.percent(), exact))
+        let seen = view(&route(json!(rules)), SIDES, true);
+        seen.canary.map(|share| (share.percent(), seen.exact))
     };
     let refs = |stable: i32, canary: i32| json!([{"name": "stable", "weight": stable}, {"name": "canary", "weight": canary}]);
     assert_eq!(
@@ -179,4 +183,37 @@ fn the_share_of_a_route() {
     assert_eq!(share(&[refs(0, 0)]), Some((0, false)));
     assert_eq!(share(&[refs(999, 1)]), Some((1, false)));
     assert_eq!(share(&[refs(100, 0), refs(50, 50)]), Some((50, false)));
+}
+
+#[test]
+fn an_experiment_has_its_share_while_it_runs() {
+    let before = route(
+        json!([{"backendRefs": [{"name": "stable", "port": 80}, {"name": "canary", "port": 80}]}]),
+    );
+    let share = Share {
+        service: "trial",
+        weight: Weight::new(10).unwrap(),
+        ports: vec![8080, 9090],
+    };
+    let with = Split {
+        additional: &[share],
+        ..split(20, &[])
+    };
+    let after = check(
+        &before,
+        &with,
+        expect![[
+            r#"{"backendRefs":[{"name":"stable","port":80,"weight":70},{"name":"canary","port":80,"weight":20},{"name":"trial","port":8080,"weight":10}]}"#
+        ]],
+    );
+    let seen = view(&after, SIDES, true);
+    assert_eq!(
+        seen.additional,
+        [("trial".to_owned(), Weight::new(10).unwrap())]
+    );
+    assert!(seen.exact);
+    assert_eq!(patched(&after, &with).spec, after.spec);
+    let gone = patched(&after, &split(20, &[]));
+    assert_eq!(gone.spec.rules[0].backend_refs.len(), 2);
+    assert!(gone.annotations().is_empty());
 }
