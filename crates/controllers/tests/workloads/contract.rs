@@ -4,11 +4,12 @@ use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Pod, Service};
 use k8s_openapi::api::networking::v1::Ingress;
 use kube::ResourceExt;
-use kube::api::{DeleteParams, Patch, PatchParams};
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
+use serin_api::conditions;
 use serin_api::gateway_api::HTTPRoute;
 use serin_api::keys::label;
-use serin_api::rollout::{Rollout, RolloutPhase};
+use serin_api::rollout::{Rollout, RolloutPhase, RolloutStatus};
 
 use crate::rollouts::{
     counted, image_counts, is, pausing, release, rollout, route, selected, service, until, verb,
@@ -84,6 +85,54 @@ async fn undo_full_promotion_and_restart_are_plain_patches() {
     until(&world, "restart", |s| s.restarted_at.is_some()).await;
     until(&world, "all are back", |s| s.available_replicas == Some(5)).await;
     assert!(uids(&world).await.iter().all(|uid| !before.contains(uid)));
+    world.stop().await;
+}
+
+/// `kubectl argo rollouts set image` replaces the whole object as it was read, and `status` reads phase and conditions.
+#[tokio::test(start_paused = true)]
+async fn set_image_replaces_the_object_and_conditions_follow() {
+    let world = World::start();
+    world.create::<Rollout>(rollout("v1", pausing())).await;
+    let told = |status: &RolloutStatus, kind: &str| {
+        let condition = conditions::get(&status.conditions, kind);
+        condition.map(|c| (c.status.clone(), c.reason.clone()))
+    };
+    let is_told = |status: &RolloutStatus, kind: &str, word: &str| {
+        assert_eq!(
+            told(status, kind).unwrap().0,
+            word,
+            "{kind}: {:#?}",
+            status.conditions
+        );
+    };
+    let done = until(&world, "v1", is(RolloutPhase::Healthy)).await;
+    for kind in ["Available", "Completed", "Healthy", "Progressing"] {
+        is_told(&done, kind, "True");
+    }
+    let read: Rollout = world.get("web").await;
+    let mut next = read.clone();
+    let pod = next.spec.template.as_mut().unwrap().spec.as_mut().unwrap();
+    pod.containers[0].image = Some("web:v2".into());
+    let api = world.api::<Rollout>();
+    api.replace("web", &PostParams::default(), &next)
+        .await
+        .unwrap();
+    let paused = until(&world, "the pause", is(RolloutPhase::Paused)).await;
+    is_told(&paused, "Completed", "False");
+    is_told(&paused, "Paused", "True");
+    // Whoever has read an older one is told so, and reads again.
+    let stale = api.replace("web", &PostParams::default(), &read).await;
+    assert!(matches!(stale, Err(kube::Error::Api(status)) if status.code == 409));
+    verb(&world, json!({"status": {"abort": true}})).await;
+    let aborted = until(&world, "the abort", |s| {
+        s.abort && s.phase == Some(RolloutPhase::Degraded)
+    })
+    .await;
+    let (word, reason) = told(&aborted, "Progressing").unwrap();
+    assert_eq!(
+        (word.as_str(), reason.as_str()),
+        ("False", "RolloutAborted")
+    );
     world.stop().await;
 }
 

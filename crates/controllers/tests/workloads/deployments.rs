@@ -31,7 +31,7 @@ fn template(image: &str) -> Value {
     })
 }
 
-fn set_image(image: &str) -> Value {
+pub(crate) fn set_image(image: &str) -> Value {
     json!({
         "metadata": {"annotations": {"kubernetes.io/change-cause": image}},
         "spec": {"template": template(image)},
@@ -39,7 +39,7 @@ fn set_image(image: &str) -> Value {
 }
 
 /// As `kubectl rollout status` sees it.
-fn is_rolled_out(deployment: Option<&Deployment>) -> bool {
+pub(crate) fn is_rolled_out(deployment: Option<&Deployment>) -> bool {
     let Some((spec, status, meta)) =
         deployment.and_then(|d| Some((d.spec.as_ref()?, d.status.as_ref()?, &d.metadata)))
     else {

@@ -9,6 +9,8 @@ mod deployments;
 #[cfg(test)]
 mod election;
 #[cfg(test)]
+mod emergencies;
+#[cfg(test)]
 mod endpoints;
 #[cfg(test)]
 mod experiments;

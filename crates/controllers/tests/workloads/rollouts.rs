@@ -22,7 +22,7 @@ pub(crate) fn rollout(version: &str, strategy: Value) -> Value {
     })
 }
 
-fn template(version: &str) -> Value {
+pub(crate) fn template(version: &str) -> Value {
     json!({
         "metadata": {"labels": {"app": "web"}},
         "spec": {"containers": [{"name": "web", "image": format!("web:{version}")}]},
@@ -312,6 +312,27 @@ async fn a_source_of_metrics_that_is_down_never_promotes() {
 }
 
 /// The ReplicaSet of a Rollout as Argo Rollouts leaves it on a cluster: its own hash, defaults written out, no digest of ours.
+#[tokio::test(start_paused = true)]
+async fn a_secret_that_is_missing_is_named_and_is_an_error() {
+    let world = World::start();
+    let from = json!({"secretKeyRef": {"name": "gone", "key": "token"}});
+    let web = json!({"web": {"url": "http://127.0.0.1:1/?token={{args.token}}"}});
+    let spec = json!({"args": [{"name": "token", "valueFrom": from}], "metrics": [{"name": "m", "provider": web}]});
+    let run = json!({"apiVersion": "argoproj.io/v1alpha1", "kind": "AnalysisRun", "metadata": {"name": "x"}, "spec": spec});
+    world.create::<AnalysisRun>(run).await;
+    let ended = |run: Option<&AnalysisRun>| {
+        let status = run.and_then(|run| run.status.as_ref());
+        status.is_some_and(|status| status.phase == AnalysisPhase::Error)
+    };
+    let run = world.until("x", "an error", ended).await.unwrap();
+    let message = run.status.unwrap().message.unwrap();
+    assert!(
+        message.contains("Secret default/gone not found"),
+        "{message}"
+    );
+    world.stop().await;
+}
+
 async fn left_by_argo(world: &World, hash: &str) -> Rollout {
     let labels = json!({"app": "web", label::ROLLOUT_POD_TEMPLATE_HASH: hash});
     let mut pods = template("v1");

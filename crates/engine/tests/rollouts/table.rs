@@ -541,6 +541,7 @@ const SEMANTICS: &[Row] = &[
         Done,
         &[
             "a_canary_of_another_version_begins_while_one_is_on_trial",
+            "a_spec_may_change_in_every_phase",
             "a_release_that_is_changed_at_its_end_puts_the_users_back_first",
         ],
         "The interrupted version stays until no Service leads to it.",
@@ -643,6 +644,8 @@ const SEMANTICS: &[Row] = &[
         Done,
         &[
             "the_verbs_of_clients_are_plain_patches",
+            "undo_full_promotion_and_restart_are_plain_patches",
+            "set_image_replaces_the_object_and_conditions_follow",
             "a_step_can_be_skipped_whatever_it_waits_for",
         ],
         "",
