@@ -254,7 +254,10 @@ pub(crate) async fn run(context: &Context, command: RolloutCommand) -> Result<()
             })
             .await
         }
-        RolloutCommand::Retry(named) => steer(context, &client, &named, verbs::retry).await,
+        RolloutCommand::Retry(named) => {
+            let now = Timestamp::now();
+            steer(context, &client, &named, |w| verbs::retry(w, now)).await
+        }
         RolloutCommand::Pause(named) => steer(context, &client, &named, verbs::pause).await,
         RolloutCommand::Resume(named) => steer(context, &client, &named, verbs::resume).await,
         RolloutCommand::Restart(named) => {

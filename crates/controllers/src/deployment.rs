@@ -6,10 +6,13 @@ use std::sync::Arc;
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentStatus, ReplicaSet};
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
+use kube::runtime::reflector::ObjectRef;
 use kube::{Api, Client, Resource};
 use serde_json::{Value, json};
 use serin_api::keys::annotation;
+use serin_api::release::ReleasePolicy;
 use serin_engine::deployment::{self, Action, Desired, Observed, Update};
+use serin_engine::rollout::govern;
 use serin_engine::workload::{Claim, ReplicaSetView, as_i32, claim};
 
 use crate::clock::Clock;
@@ -22,8 +25,10 @@ pub(crate) fn start(
     deployments: &Cache<Deployment>,
     replica_sets: &Cache<ReplicaSet>,
     pods: &Cache<Pod>,
+    policies: &Cache<ReleasePolicy>,
 ) {
     let controller = Controller {
+        policies: policies.clone(),
         client: hub.client.clone(),
         clock: hub.clock.clone(),
         deployments: deployments.clone(),
@@ -31,9 +36,16 @@ pub(crate) fn start(
         pods: pods.clone(),
     };
     let (main, replica_sets, pods) = (deployments.clone(), replica_sets.clone(), pods.clone());
+    let policies = policies.clone();
     hub.run(controller, deployments, move || {
         let (candidates, sets) = (main.clone(), replica_sets.clone());
+        let governed = main.clone();
         vec![
+            policies.triggers(&main, move |policy| {
+                let namespace = policy.metadata.namespace.as_deref().unwrap_or_default();
+                let all = governed.list(namespace).into_iter();
+                all.map(|one| ObjectRef::from_obj(&*one)).collect()
+            }),
             replica_sets.triggers(&main, move |rs| {
                 concerned(&candidates, selector_of, &rs.metadata)
             }),
@@ -58,6 +70,7 @@ struct Controller {
     deployments: Cache<Deployment>,
     replica_sets: Cache<ReplicaSet>,
     pods: Cache<Pod>,
+    policies: Cache<ReleasePolicy>,
 }
 
 impl Reconcile for Controller {
@@ -117,7 +130,18 @@ impl Controller {
             annotations: deployment.metadata.annotations.clone().unwrap_or_default(),
             status: deployment.status.clone().unwrap_or_default(),
             replica_sets,
+            hold_rejected: self.holds_rejected(deployment),
         }
+    }
+
+    fn holds_rejected(&self, deployment: &Deployment) -> bool {
+        let namespace = deployment.metadata.namespace.as_deref().unwrap_or_default();
+        let policies = self.policies.list(namespace);
+        let named = policies.iter().map(|policy| {
+            let name = policy.metadata.name.as_deref();
+            (name.unwrap_or_default(), &policy.spec)
+        });
+        govern(&deployment.metadata, named).policy.hold_rejected
     }
 
     /// `current` is the Deployment after the actions before.

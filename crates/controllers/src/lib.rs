@@ -28,6 +28,7 @@ use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{Pod, Service};
 use kube::Client;
 use serin_api::keys::label;
+use serin_api::release::ReleasePolicy;
 use serin_api::rollout::Rollout;
 use tokio_util::sync::CancellationToken;
 
@@ -76,6 +77,7 @@ struct Shared {
     services: shell::Cache<Service>,
     deployments: shell::Cache<Deployment>,
     jobs: shell::Cache<Job>,
+    policies: shell::Cache<ReleasePolicy>,
 }
 
 /// Runs all controllers until `shutdown`. One that fails is started again; it never ends the others.
@@ -95,6 +97,7 @@ pub async fn run(client: Client, config: Config, shutdown: CancellationToken) {
         services: hub.watch(),
         deployments: hub.watch(),
         jobs: hub.watch(),
+        policies: hub.watch(),
     };
     if config.built_in_kinds {
         replica_set::start(&mut hub, &shared.replica_sets, &shared.pods);
@@ -103,6 +106,7 @@ pub async fn run(client: Client, config: Config, shutdown: CancellationToken) {
             &shared.deployments,
             &shared.replica_sets,
             &shared.pods,
+            &shared.policies,
         );
         endpoints::start(&mut hub, &shared.services, &shared.pods);
         disruption::start(&mut hub, &shared.replica_sets, &shared.pods);
@@ -139,7 +143,7 @@ fn start_rollouts(hub: &mut shell::Hub, config: &Config, shared: Shared) {
         runs: hub.watch(),
         experiments: hub.watch(),
         templates: hub.watch(),
-        policies: hub.watch(),
+        policies: shared.policies,
         config_maps: hub.watch(),
         secrets: hub.watch(),
         digests: rollout::Digests::default(),

@@ -9,6 +9,7 @@
 //! Absent on purpose: pods, which are the business of the ReplicaSets, and taking back a version that does not come up: a
 //! Rollout does that.
 
+mod history;
 mod resize;
 mod revisions;
 mod spec;
@@ -43,6 +44,8 @@ pub struct Observed {
     pub annotations: BTreeMap<String, String>,
     /// Its status.
     pub status: DeploymentStatus,
+    /// Whether a version that was taken back is not rolled out again until a person retries it.
+    pub hold_rejected: bool,
 }
 
 /// What to do.
@@ -123,8 +126,8 @@ pub struct Update {
     pub replicas: Option<u32>,
     /// Its new `minReadySeconds`; `None` leaves it.
     pub min_ready_seconds: Option<i32>,
-    /// Annotations to set; others stay.
-    pub annotations: BTreeMap<String, String>,
+    /// Annotations to set, or to take away where there is no value; others stay.
+    pub annotations: BTreeMap<String, Option<String>>,
 }
 
 impl Target {
@@ -142,17 +145,33 @@ pub fn plan(desired: &Desired, observed: &Observed, now: Timestamp) -> Plan {
     let mut draft = Draft::default();
     let members = draft.claim(desired, observed);
     let family = Family::of(desired, &members);
+    let hold = history::hold(observed, &family);
+    // What is held keeps its sizes, as what is paused does.
+    let desired = &Desired {
+        paused: desired.paused || hold.is_some(),
+        ..desired.clone()
+    };
     // A ReplicaSet that is being taken over may be the wanted one: what it is comes first.
     if !desired.deleting && draft.ownership.is_empty() {
+        draft.leave(observed, &family, now);
         draft.number(desired, observed, &family);
         draft.resize(desired, observed, &family);
         draft.remember(desired, &family, now);
         draft.forget(desired, &family);
     }
-    let report = status::report(desired, observed, &family, draft.turn, now);
+    let report = status::report(
+        desired,
+        observed,
+        &family,
+        (draft.turn, hold.as_deref()),
+        now,
+    );
     Plan {
         actions: draft.finish(),
-        waiting_on: waiting::reason(desired, &family),
+        waiting_on: match hold {
+            Some(why) => WaitingOn::NewRevision { why },
+            None => waiting::reason(desired, &family),
+        },
         status: report.status,
         wake_at: report.wake_at,
     }

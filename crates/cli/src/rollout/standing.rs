@@ -2,6 +2,7 @@
 
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentStatus};
 use serin_api::conditions;
+use serin_api::keys::condition;
 use serin_api::rollout::{Rollout, RolloutPhase};
 use serin_api::waiting::WaitingOn;
 
@@ -104,6 +105,12 @@ fn of_deployment(deployment: &Deployment) -> Standing {
         stale: false,
     };
     let all = status.conditions.as_deref().unwrap_or_default();
+    if let Some(held) = conditions::get(all, condition::HELD).filter(|c| c.status == "True") {
+        return Standing {
+            taken_back: true,
+            ..told(Health::Degraded, held.message.clone())
+        };
+    }
     let progress = conditions::get(all, "Progressing");
     if let Some(stuck) =
         progress.filter(|c| c.reason.as_deref() == Some("ProgressDeadlineExceeded"))
@@ -187,6 +194,18 @@ mod tests {
         );
         assert_eq!(standing.health, Health::Degraded);
         assert_eq!(standing.message.as_deref(), Some("timed out"));
+    }
+
+    #[test]
+    fn a_deployment_whose_version_is_held_is_degraded_and_taken_back() {
+        let held =
+            json!({"type": "serin.dev/Held", "status": "True", "message": "held: taken back"});
+        let standing = deployment(2, json!({"observedGeneration": 2, "conditions": [held]}));
+        assert_eq!(
+            (standing.health, standing.taken_back),
+            (Health::Degraded, true)
+        );
+        assert_eq!(standing.message.as_deref(), Some("held: taken back"));
     }
 
     #[test]

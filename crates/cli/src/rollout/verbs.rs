@@ -12,6 +12,7 @@ use serin_api::keys::annotation;
 use serin_api::rollout::{Decision, Rollout, RolloutStatus};
 
 use super::objects::Workload;
+use super::standing::Standing;
 use crate::client::PatchKind;
 use crate::error::CliError;
 
@@ -187,22 +188,26 @@ pub(crate) fn abort(workload: &Workload, decision: &Decision) -> Result<Change, 
 }
 
 /// Tries a version again that was taken back.
-pub(crate) fn retry(workload: &Workload) -> Result<Change, CliError> {
-    let rollout = rollout(
-        workload,
-        "retry",
-        "`serin rollout restart` makes its instances anew",
-    )?;
-    if !current_status(rollout).abort {
+pub(crate) fn retry(workload: &Workload, now: Timestamp) -> Result<Change, CliError> {
+    let taken_back = match workload {
+        Workload::Rollout(rollout) => current_status(rollout).abort,
+        Workload::Deployment(_) => Standing::of(workload).taken_back,
+    };
+    if !taken_back {
         return Err(CliError::failed(format!(
             "{} was not taken back: there is nothing to retry",
             workload.reference()
         )));
     }
-    Ok(Change::new(
-        vec![status(json!({"abort": false}))],
-        "is tried again",
-    ))
+    let patch = match workload {
+        Workload::Rollout(_) => status(json!({"abort": false})),
+        Workload::Deployment(_) => {
+            let at = now.to_string();
+            let asked = [(annotation::RETRIED_AT, Some(at.as_str()))];
+            replace(Value::Array(annotate(workload, &asked)))
+        }
+    };
+    Ok(Change::new(vec![patch], "is tried again"))
 }
 
 /// Holds everything.

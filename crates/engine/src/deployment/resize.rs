@@ -69,7 +69,7 @@ impl Draft {
             update.replicas = Some(size.to).filter(|to| *to != size.rs.desired);
             update.annotations.insert(
                 annotation::DEPLOYMENT_DESIRED_REPLICAS.into(),
-                total.clone(),
+                Some(total.clone()),
             );
         }
     }

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{ReplicaSet, ReplicaSetSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta, OwnerReference};
 use serin_api::keys::{annotation, label};
@@ -12,12 +11,14 @@ use crate::hash;
 use crate::workload::{ReplicaSetView, as_i32};
 
 /// Annotations of a Deployment that say nothing about its version.
-const NOT_OF_A_VERSION: [&str; 5] = [
+const NOT_OF_A_VERSION: [&str; 7] = [
     "kubectl.kubernetes.io/last-applied-configuration",
     annotation::DEPLOYMENT_REVISION,
     "deployment.kubernetes.io/revision-history",
     annotation::DEPLOYMENT_DESIRED_REPLICAS,
     "deployment.kubernetes.io/max-replicas",
+    annotation::UNDO,
+    annotation::RETRIED_AT,
 ];
 
 /// The ReplicaSets of a Deployment.
@@ -72,33 +73,13 @@ impl Draft {
             self.turn = Turn::Found;
         }
         if !notes.is_empty() {
+            let notes = notes.into_iter().map(|(key, value)| (key, Some(value)));
             self.update(new).annotations.extend(notes);
         }
         if new.min_ready_seconds != desired.min_ready_seconds {
             self.update(new).min_ready_seconds = Some(desired.min_ready_seconds);
         }
         self.number_deployment(observed, revision);
-    }
-
-    /// Notes on the wanted version that all users are on it, at the moment when that has become so: a way back then leads to a
-    /// version that was complete once, and never to one that did not come up.
-    pub(super) fn remember(&mut self, desired: &Desired, family: &Family<'_>, now: Timestamp) {
-        let Some(new) = family.new else {
-            return;
-        };
-        let all = desired.replicas;
-        let complete = all > 0 && new.settled && new.desired == all && new.available >= all;
-        if !complete || family.old.iter().any(|old| old.desired > 0) {
-            return;
-        }
-        let promoted = |rs: &ReplicaSetView| -> Option<Timestamp> {
-            rs.annotations.get(annotation::PROMOTED_AT)?.parse().ok()
-        };
-        let before = family.old.iter().filter_map(|rs| promoted(rs)).max();
-        if promoted(new).is_none_or(|at| before.is_some_and(|before| before >= at)) {
-            let note = (annotation::PROMOTED_AT.to_owned(), now.to_string());
-            self.update(new).annotations.extend([note]);
-        }
     }
 
     fn number_deployment(&mut self, observed: &Observed, revision: u64) {

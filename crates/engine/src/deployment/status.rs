@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentCondition, DeploymentStatus};
+use serin_api::keys::condition::HELD;
 use serin_api::{Problem, conditions};
 
 use super::revisions::{Family, collisions};
@@ -28,12 +29,16 @@ pub(super) fn report(
     desired: &Desired,
     observed: &Observed,
     family: &Family<'_>,
-    turn: Turn,
+    (turn, hold): (Turn, Option<&str>),
     now: Timestamp,
 ) -> Report {
     let mut status = counts(desired, observed, family, turn);
     let mut all = observed.status.conditions.clone().unwrap_or_default();
     all.retain(|c| c.type_ != INVALID_SPEC && c.type_ != REPLICA_FAILURE);
+    all.retain(|c| c.type_ != HELD || hold.is_some());
+    if let Some(why) = hold {
+        set(&mut all, condition(HELD, "True", "TakenBack", why), now);
+    }
     all.extend(failure(family));
     if let Some(available) = available(desired, &status) {
         set(&mut all, available, now);

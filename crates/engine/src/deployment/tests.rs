@@ -114,7 +114,9 @@ fn show_action(action: &Action) -> String {
                 write!(text, " minReady {seconds}").unwrap();
             }
             for (key, value) in &update.annotations {
-                write!(text, " {}={value}", key.rsplit('/').next().unwrap()).unwrap();
+                let key = key.rsplit('/').next().unwrap();
+                let value = value.as_deref().unwrap_or("(none)");
+                write!(text, " {key}={value}").unwrap();
             }
             text
         }

@@ -128,6 +128,22 @@ fn promote_says_why_there_is_nothing_to_promote() {
     );
 }
 
+fn retry(workload: &Workload) -> Result<Change, CliError> {
+    super::retry(workload, Timestamp::UNIX_EPOCH)
+}
+
+#[test]
+fn a_held_deployment_is_retried_by_an_annotation() {
+    let held = json!({"type": "serin.dev/Held", "status": "True", "message": "held"});
+    let object = json!({"metadata": {"name": "web", "generation": 2}, "spec": {"selector": {}, "template": {}},
+        "status": {"observedGeneration": 2, "conditions": [held]}});
+    let deployment = Workload::Deployment(serde_json::from_value(object).unwrap());
+    let change = retry(&deployment).unwrap();
+    let annotations = json!({"serin.dev/retried-at": "1970-01-01T00:00:00Z"});
+    let add = json!([{"op": "add", "path": "/metadata/annotations", "value": annotations}]);
+    assert_eq!(change.patches[0].body, add);
+}
+
 #[test]
 fn abort_and_retry() {
     check(
@@ -347,7 +363,7 @@ fn undo_goes_to_the_last_good_revision() {
         undo(&with_revisions(web(false), &revisions), None, None, &anna()),
         &expect![[r#"
         goes back to revision 2
-        Json [{"op":"replace","path":"/spec/template","value":{"metadata":{"labels":{"app":"x"}},"spec":{"containers":[{"image":"bad","name":"app"}]}}}]
+        Json [{"op":"replace","path":"/spec/template","value":{"metadata":{"labels":{"app":"x"}},"spec":{"containers":[{"image":"bad","name":"app"}]}}},{"op":"add","path":"/metadata/annotations","value":{"serin.dev/undo":"{\"from\":\"new\",\"by\":\"anna\",\"why\":\"slow\"}"}}]
     "#]],
     );
     check(
@@ -435,7 +451,7 @@ fn an_emergency_is_one_patch_from_any_state() {
         emergency(&with_revisions(web(true), &revisions), &anna()),
         &expect![[r#"
             goes back to revision 1
-            Json [{"op":"replace","path":"/spec/template","value":{"metadata":{"labels":{"app":"x"}},"spec":{"containers":[{"image":"old","name":"app"}]}}},{"op":"add","path":"/spec/paused","value":false}]
+            Json [{"op":"replace","path":"/spec/template","value":{"metadata":{"labels":{"app":"x"}},"spec":{"containers":[{"image":"old","name":"app"}]}}},{"op":"add","path":"/spec/paused","value":false},{"op":"add","path":"/metadata/annotations","value":{"serin.dev/undo":"{\"from\":\"new\",\"by\":\"anna\",\"why\":\"slow\"}"}}]
         "#]],
     );
 }

@@ -223,9 +223,6 @@ impl<'a> Known<'a> {
 
     /// Who goes back, for the history of the revision that is left.
     fn told(&self, decision: &Decision) -> Option<String> {
-        let Workload::Rollout(_) = self.objects.workload else {
-            return None;
-        };
         let current = self.revisions.iter().find(|r| r.number == self.current)?;
         let undo = Undo {
             from: self.objects.hash_of(&current.set.metadata)?.to_owned(),

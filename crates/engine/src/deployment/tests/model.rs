@@ -113,6 +113,7 @@ impl World {
                 .clone()
                 .unwrap_or_default(),
             status: self.status(),
+            hold_rejected: false,
         }
     }
 
@@ -139,7 +140,12 @@ impl World {
                 let replicas = update.replicas.map(as_i32);
                 self.change_set(&update.target, |rs| {
                     let notes = rs.metadata.annotations.get_or_insert_default();
-                    notes.extend(update.annotations.clone());
+                    for (key, value) in &update.annotations {
+                        match value {
+                            Some(value) => drop(notes.insert(key.clone(), value.clone())),
+                            None => drop(notes.remove(key)),
+                        }
+                    }
                     let spec = rs.spec.get_or_insert_default();
                     if let Some(seconds) = update.min_ready_seconds {
                         spec.min_ready_seconds = Some(seconds);

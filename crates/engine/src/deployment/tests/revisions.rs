@@ -2,6 +2,7 @@
 
 use expect_test::expect;
 use serde_json::json;
+use serin_api::keys::condition;
 
 use super::*;
 
@@ -89,10 +90,11 @@ fn a_rollback_gets_the_next_number() {
         json!({}),
         vec![old, current],
         &expect![[r#"
-        web-v2 0 -> 2 desired-replicas=6 revision=4
-        number 4
-        waits for 0 of 6 instances of 58d5dfc74f to become available
-    "#]],
+            web-v1 taken-back-at=1970-01-01T00:01:40Z taken-back-by=somebody taken-back-why=undone: back to revision 1
+            web-v2 0 -> 2 desired-replicas=6 revision=4
+            number 4
+            waits for 0 of 6 instances of 58d5dfc74f to become available
+        "#]],
     );
 }
 
@@ -186,8 +188,8 @@ fn a_version_that_is_complete_is_remembered() {
         let plan = plan(&desired(json!({})), observed, at(100));
         plan.actions.iter().find_map(|action| match action {
             Action::Update(update) => {
-                let note = update.annotations.get(key::PROMOTED_AT)?;
-                Some((update.target.name.clone(), note.clone()))
+                let note = update.annotations.get(key::PROMOTED_AT)?.clone()?;
+                Some((update.target.name.clone(), note))
             }
             _ => None,
         })
@@ -207,4 +209,75 @@ fn a_version_that_is_complete_is_remembered() {
     assert_eq!(promoted(&with(vec![rs("v1", 0), rs("v2", 6)])), None);
     // An older one that is gone back to was complete last.
     assert_eq!(promoted(&with(vec![rs("v2", 6), rs("v3", 0)])), noted);
+}
+
+/// Going back to a version that was complete says that the one that is left was no good; being complete after all takes that back.
+#[test]
+fn a_version_that_is_gone_back_from_is_remembered_as_taken_back() {
+    let mut back = with(vec![rs("v2", 0), rs("v3", 6)]);
+    back.annotations
+        .insert(key::DEPLOYMENT_REVISION.into(), "3".into());
+    let hash = back.replica_sets[1].hash.as_str().to_owned();
+    let undo = json!({"from": hash, "by": "anna", "why": "orders fail"});
+    back.annotations.insert(key::UNDO.into(), undo.to_string());
+    let planned = |observed: &Observed| show(&plan(&desired(json!({})), observed, at(100)));
+    expect![[r#"
+        web-v3 taken-back-at=1970-01-01T00:01:40Z taken-back-by=anna taken-back-why=undone: back to revision 2: orders fail
+        web-v2 0 -> 2 desired-replicas=6 revision=4
+        number 4
+        waits for 0 of 6 instances of 58d5dfc74f to become available
+    "#]]
+    .assert_eq(&planned(&back));
+    // What is said of another version does not count, and one that never was complete is no place to go back to.
+    let other = json!({"from": "another", "by": "anna"});
+    back.annotations.insert(key::UNDO.into(), other.to_string());
+    assert!(planned(&back).contains("taken-back-by=somebody"));
+    back.replica_sets[0].annotations.remove(key::PROMOTED_AT);
+    assert!(!planned(&back).contains("taken-back"));
+    let mut again = with(vec![rs("v1", 0), rs("v2", 6)]);
+    for key in [key::TAKEN_BACK_AT, key::TAKEN_BACK_BY, key::TAKEN_BACK_WHY] {
+        let notes = &mut again.replica_sets[1].annotations;
+        notes.insert(key.into(), at(50).to_string());
+    }
+    expect![[r#"
+        web-v2 taken-back-at=(none) taken-back-by=(none) taken-back-why=(none)
+        number 2
+        waits for nothing
+    "#]]
+    .assert_eq(&planned(&again));
+}
+
+#[test]
+fn a_version_that_was_taken_back_is_held_where_a_policy_says_so_until_a_retry() {
+    let mut observed = with(vec![rs("v1", 6), rs("v2", 0)]);
+    for key in [key::TAKEN_BACK_AT, key::TAKEN_BACK_BY, key::TAKEN_BACK_WHY] {
+        let notes = &mut observed.replica_sets[1].annotations;
+        notes.insert(key.into(), at(50).to_string());
+    }
+    let planned = |observed: &Observed| plan(&desired(json!({})), observed, at(100));
+    let moves = |plan: &Plan| show(plan).contains(" -> ");
+    assert!(moves(&planned(&observed)));
+    observed.hold_rejected = true;
+    let held = planned(&observed);
+    assert!(!moves(&held), "{}", show(&held));
+    assert!(held.waiting_on.to_string().contains("held: taken back at"));
+    let told = held.status.conditions.as_ref().unwrap();
+    let told = conditions::get(told, condition::HELD).unwrap();
+    assert_eq!(
+        (told.status.as_str(), told.reason.as_deref()),
+        ("True", Some("TakenBack"))
+    );
+    observed.status = held.status;
+    assert_eq!(planned(&observed).status, observed.status);
+    observed
+        .annotations
+        .insert(key::RETRIED_AT.into(), at(60).to_string());
+    let retried = planned(&observed);
+    assert!(moves(&retried), "{}", show(&retried));
+    let told = retried.status.conditions.unwrap();
+    assert!(conditions::get(&told, condition::HELD).is_none());
+    // With nobody else to serve it is not held.
+    observed.annotations.clear();
+    observed.replica_sets[0].available = 0;
+    assert!(moves(&planned(&observed)));
 }
