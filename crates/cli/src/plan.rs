@@ -10,10 +10,11 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::PodTemplateSpec;
 use serde_json::{Value, json};
 use serin_api::analysis::AnalysisTemplateSpec;
-use serin_api::keys::label;
+use serin_api::keys::{annotation, label};
 use serin_api::release::ReleasePolicySpec;
 use serin_api::rollout::Rollout;
 use serin_api::units::human_duration;
+use serin_engine::rollout::group::membership;
 use serin_engine::rollout::{Forecast, Outset, Stage, forecast, govern};
 
 use crate::apply::{self, Attempt, Located};
@@ -46,6 +47,8 @@ struct Planned {
     outcome: &'static str,
     /// How its release would go; `None` for what is not released in steps.
     release: Option<Result<Forecast, Vec<String>>>,
+    /// The release group that it belongs to, and its other members.
+    group: Option<(String, Vec<String>)>,
 }
 
 /// Foretells; fails when a release could not be carried out.
@@ -83,31 +86,33 @@ async fn planned(context: &Context, args: &PlanArgs) -> Result<Vec<Planned>, Cli
     let mut planned = Vec::new();
     for located in &objects {
         let attempt = apply::attempt(context, &client, located, true).await?;
-        let release = match located.resource.kind.as_str() {
-            "Rollout" => Some(release(&client, &objects, &attempt).await?),
-            _ => None,
-        };
-        planned.push(Planned {
+        let mut one = Planned {
             reference: located.reference.clone(),
             outcome: attempt.outcome.word(),
-            release,
-        });
+            release: None,
+            group: None,
+        };
+        if located.resource.kind == "Rollout" {
+            let wanted: Rollout = typed(attempt.after.clone())?;
+            let around = Around {
+                client: &client,
+                objects: &objects,
+                rollout: &wanted,
+            };
+            one.group = around.group().await?;
+            one.release = Some(release(&around, &attempt).await?);
+        }
+        planned.push(one);
     }
     Ok(planned)
 }
 
 /// How the release of a Rollout would go, with what the server has and what the manifests bring.
 async fn release(
-    client: &Client,
-    objects: &[Located<'_>],
+    around: &Around<'_>,
     attempt: &Attempt,
 ) -> Result<Result<Forecast, Vec<String>>, CliError> {
-    let wanted: Rollout = typed(attempt.after.clone())?;
-    let around = Around {
-        client,
-        objects,
-        rollout: &wanted,
-    };
+    let wanted = around.rollout;
     let stable = match &attempt.before {
         Some(before) => around.stable(typed(before.clone())?).await?,
         None => None,
@@ -169,12 +174,47 @@ impl Around<'_> {
         Ok(template.map(typed).transpose()?)
     }
 
-    /// The specs of a kind by name; those of the manifests go before those of the server.
+    /// The release group of the Rollout, and its other members.
+    async fn group(&self) -> Result<Option<(String, Vec<String>)>, CliError> {
+        let Some((group, _)) = membership(&self.rollout.metadata) else {
+            return Ok(None);
+        };
+        let of_group = |object: &&Value| {
+            let path = format!(
+                "/metadata/annotations/{}",
+                annotation::RELEASE_GROUP.replace('/', "~1")
+            );
+            object.pointer(&path).and_then(Value::as_str) == Some(group.as_str())
+        };
+        let all = self.objects_of("argoproj.io", "Rollout").await?;
+        let members = all.values().filter(of_group);
+        let names = members.filter_map(|o| o.pointer("/metadata/name")?.as_str());
+        let own = self.rollout.metadata.name.as_deref();
+        let others = names.filter(|name| Some(*name) != own).map(str::to_owned);
+        Ok(Some((group.clone(), others.collect())))
+    }
+
+    /// The specs of a kind by name.
     async fn specs<T: serde::de::DeserializeOwned>(
         &self,
         group: &str,
         kind: &str,
     ) -> Result<BTreeMap<String, T>, CliError> {
+        let objects = self.objects_of(group, kind).await?.into_iter();
+        let specs = objects.map(|(name, object)| {
+            let spec = object.get("spec").cloned().unwrap_or_default();
+            let spec: T = serde_json::from_value(spec).map_err(ClientError::malformed)?;
+            Ok((name, spec))
+        });
+        specs.collect()
+    }
+
+    /// The objects of a kind by name; those of the manifests go before those of the server.
+    async fn objects_of(
+        &self,
+        group: &str,
+        kind: &str,
+    ) -> Result<BTreeMap<String, Value>, CliError> {
         let plural = match kind {
             "ReleasePolicy" => "releasepolicies".to_owned(),
             other => format!("{}s", other.to_lowercase()),
@@ -198,14 +238,12 @@ impl Around<'_> {
                 .and_then(Value::as_str);
             located.resource.kind == kind && (namespace.is_none() || of == namespace)
         });
-        let mut specs = BTreeMap::new();
-        for object in stored.chain(brought.map(|located| &located.object)) {
+        let all = stored.chain(brought.map(|located| &located.object));
+        let named = all.map(|object| {
             let name = object.pointer("/metadata/name").and_then(Value::as_str);
-            let spec = object.get("spec").cloned().unwrap_or_default();
-            let spec: T = serde_json::from_value(spec).map_err(ClientError::malformed)?;
-            specs.insert(name.unwrap_or_default().to_owned(), spec);
-        }
-        Ok(specs)
+            (name.unwrap_or_default().to_owned(), object.clone())
+        });
+        Ok(named.collect())
     }
 }
 
@@ -218,11 +256,27 @@ impl Planned {
             Some(Ok(release)) if release.stages.is_empty() => {
                 head + "  no release: the users are on this version already\n"
             }
-            Some(Ok(release)) => head + &table(release) + &trade_off(release),
+            Some(Ok(release)) => head + &table(release) + &self.in_step() + &trade_off(release),
+        }
+    }
+
+    /// With whom it is released.
+    fn in_step(&self) -> String {
+        match &self.group {
+            None => String::new(),
+            Some((group, others)) if others.is_empty() => {
+                format!("  alone in release group {group:?}\n")
+            }
+            Some((group, others)) => format!(
+                "  step by step with {}, of release group {group:?}\n",
+                others.join(", ")
+            ),
         }
     }
 
     fn json(&self) -> Value {
+        let group = self.group.as_ref();
+        let group = group.map(|(name, others)| json!({"name": name, "others": others}));
         let release = match &self.release {
             None => Value::Null,
             Some(Err(problems)) => json!({"problems": problems}),
@@ -234,7 +288,7 @@ impl Planned {
                 "stages": release.stages.iter().map(stage_json).collect::<Vec<_>>(),
             }),
         };
-        json!({"object": self.reference, "outcome": self.outcome, "release": release})
+        json!({"object": self.reference, "outcome": self.outcome, "release": release, "group": group})
     }
 }
 
@@ -365,6 +419,7 @@ mod tests {
             reference: "rollout.argoproj.io/web".into(),
             outcome: "configured",
             release: Some(release),
+            group: Some(("shop".into(), vec!["cart".into(), "orders".into()])),
         };
         let good = planned(Ok(foretold()));
         expect![[r#"
@@ -375,6 +430,7 @@ mod tests {
               +10m   3      set weight 50 %   5     3     3       50 %
               +10m   4      pause             5     3     3       50 %    a pause step (a person)
               +10m   -      promotion         5     5     5       100 %
+              step by step with cart, orders, of release group "shop"
               at least 10m, up to 5 extra instances, 1 decisions of a person; first judged at 50 % of the requests
         "#]].assert_eq(&good.text());
         let json = good.json();

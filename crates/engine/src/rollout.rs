@@ -318,6 +318,7 @@ pub fn plan_for(desired: &Desired, observed: &Observed, now: Timestamp) -> Plan 
         return report::invalid(observed, &problems, now);
     }
     planner.problems = problems;
+    planner.tell_batches();
     planner.take_in_changes();
     planner.take_in_holds();
     planner.copy_configuration();

@@ -247,12 +247,25 @@ pub struct CanaryStatus {
     /// The step at which it paused, from 0. A field of Serin: a client that skips a step leaves its pause behind.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub paused_step: Option<i32>,
+    /// The batches that a ReleasePolicy makes of the release; its steps are these. A field of Serin.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub batches: Option<BatchesStatus>,
     /// Which of the two Services is stable.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stable_ping_pong: Option<String>,
     /// Steps of plugins.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub step_plugin_statuses: Vec<serde_json::Value>,
+}
+
+/// The batches of a rolling update.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct BatchesStatus {
+    /// How many there are.
+    pub count: i32,
+    /// Instances of each but the last, which has what is left.
+    pub size: i32,
 }
 
 impl CanaryStatus {

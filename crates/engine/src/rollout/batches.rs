@@ -4,8 +4,10 @@
 use std::borrow::Cow;
 
 use serin_api::release::Batches;
-use serin_api::rollout::{Batch, Desired, Step, Strategy};
+use serin_api::rollout::{Batch, BatchesStatus, Desired, Step, Strategy};
 use serin_api::units::{CountOrPercent, Rounding};
+
+use super::planner::Planner;
 
 /// What is wanted, with the steps that a policy makes of a canary that has none. One that has steps or routes keeps them.
 pub(crate) fn batched<'a>(desired: &'a Desired, batches: Option<&Batches>) -> Cow<'a, Desired> {
@@ -29,6 +31,22 @@ pub(crate) fn batched<'a>(desired: &'a Desired, batches: Option<&Batches>) -> Co
         canary.steps = steps;
     }
     Cow::Owned(desired)
+}
+
+impl Planner<'_> {
+    /// Tells which batches the release has: they are in no spec that a client could read them from.
+    pub(super) fn tell_batches(&mut self) {
+        let mut parts = self.steps().iter().flat_map(Step::parts);
+        let first = parts.find_map(|part| match part {
+            Step::Batch(batch) => Some(batch),
+            _ => None,
+        });
+        let number = |n: u32| i32::try_from(n).unwrap_or(i32::MAX);
+        self.next.canary.batches = first.map(|batch| BatchesStatus {
+            count: number(batch.of),
+            size: number(batch.instances),
+        });
+    }
 }
 
 fn steps(batches: &Batches, replicas: u32) -> Vec<Step> {

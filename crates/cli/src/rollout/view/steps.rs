@@ -1,7 +1,7 @@
 //! The steps of a canary: their words, which are done, and the share of the requests that they ask for.
 
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
-use serin_api::rollout::{CanaryStep, Rollout, RolloutPhase, SetCanaryScale};
+use serin_api::rollout::{BatchesStatus, CanaryStep, Rollout, RolloutPhase, SetCanaryScale};
 use serin_api::units::{human_duration, parse_duration};
 
 use super::as_rollout;
@@ -42,21 +42,40 @@ pub(crate) enum Mark {
 pub(super) fn steps(workload: &Workload) -> Option<Steps> {
     let rollout = as_rollout(workload)?;
     let canary = rollout.spec.strategy.canary.as_ref()?;
-    if canary.steps.is_empty() {
+    let texts = if canary.steps.is_empty() {
+        batches(rollout)
+    } else {
+        canary.steps.iter().map(text).collect()
+    };
+    if texts.is_empty() {
         return None;
     }
-    let done = done(rollout, canary.steps.len());
+    let done = done(rollout, texts.len());
     let phase = rollout.status.as_ref().and_then(|status| status.phase);
-    let lines = canary
-        .steps
-        .iter()
-        .enumerate()
-        .map(|(place, step)| StepLine {
-            mark: mark(place, done, phase),
-            text: text(step),
-        })
-        .collect();
-    Some(Steps { done, lines })
+    let lines = texts.into_iter().enumerate();
+    let lines = lines.map(|(place, text)| StepLine {
+        mark: mark(place, done, phase),
+        text,
+    });
+    Some(Steps {
+        done,
+        lines: lines.collect(),
+    })
+}
+
+/// The batches that a policy makes of a release without steps, each a step.
+fn batches(rollout: &Rollout) -> Vec<String> {
+    // More than any release shows on a screen; the status comes from outside.
+    const MOST: i32 = 10_000;
+    let replicas = rollout.spec.replicas.unwrap_or(1);
+    let status = rollout.status.as_ref();
+    let told = status.and_then(|status| status.canary.batches.clone());
+    let BatchesStatus { count, size } = told.unwrap_or_default();
+    let lines = (1..=count.min(MOST)).map(|number| {
+        let new = number.saturating_mul(size).min(replicas);
+        format!("batch {number}/{count}: {new} of {replicas} instances are new")
+    });
+    lines.collect()
 }
 
 fn mark(place: usize, done: usize, phase: Option<RolloutPhase>) -> Mark {

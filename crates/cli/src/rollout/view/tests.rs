@@ -340,3 +340,32 @@ fn a_rollout_that_nobody_has_looked_at() {
         "#]],
     );
 }
+
+#[test]
+fn a_rolling_update_in_batches() {
+    let status = json!({"phase": "Paused", "observedGeneration": "7", "currentPodHash": "new", "stableRS": "old",
+        "currentStepIndex": 1, "replicas": 3, "updatedReplicas": 2, "readyReplicas": 3, "availableReplicas": 3,
+        "canary": {"batches": {"count": 2, "size": 2}},
+        "waitingOn": {"type": "Pause", "until": "2026-01-01T00:11:00Z"}});
+    let objects = Objects {
+        workload: rollout(json!({"canary": {}}), status),
+        replica_sets: vec![
+            set("new", 2, 2, 2, json!({})),
+            set("old", 1, 1, 1, json!({})),
+        ],
+        pods: Vec::new(),
+        analysis_runs: Vec::new(),
+    };
+    let steps = view(&objects, NOW.parse::<Timestamp>().unwrap())
+        .steps
+        .unwrap();
+    assert_eq!(steps.done, 1);
+    let lines: Vec<_> = steps.lines.iter().map(|line| line.text.as_str()).collect();
+    assert_eq!(
+        lines,
+        [
+            "batch 1/2: 2 of 3 instances are new",
+            "batch 2/2: 3 of 3 instances are new"
+        ]
+    );
+}
