@@ -6,6 +6,8 @@
     reason = "a test ends at what it did not expect"
 )]
 
+mod istio;
+#[path = "../support/mod.rs"]
 mod support;
 
 use std::collections::BTreeMap;
