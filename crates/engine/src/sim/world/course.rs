@@ -88,12 +88,12 @@ impl World {
             Scenario::BlueGreen => 0,
             _ => u32::from(self.route.set.share_of(self.sides().1).percent()),
         };
-        let steps = self
-            .spec
-            .strategy
-            .canary
-            .as_ref()
-            .map_or(0, |c| c.steps.len());
+        // The steps of the spec, or the batches that a policy makes of a release without some.
+        let canary = self.spec.strategy.canary.as_ref();
+        let batches = self.status.canary.batches.as_ref();
+        let batches = batches.and_then(|batches| usize::try_from(batches.count).ok());
+        let steps = canary.map_or(0, |c| c.steps.len());
+        let steps = steps.max(batches.unwrap_or(0));
         let index = self
             .status
             .current_step_index
