@@ -133,8 +133,11 @@ impl Together {
     pub(super) fn run(seed: u64, faults: Faults, telling: bool) -> Result<(), Failure> {
         let mut dice = Dice::new(!seed);
         let count = 2 + dice.below(2) as usize;
-        let mut pick = || Scenario::ALL[dice.below(Scenario::ALL.len() as u64) as usize];
-        let scenarios: Vec<_> = (0..count).map(|_| pick()).collect();
+        let mut pick = || {
+            let at = dice.below(Scenario::ALL.len() as u64) as usize;
+            Scenario::ALL.get(at).copied()
+        };
+        let scenarios: Vec<_> = (0..count).filter_map(|_| pick()).collect();
         let mut group = Self::new(&scenarios, seed);
         group.begin(telling);
         if let Err(what) = group.first().and_then(|()| group.suffer(faults)) {
@@ -406,7 +409,11 @@ impl Together {
         let release = self.members.iter().filter_map(|m| m.release).max();
         for joined in &mut self.members {
             let (any, later) = (self.dice.below(VERSIONS), self.dice.below(6));
-            let version = 1 + if number % 4 == 0 { any } else { number % 3 };
+            let version = 1 + if number.is_multiple_of(4) {
+                any
+            } else {
+                number % 3
+            };
             if really {
                 joined.coming = Some((later, version, release.map(|release| release + 1)));
             }

@@ -35,10 +35,9 @@ pub(super) fn specs(scenario: Scenario) -> &'static [RolloutSpec] {
     place.map_or(&[], |made| made.get_or_init(make).as_slice())
 }
 
-/// The spec of a version of the Rollout: 1 to 3 are good.
-pub fn spec(scenario: Scenario, version: u64) -> RolloutSpec {
+fn strategy(scenario: Scenario) -> serde_json::Value {
     let analysis = json!({"templates": [{"templateName": "t"}]});
-    let strategy = match scenario {
+    match scenario {
         Scenario::Traffic => json!({"canary": {
             "stableService": "stable", "canaryService": "canary", "scaleDownDelaySeconds": 5, "abortScaleDownDelaySeconds": 3,
             "trafficRouting": {"plugins": {"argoproj-labs/gatewayAPI": {"httpRoute": "web"}}},
@@ -97,7 +96,11 @@ pub fn spec(scenario: Scenario, version: u64) -> RolloutSpec {
             "activeService": "active", "previewService": "preview", "previewReplicaCount": 1, "scaleDownDelaySeconds": 5,
             "abortScaleDownDelaySeconds": 3, "autoPromotionSeconds": 4, "prePromotionAnalysis": analysis, "postPromotionAnalysis": analysis,
         }}),
-    };
+    }
+}
+
+/// The spec of a version of the Rollout: 1 to 3 are good.
+pub fn spec(scenario: Scenario, version: u64) -> RolloutSpec {
     let labels = json!({"app": "web", "version": version.to_string()});
     let mut container = json!({"name": "web", "image": "web"});
     if let (Scenario::Configured, Some(container)) = (scenario, container.as_object_mut()) {
@@ -105,7 +108,7 @@ pub fn spec(scenario: Scenario, version: u64) -> RolloutSpec {
         container.insert("envFrom".to_owned(), from);
     }
     let value = json!({
-        "replicas": REPLICAS, "selector": {"matchLabels": {"app": "web"}}, "strategy": strategy,
+        "replicas": REPLICAS, "selector": {"matchLabels": {"app": "web"}}, "strategy": strategy(scenario),
         "template": {"metadata": {"labels": labels}, "spec": {"containers": [container]}},
     });
     let spec: RolloutSpec = serde_json::from_value(value).unwrap_or_default();
