@@ -59,7 +59,7 @@ impl Credentials {
         }
         // All are compared, so that the time tells nothing of the place.
         let mut found = None;
-        for (known, user) in &self.server.tokens {
+        for (known, user) in self.server.tokens.iter() {
             if is_same(token, known.as_bytes()) {
                 found = Some(user);
             }

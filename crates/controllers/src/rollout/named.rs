@@ -11,9 +11,12 @@ use serin_api::rollout::Rollout;
 /// Rollouts whose names are remembered; beyond that they are read anew.
 const MOST: usize = 65_536;
 
-/// What Rollouts name, by their uid, each with the generation that says so.
+/// The texts of a strategy, and the generation that has them.
+type Texts = (Option<i64>, BTreeSet<String>);
+
+/// What Rollouts name, by their uid.
 #[derive(Clone, Default)]
-pub(crate) struct Named(Arc<Mutex<BTreeMap<String, (Option<i64>, BTreeSet<String>)>>>);
+pub(crate) struct Named(Arc<Mutex<BTreeMap<String, Texts>>>);
 
 impl Named {
     /// Whether this text stands anywhere in the strategy of a Rollout, or names its workload. A look too many costs little, a

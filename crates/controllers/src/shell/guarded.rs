@@ -20,8 +20,8 @@ pub(super) struct Guarded<K>(Box<DeserializeGuard<K>>);
 
 impl<K> Guarded<K> {
     /// What could be read; otherwise its metadata and why not.
-    pub(super) fn read(self) -> Result<K, InvalidObject> {
-        self.0.0
+    pub(super) fn read(self) -> Result<K, Box<InvalidObject>> {
+        self.0.0.map_err(Box::new)
     }
 }
 

@@ -140,9 +140,9 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Swift<'a, S> {
         let end = Instant::now() + patience;
         loop {
             match parse(&mut self.read) {
-                Parsed::Simple(simple) => return Ok(simple),
-                Parsed::More if self.read.len() < MAX_HEAD => {}
-                Parsed::More | Parsed::Other => {
+                Ok(simple) => return Ok(simple),
+                Err(NotSimple::Partial) if self.read.len() < MAX_HEAD => {}
+                Err(NotSimple::Partial | NotSimple::Other) => {
                     return Err(Next::Other(self.read.split().freeze()));
                 }
             }
@@ -391,23 +391,23 @@ struct Simple {
     head: Head,
 }
 
+/// Why there is no request of the simple form.
 #[derive(Debug)]
-enum Parsed {
-    Simple(Simple),
+enum NotSimple {
     /// The head is not all there.
-    More,
-    /// Not of the simple form.
+    Partial,
+    /// It has another form.
     Other,
 }
 
 /// Takes a request of the simple form off what was read; whatever else there is stays.
-fn parse(read: &mut BytesMut) -> Parsed {
+fn parse(read: &mut BytesMut) -> Result<Simple, NotSimple> {
     let mut room = [const { MaybeUninit::<httparse::Header<'_>>::uninit() }; MAX_HEADERS];
     let mut request = httparse::Request::new(&mut []);
     let length = match request.parse_with_uninit_headers(read, &mut room) {
         Ok(httparse::Status::Complete(length)) => length,
-        Ok(httparse::Status::Partial) => return Parsed::More,
-        Err(_) => return Parsed::Other,
+        Ok(httparse::Status::Partial) => return Err(NotSimple::Partial),
+        Err(_) => return Err(NotSimple::Other),
     };
     let start = read.as_ptr() as usize;
     let span = |part: &[u8]| {
@@ -416,10 +416,10 @@ fn parse(read: &mut BytesMut) -> Parsed {
     };
     let (Some(1), Some(method), Some(path)) = (request.version, request.method, request.path)
     else {
-        return Parsed::Other;
+        return Err(NotSimple::Other);
     };
     let Some(method) = simple_method(method).filter(|_| path.starts_with('/')) else {
-        return Parsed::Other;
+        return Err(NotSimple::Other);
     };
     let path = span(path.as_bytes());
     let mut headers = Vec::with_capacity(request.headers.len());
@@ -428,17 +428,17 @@ fn parse(read: &mut BytesMut) -> Parsed {
             Ok(name) => match role(&name, header.value) {
                 Role::Passes => headers.push((name, span(header.value))),
                 Role::Stays => {}
-                Role::NotSimple => return Parsed::Other,
+                Role::NotSimple => return Err(NotSimple::Other),
             },
-            Err(_) => return Parsed::Other,
+            Err(_) => return Err(NotSimple::Other),
         }
     }
     let bytes = Bytes::copy_from_slice(read.get(..length).unwrap_or_default());
     let Some(simple) = build(method, bytes.slice(path), &bytes, headers) else {
-        return Parsed::Other;
+        return Err(NotSimple::Other);
     };
     read.advance(length);
-    Parsed::Simple(simple)
+    Ok(simple)
 }
 
 fn build(

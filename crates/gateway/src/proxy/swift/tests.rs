@@ -5,12 +5,12 @@ use super::*;
 fn shown(bytes: &str) -> String {
     let mut read = BytesMut::from(bytes);
     match parse(&mut read) {
-        Parsed::More => "more".into(),
-        Parsed::Other => {
+        Err(NotSimple::Partial) => "more".into(),
+        Err(NotSimple::Other) => {
             assert_eq!(read, bytes, "what is put back is whole");
             "other".into()
         }
-        Parsed::Simple(simple) => {
+        Ok(simple) => {
             let mut text = format!("{} {}", simple.parts.method, simple.parts.uri);
             for (name, value) in &simple.parts.headers {
                 text += &format!(" {name}={}", String::from_utf8_lossy(value.as_bytes()));
