@@ -280,7 +280,6 @@ async fn watches(seen: &mut Seen, client: &Client) {
         let mut told = Vec::new();
         loop {
             let event = match soon(events.try_next()).await {
-                Ok(event) => event.unwrap(),
                 Err(watcher::Error::WatchStartFailed(Error::Api(status)))
                     if is_switched_off(&status) =>
                 {
@@ -290,7 +289,7 @@ async fn watches(seen: &mut Seen, client: &Client) {
                         .unwrap();
                     break;
                 }
-                Err(error) => panic!("{way}: {error}"),
+                other => other.unwrap().unwrap(),
             };
             told.push(word(&event));
             match told.len() {
