@@ -299,11 +299,12 @@ fn weights(
     let port = canary.and_then(|to| to.port.as_ref()?.number);
     let make = |share: &Share<'_>, parts: u32| {
         let port = port.and_then(|number| i32::try_from(number).ok());
-        let mut to = json!({"host": share.service});
         // One port needs no number.
-        if port.is_some() || share.ports.len() > 1 {
-            to["port"] = json!({"number": share.port(port)});
-        }
+        let to = if port.is_some() || share.ports.len() > 1 {
+            json!({"host": share.service, "port": {"number": share.port(port)}})
+        } else {
+            json!({"host": share.service})
+        };
         json!({"destination": to, "weight": parts})
     };
     managed::set_shares(&format!("{ROUTES}/{at}/route"), &all, split, make)
