@@ -258,8 +258,9 @@ impl Planner<'_> {
         let needed = if self.reaches(canary, Side::Stable, &current) {
             // At the end of a release the users are behind it, whatever the route says.
             self.desired.replicas
-        } else if !self.side_is_served(canary, Side::Canary) {
-            // Wherever its Service has been pointed at: as long as that is not served, it may still lead here.
+        } else if !self.sides_are_served(canary) {
+            // Wherever a Service has been pointed at: as long as that is not served, it may still lead here. At the end of a
+            // release that is true of the stable one too.
             has
         } else if !on_canary {
             0
@@ -273,10 +274,15 @@ impl Planner<'_> {
         self.scale(&current, instances.max(needed.min(has)));
     }
 
+    /// Whether both Services are served as they are.
+    fn sides_are_served(&self, canary: &Canary) -> bool {
+        let mut sides = [Side::Stable, Side::Canary].into_iter();
+        sides.all(|side| self.side_is_served(canary, side))
+    }
+
     /// Scales revisions other than these to 0, once no Service points at them.
     fn reclaim_others(&mut self, canary: &Canary, in_use: &[&RevisionHash]) {
-        let sides = [Side::Stable, Side::Canary];
-        if !sides.iter().all(|side| self.side_is_served(canary, *side)) {
+        if !self.sides_are_served(canary) {
             return;
         }
         let observed = self.observed;

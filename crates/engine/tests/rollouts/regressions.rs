@@ -56,6 +56,28 @@ fn no_service_follows_instances_that_a_step_does_not_want() {
     assert!(!shown(&plan).contains(&pointed), "{:?}", shown(&plan));
 }
 
+/// Found by the simulator: taken back at its very end and tried again at once, a release lost the instances to which the stable
+/// Service still led.
+#[test]
+fn a_canary_stays_until_the_stable_service_is_served_elsewhere() {
+    let steps = routed(json!([{"pause": {}}, {"setWeight": 50}]));
+    let (v1, v2) = (spec("1", 4, steps.clone()), spec("2", 4, steps));
+    let mut observed = view(
+        vec![revision(&v1, 1, 4, 4), revision(&v2, 2, 4, 4)],
+        &v1,
+        &[("stable", &v1), ("canary", &v1)],
+        0,
+    );
+    observed.services.get_mut("stable").unwrap().acknowledged = false;
+    let gone = format!("scale {} to 0", hash(&v2));
+    let early = settled(&v2, &mut observed, now());
+    assert_eq!(invariants::check(&v2, &observed, &early), []);
+    assert!(!shown(&early).contains(&gone), "{:?}", shown(&early));
+    observed.services.get_mut("stable").unwrap().acknowledged = true;
+    let served = settled(&v2, &mut observed, now());
+    assert!(shown(&served).contains(&gone), "{:?}", shown(&served));
+}
+
 /// Found by the simulator: after an abort and a retry, with a first step that wants no instances.
 #[test]
 fn a_canary_stays_until_its_service_is_served_elsewhere() {
