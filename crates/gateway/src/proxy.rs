@@ -24,6 +24,7 @@ mod forwarded;
 mod front;
 mod head;
 mod io;
+mod meter;
 mod mirror;
 mod pool;
 pub(crate) mod proxy_protocol;

@@ -16,6 +16,7 @@ use tokio::sync::mpsc;
 use tokio::time::Sleep;
 
 use super::Worker;
+use super::meter::Meter;
 use super::mirror::{Part, Tee};
 use super::pool::Connection;
 use super::wire::WireBody;
@@ -172,6 +173,8 @@ pub(crate) struct Upstream {
     pub(super) is_events: bool,
     /// Ends when the answer is to end; made when it first has to be waited for.
     pub(super) to_go: Option<ToGo>,
+    /// Whether it is taken, where a stream may stand still while its connection gets on.
+    pub(super) meter: Option<Meter>,
 }
 
 /// When an answer is to end, however long it would go on.
@@ -415,6 +418,14 @@ impl Upstream {
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let polled = self.poll_next(cx);
+        if let Some(meter) = &mut self.meter {
+            meter.asked(polled.is_pending());
+        }
+        polled
+    }
+
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match Pin::new(&mut self.source).poll_frame(cx) {
             Poll::Ready(Some(Ok(frame))) => {
                 let bytes = frame.data_ref().map_or(0, Bytes::len);

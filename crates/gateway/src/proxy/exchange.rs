@@ -570,6 +570,7 @@ impl Exchange<'_> {
         let upstream = Upstream {
             is_events,
             to_go: None,
+            meter: None,
             source,
             _busy: self.busy.clone(),
             ticket,

@@ -27,6 +27,7 @@ use super::body::{AnswerBody, Busy};
 use super::forwarded::Hop;
 use super::head::Head;
 use super::io::ClientIo;
+use super::meter::{Answers, Meter};
 use super::proxy_protocol::{self, Found};
 use super::swift::{Next, Swift};
 use super::tap::Tapped;
@@ -69,6 +70,8 @@ pub(super) struct Activity {
     opened: AtomicU64,
     reset: AtomicU64,
     flood: Notify,
+    /// Those that have been answered, while they are taken.
+    answers: Arc<Answers>,
 }
 
 /// Serves one connection until it ends or the process leaves. Errors of the client's side are nobody's business but its own.
@@ -285,9 +288,11 @@ impl Client {
             () = client.activity.idle(shared.settings.client_idle) => connection.as_mut().graceful_shutdown(),
             _ = phase.wait_for(|phase| *phase >= Phase::Leaving) => connection.as_mut().graceful_shutdown(),
         }
+        // Told to go, it finishes what it has; what it does not take it need not finish.
         tokio::select! {
             _ = connection => {}
             () = client.activity.flood.notified() => {}
+            () = client.activity.answers.stuck(shared.settings.client_idle) => {}
         }
     }
 
@@ -313,6 +318,9 @@ impl Client {
         };
         stream.answered();
         if is_http2 {
+            if let AnswerBody::Upstream(upstream) = answer.body_mut() {
+                upstream.meter = Some(Meter::new(&self.activity.answers));
+            }
             answer.headers_mut().remove(header::CONNECTION);
         } else if *self.worker.shared.phase.borrow() != Phase::Serving {
             let close = HeaderValue::from_static("close");

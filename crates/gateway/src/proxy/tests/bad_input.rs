@@ -275,9 +275,9 @@ async fn floods_of_pings_and_settings_fill_nothing_but_the_socket() {
     }
 }
 
-#[tokio::test]
-async fn a_client_that_takes_nothing_of_its_answer_is_left() {
-    let endless = Upstream::raw(|mut stream, _| async move {
+/// Answers without end.
+async fn endless() -> Upstream {
+    Upstream::raw(|mut stream, _| async move {
         super::world::read_head(&mut stream).await;
         let write = tokio::io::AsyncWriteExt::write_all;
         let head = b"HTTP/1.1 200 OK\r\ncontent-length: 1000000000000\r\n\r\n";
@@ -286,7 +286,12 @@ async fn a_client_that_takes_nothing_of_its_answer_is_left() {
             written = write(&mut stream, &[0; 16 * 1024]).await;
         }
     })
-    .await;
+    .await
+}
+
+#[tokio::test]
+async fn a_client_that_takes_nothing_of_its_answer_is_left() {
+    let endless = endless().await;
     let patience = std::time::Duration::from_millis(200);
     let gate = Gate::with(
         |settings| settings.client_idle = patience,
@@ -323,4 +328,26 @@ async fn too_many_headers_over_http2_reach_no_instance() {
         assert_eq!(status, 431, "{count} headers of {length} bytes");
     }
     assert_eq!(upstream.requests(), 0);
+}
+
+/// The connection itself gets on, so nothing but its streams says that they stand still.
+#[tokio::test]
+async fn a_client_of_http2_that_takes_nothing_of_its_answers_is_left() {
+    let endless = endless().await;
+    let patience = std::time::Duration::from_millis(200);
+    let gate = Gate::with(
+        |settings| settings.client_idle = patience,
+        table(
+            vec![rule(&[("web", 1)])],
+            vec![service("web", &[("w", &endless)])],
+        ),
+    );
+    let mut sender = gate.http2().await;
+    let request = http::Request::get("http://a/")
+        .body(http_body_util::Full::<bytes::Bytes>::default())
+        .unwrap();
+    let answer = sender.send_request(request).await.unwrap();
+    assert_eq!(gate.in_flight("w"), 1);
+    gate.until(|| gate.in_flight("w") == 0).await;
+    drop(answer);
 }
