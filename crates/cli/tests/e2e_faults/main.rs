@@ -25,6 +25,8 @@ mod ending;
 mod full_disk;
 mod gateway;
 mod manifests;
+mod plans;
 mod ports;
 mod rollbacks;
 mod state_file;
+mod verdicts;

@@ -109,3 +109,42 @@ async fn an_emergency_works_on_a_paused_canary() {
     .await;
     assert!(!rollout.abort);
 }
+
+/// Without warm instances the old ones are started first: as many as are promised are available all the time.
+#[tokio::test]
+async fn an_undo_without_warm_instances_is_never_below_the_bound() {
+    let manifest = |version: &str| {
+        apps::rollout(pods(version, &[]), json!([]))
+            + "\n---\n{apiVersion: serin.dev/v1alpha1, kind: ReleasePolicy, metadata: {name: instant}, \
+               spec: {selector: {}, rollback: {instant: true}}}"
+    };
+    let platform = apps::started(&manifest("v1")).await;
+    platform.apply(&manifest("v2")).await;
+    healthy(&platform).await;
+    let gone = async || (pods_of(&platform).await.len() == apps::REPLICAS as usize).then_some(());
+    poll("the end of the old instances", gone).await;
+    let visitors = Visitors::start(platform.gateway().await, HOST);
+    visitors.await_more(100).await;
+
+    let asked = Instant::now();
+    platform.serin(&["rollout", "undo", "shop"]).await;
+    let mut fewest = usize::MAX;
+    let back = async || {
+        let available = pods_of(&platform).await;
+        let ready = available.iter().filter(|pod| {
+            let conditions = pod.status.as_ref().and_then(|s| s.conditions.as_deref());
+            let leaves = pod.metadata.deletion_timestamp.is_some();
+            !leaves && serin_api::conditions::is_true(conditions.unwrap_or_default(), "Ready")
+        });
+        fewest = fewest.min(ready.count());
+        (visitors.seen().of("v1") > 0).then_some(())
+    };
+    poll("answers of v1", back).await;
+    let last = last_answer(&visitors, "v2").await;
+    println!(
+        "without warm instances, from the command to the last answer of v2: {} ms",
+        last.saturating_duration_since(asked).as_millis()
+    );
+    assert!(fewest >= apps::REPLICAS as usize, "{fewest} were available");
+    visitors.stop().await.assert_none_failed();
+}
