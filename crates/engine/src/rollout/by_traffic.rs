@@ -10,6 +10,8 @@ use serin_api::units::{RevisionHash, Weight};
 use super::planner::Planner;
 use super::steps::Targets;
 
+const SIDES: [Side; 2] = [Side::Stable, Side::Canary];
+
 impl Planner<'_> {
     pub(super) fn by_traffic(&mut self, canary: &Canary) {
         match self.stable() {
@@ -276,8 +278,7 @@ impl Planner<'_> {
 
     /// Whether both Services are served as they are.
     fn sides_are_served(&self, canary: &Canary) -> bool {
-        let mut sides = [Side::Stable, Side::Canary].into_iter();
-        sides.all(|side| self.side_is_served(canary, side))
+        SIDES.iter().all(|side| self.side_is_served(canary, *side))
     }
 
     /// Scales revisions other than these to 0, once no Service points at them.
@@ -291,7 +292,7 @@ impl Planner<'_> {
             .iter()
             .filter(|r| !in_use.contains(&&r.hash));
         for revision in others {
-            let reachable = sides
+            let reachable = SIDES
                 .iter()
                 .any(|side| self.reaches(canary, *side, &revision.hash));
             if !reachable {
