@@ -41,7 +41,9 @@ async fn a_plan_changes_nothing_and_the_release_goes_as_foretold() {
     }
     let json = platform.serin(&[plan[0], plan[1], "-o", "json"]).await;
     let json: Value = serde_json::from_str(&json).unwrap();
-    let release = &json[0]["release"];
+    let mut planned = json.as_array().unwrap().iter();
+    let shop = planned.find(|entry| entry["object"] == "rollout.argoproj.io/shop");
+    let release = &shop.unwrap()["release"];
     assert_eq!(release["personsAsked"], 1, "{json:#}");
     let steps = release["stages"].as_array().unwrap().iter();
     let steps: Vec<_> = steps.filter_map(|s| s["step"].as_u64()).collect();

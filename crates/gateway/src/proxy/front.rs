@@ -7,7 +7,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -66,6 +66,9 @@ pub(crate) struct Client {
 /// What a connection has done.
 #[derive(Debug, Default)]
 pub(super) struct Activity {
+    /// Requests that have no answer yet.
+    open: AtomicUsize,
+    /// What is under way, answers that are being sent too.
     pub(super) busy: Busy,
     opened: AtomicU64,
     reset: AtomicU64,
@@ -369,7 +372,8 @@ impl Activity {
             tokio::time::sleep(period).await;
             let moved = (self.opened.load(Ordering::Relaxed), heard.count());
             // One request more in each turn: else a client could begin the time for its head anew as often as it likes.
-            let may_rest = moved.0 > before && self.busy.is_last() && !heard.is_stalled();
+            let is_done = self.open.load(Ordering::Relaxed) == 0 && self.busy.is_last();
+            let may_rest = moved.0 > before && is_done && !heard.is_stalled();
             if may_rest && seen == Some(moved) {
                 return;
             }
@@ -383,7 +387,7 @@ impl Activity {
         loop {
             tokio::time::sleep(period).await;
             let opened = self.opened.load(Ordering::Relaxed);
-            if opened == seen && self.busy.is_last() {
+            if opened == seen && self.open.load(Ordering::Relaxed) == 0 {
                 return;
             }
             seen = opened;
@@ -395,16 +399,15 @@ impl Activity {
 /// makes work (the attack called rapid reset).
 pub(super) struct Stream<'a> {
     activity: &'a Activity,
-    _busy: Busy,
     is_answered: bool,
 }
 
 impl<'a> Stream<'a> {
     pub(super) fn open(activity: &'a Activity) -> Self {
+        activity.open.fetch_add(1, Ordering::Relaxed);
         activity.opened.fetch_add(1, Ordering::Relaxed);
         Self {
             activity,
-            _busy: activity.busy.clone(),
             is_answered: false,
         }
     }
@@ -417,6 +420,7 @@ impl<'a> Stream<'a> {
 impl Drop for Stream<'_> {
     fn drop(&mut self) {
         let activity = self.activity;
+        activity.open.fetch_sub(1, Ordering::Relaxed);
         if self.is_answered {
             return;
         }
