@@ -86,7 +86,7 @@ async fn a_p95_that_has_grown_too_much_asks_a_person() {
     })
     .await;
     let reasons = asked.pause_conditions.unwrap_or_default();
-    let reasons: Vec<_> = reasons.iter().map(|c| c.reason.clone()).collect();
+    let reasons: Vec<_> = reasons.iter().map(|c| c.reason).collect();
     assert_eq!(reasons, [PauseReason::InconclusiveAnalysisRun]);
     println!("P95 + 60 %: {:?}", asked.message);
     // A person says no.
