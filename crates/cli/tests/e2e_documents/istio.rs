@@ -97,7 +97,7 @@ async fn split_by(
             met.push(answer.version().to_owned());
         }
         let meets = |label: &&str| met.iter().any(|m| m == label);
-        labels.iter().all(|label| meets(label)).then_some(())
+        labels.iter().all(meets).then_some(())
     };
     poll("both versions to answer", both).await;
     shares(gateway, header, values).await

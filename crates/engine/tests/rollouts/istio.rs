@@ -144,6 +144,8 @@ fn services_beside_subsets_follow_their_sides() {
     );
 }
 
+type Change<'a> = &'a dyn Fn(&mut Observed);
+
 #[test]
 fn what_is_wrong_with_a_virtual_service_or_a_destination_rule_is_named() {
     let told = |change: &dyn Fn(&mut Observed)| {
@@ -156,7 +158,7 @@ fn what_is_wrong_with_a_virtual_service_or_a_destination_rule_is_named() {
     };
     let rule = "spec.strategy.canary.trafficRouting.istio.destinationRule";
     let service = "spec.strategy.canary.trafficRouting.istio.virtualService.name";
-    let cases: [(&dyn Fn(&mut Observed), String); 4] = [
+    let cases: [(Change<'_>, String); 4] = [
         (
             &|o| o.subsets = None,
             format!("{rule}.name: Invalid value: \"rule\": DestinationRule \"rule\" not found"),
