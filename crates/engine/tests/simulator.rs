@@ -193,6 +193,7 @@ fn an_interrupted_last_batch_leaves_the_service_with_who_answers() -> Result<(),
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "the story is told whole")]
 fn another_configuration_is_another_revision() {
     let acts = [
         (Act::Deploy(1), 15),
