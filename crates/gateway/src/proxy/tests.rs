@@ -24,6 +24,7 @@ mod policies;
 mod protocols;
 mod rests;
 mod simple;
+mod weights;
 mod world;
 
 /// Every request goes to this one.
