@@ -11,6 +11,17 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::Sleep;
 
+/// Gives bytes that were read already once more.
+pub(super) fn give_again(early: &mut Bytes, buf: &mut ReadBuf<'_>) {
+    let count = early.len().min(buf.remaining());
+    buf.put_slice(early.get(..count).unwrap_or_default());
+    early.advance(count);
+    if early.is_empty() {
+        // Its memory goes with it.
+        *early = Bytes::new();
+    }
+}
+
 /// A socket of a client.
 #[derive(Debug)]
 pub(super) struct ClientIo {
@@ -63,13 +74,7 @@ impl AsyncRead for ClientIo {
         if self.early.is_empty() {
             return Pin::new(&mut self.stream).poll_read(cx, buf);
         }
-        let count = self.early.len().min(buf.remaining());
-        buf.put_slice(self.early.get(..count).unwrap_or_default());
-        self.early.advance(count);
-        if self.early.is_empty() {
-            // Its memory goes with it.
-            self.early = Bytes::new();
-        }
+        give_again(&mut self.early, buf);
         Poll::Ready(Ok(()))
     }
 }

@@ -15,9 +15,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use futures::FutureExt;
 use futures::future::{Either, ready};
 use http::request::Parts;
-use http::{
-    HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, header,
-};
+use http::{HeaderMap, HeaderName, Method, Request, Response, StatusCode, Uri, header};
 use http_body_util::BodyExt;
 use hyper::body::{Body, Frame};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
@@ -26,7 +24,7 @@ use tokio::time::{Instant, Sleep};
 use super::body::{AnswerBody, BodyError};
 use super::exchange::{self, Inbound};
 use super::front::{Client, Stream};
-use super::head::{self, Head};
+use super::head::{self, Head, Span};
 use super::{Counted, Phase, Shared};
 
 /// A longer head is hyper's.
@@ -409,11 +407,7 @@ fn parse(read: &mut BytesMut) -> Result<Simple, NotSimple> {
         Ok(httparse::Status::Partial) => return Err(NotSimple::Partial),
         Err(_) => return Err(NotSimple::Other),
     };
-    let start = read.as_ptr() as usize;
-    let span = |part: &[u8]| {
-        let at = part.as_ptr() as usize - start;
-        at..at + part.len()
-    };
+    let span = |part: &[u8]| head::span(read, part).ok_or(NotSimple::Other);
     let (Some(1), Some(method), Some(path)) = (request.version, request.method, request.path)
     else {
         return Err(NotSimple::Other);
@@ -421,12 +415,12 @@ fn parse(read: &mut BytesMut) -> Result<Simple, NotSimple> {
     let Some(method) = simple_method(method).filter(|_| path.starts_with('/')) else {
         return Err(NotSimple::Other);
     };
-    let path = span(path.as_bytes());
+    let path = span(path.as_bytes())?;
     let mut headers = Vec::with_capacity(request.headers.len());
     for header in request.headers.iter() {
         match HeaderName::from_bytes(header.name.as_bytes()) {
             Ok(name) => match role(&name, header.value) {
-                Role::Passes => headers.push((name, span(header.value))),
+                Role::Passes => headers.push((name, span(header.value)?)),
                 Role::Stays => {}
                 Role::NotSimple => return Err(NotSimple::Other),
             },
@@ -441,24 +435,14 @@ fn parse(read: &mut BytesMut) -> Result<Simple, NotSimple> {
     Ok(simple)
 }
 
-fn build(
-    method: Method,
-    path: Bytes,
-    bytes: &Bytes,
-    spans: Vec<(HeaderName, std::ops::Range<usize>)>,
-) -> Option<Simple> {
+fn build(method: Method, path: Bytes, bytes: &Bytes, spans: Vec<Span>) -> Option<Simple> {
     let mut request = Request::new(());
     *request.method_mut() = method;
     *request.uri_mut() = Uri::from_maybe_shared(path).ok()?;
     let headers = request.headers_mut();
     // Those that tell of the client come to them.
     headers.reserve(spans.len() + 3);
-    for (name, span) in spans {
-        headers.append(
-            name,
-            HeaderValue::from_maybe_shared(bytes.slice(span)).ok()?,
-        );
-    }
+    head::append(headers, bytes, spans)?;
     let head = head::check(&request).ok()?;
     let (parts, ()) = request.into_parts();
     Some(Simple { parts, head })

@@ -12,9 +12,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 use http::{Method, Uri};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::io::give_again;
 
 /// Enough for the longest head that is taken, and for what was read with it.
 const KEPT_BYTES: usize = super::MAX_HEAD_BYTES + 16 * 1024;
@@ -145,9 +147,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Tapped<S> {
         let polled = if self.early.is_empty() {
             Pin::new(&mut self.stream).poll_read(cx, buf)
         } else {
-            let count = self.early.len().min(buf.remaining());
-            buf.put_slice(self.early.get(..count).unwrap_or_default());
-            self.early.advance(count);
+            give_again(&mut self.early, buf);
             Poll::Ready(Ok(()))
         };
         if let Some(fresh) = buf.filled().get(before..).filter(|fresh| !fresh.is_empty()) {

@@ -17,6 +17,7 @@ use hyper::body::{Body, Frame, SizeHint};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use super::head;
 use chunks::Chunks;
 
 mod chunks;
@@ -202,19 +203,14 @@ fn parse(read: &mut BytesMut) -> Result<Option<AnswerHead>, ()> {
     };
     let status = StatusCode::from_u16(answer.code.unwrap_or_default()).map_err(drop)?;
     // Where the values stand, so that they can share the bytes once these are split off.
-    let start = read.as_ptr() as usize;
     let mut spans = Vec::with_capacity(answer.headers.len());
     for parsed in answer.headers.iter() {
         let name = HeaderName::from_bytes(parsed.name.as_bytes()).map_err(drop)?;
-        let at = parsed.value.as_ptr() as usize - start;
-        spans.push((name, at..at + parsed.value.len()));
+        spans.push((name, head::span(read, parsed.value).ok_or(())?));
     }
     let bytes = read.split_to(length).freeze();
     let mut headers = HeaderMap::with_capacity(spans.len());
-    for (name, span) in spans {
-        let value = HeaderValue::from_maybe_shared(bytes.slice(span)).map_err(drop)?;
-        headers.append(name, value);
-    }
+    head::append(&mut headers, &bytes, spans).ok_or(())?;
     Ok(Some(AnswerHead {
         version,
         status,

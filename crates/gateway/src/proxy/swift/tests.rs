@@ -32,6 +32,10 @@ fn requests_that_end_with_their_head_are_simple() {
             "DELETE / host=a cookie=a cookie=b for a, 3 left",
         ),
         (
+            "GET / HTTP/1.1\r\nhost: a\r\nx:\r\ny: \r\n\r\n",
+            "GET / host=a x= y= for a, 0 left",
+        ),
+        (
             "HEAD //x HTTP/1.1\nhost: a\n\n",
             "HEAD //x host=a for a, 0 left",
         ),

@@ -75,7 +75,11 @@ async fn a_request_goes_out_as_it_is() {
 
 #[tokio::test]
 async fn the_end_of_an_answer_is_found_however_it_is_told() {
-    let cases: [(&[u8], &str); 11] = [
+    let cases: [(&[u8], &str); 12] = [
+        (
+            b"HTTP/1.1 204 No Content\r\nx:\r\ny: \r\n\r\n",
+            "204 x= y=, kept",
+        ),
         (
             b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nX-Two: a b\r\n\r\nhello",
             "200 content-length=5 x-two=a b \"hello\", kept",
