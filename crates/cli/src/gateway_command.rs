@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 use rustix::process::Signal;
 use serin_gateway::GatewayConfig;
+use serin_gateway::names::ObjectName;
 
 use crate::client::KubeconfigChoice;
 use crate::context::{Context, parse_timeout};
@@ -47,9 +48,23 @@ pub(crate) struct ServeArgs {
     /// Where /healthz, /metrics and the other admin pages are served, unprotected [default: `adminListen` of the settings]
     #[arg(long, value_name = "ADDRESS")]
     admin_listen: Option<SocketAddr>,
+    /// The Service in front of this gateway: its addresses are told in the status of Ingresses and Gateways [default: `service` of
+    /// the settings]
+    #[arg(long, value_name = "NAMESPACE/NAME", value_parser = parse_service)]
+    service: Option<ObjectName>,
+    /// An IP address or host name that is told there instead; may be given several times [default: `addresses` of the settings]
+    #[arg(long, value_name = "ADDRESS")]
+    address: Vec<String>,
+    /// The class of the Ingresses to serve [default: `ingressClass` of the settings, or those of every class]
+    #[arg(long, value_name = "CLASS")]
+    ingress_class: Option<String>,
     /// How long connections are taken after SIGTERM, such as 10s, for those who learn of the end later
     #[arg(long, value_name = "DURATION", value_parser = parse_timeout)]
     stop_delay: Option<Duration>,
+}
+
+fn parse_service(text: &str) -> Result<ObjectName, String> {
+    ObjectName::try_from(text.to_owned())
 }
 
 /// Serves until a signal.
@@ -66,6 +81,11 @@ pub(crate) fn serve(context: &Context, args: ServeArgs) -> Result<(), CliError> 
     if let Some(delay) = args.stop_delay {
         config.stop_delay_ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
     }
+    if !args.address.is_empty() {
+        config.addresses = args.address;
+    }
+    config.service = args.service.or(config.service);
+    config.ingress_class = args.ingress_class.or(config.ingress_class);
     config.admin_listen = args.admin_listen.or(config.admin_listen);
     match &context.kubeconfig {
         KubeconfigChoice::Flag(path) => config.kubeconfig = Some(path.clone()),

@@ -1,5 +1,5 @@
-//! What the gateway has to say to the control plane: which generation of a route and of a Service it serves, and which pods are
-//! drained. A pure function of the table in use and the objects as they were last seen gives the patches that are due.
+//! What the gateway has to say to the control plane: which generation of a route and of a Service it serves, at which
+//! addresses, and which pods are drained. A pure function of the table in use and the objects as they were last seen gives the patches that are due.
 //!
 //! Absent on purpose: nothing here sends a patch, and nothing is remembered. What is already said is in the objects.
 
@@ -19,6 +19,7 @@ use crate::objects::{Objects, PodLife};
 use crate::table::{ParentVerdict, RouteTable, RouteVerdict, ServiceEntry, Verdict};
 
 mod gateways;
+mod ingresses;
 
 /// Whose status is patched.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -29,6 +30,8 @@ pub enum Target {
     GatewayClass(String),
     /// A Gateway.
     Gateway(ObjectName),
+    /// An Ingress.
+    Ingress(ObjectName),
     /// A VirtualService.
     VirtualService(ObjectName),
     /// A DestinationRule.
@@ -45,6 +48,7 @@ impl fmt::Display for Target {
             Self::Route(name) => write!(f, "HTTPRoute {name}"),
             Self::GatewayClass(name) => write!(f, "GatewayClass {name}"),
             Self::Gateway(name) => write!(f, "Gateway {name}"),
+            Self::Ingress(name) => write!(f, "Ingress {name}"),
             Self::VirtualService(name) => write!(f, "VirtualService {name}"),
             Self::DestinationRule(name) => write!(f, "DestinationRule {name}"),
             Self::Service(name) => write!(f, "Service {name}"),
@@ -92,6 +96,7 @@ pub fn due(
     let pods = pods.map(|(name, pod)| pod_drained(name, pod, now));
     gateways
         .into_iter()
+        .chain(ingresses::due(table, objects))
         .chain(routes)
         .chain(istio)
         .chain(services)

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::names::ObjectName;
 use crate::watch::ApiSource;
 
 /// The settings of `serin gateway`.
@@ -41,6 +42,10 @@ pub struct GatewayConfig {
     pub kubeconfig: Option<PathBuf>,
     /// Whether the API is that of the cluster whose pod this process is, by the ServiceAccount of the pod; no kubeconfig is read then.
     pub in_cluster: bool,
+    /// The Service in front of this gateway, as NAMESPACE/NAME: its addresses are told in the status of Ingresses and Gateways.
+    pub service: Option<ObjectName>,
+    /// IP addresses and host names that are told there instead. Empty: those of `service`, else those of `listen` and `tlsListen`.
+    pub addresses: Vec<String>,
     /// The class of Ingresses to take; `None` takes every class.
     pub ingress_class: Option<String>,
     /// The port of the gateway for a port that listeners of Gateways name, where it is another: `{"80": 8080}`. Without an entry a
@@ -94,6 +99,8 @@ impl Default for GatewayConfig {
             admin_listen: None,
             kubeconfig: None,
             in_cluster: false,
+            service: None,
+            addresses: Vec::new(),
             ingress_class: None,
             gateway_ports: BTreeMap::new(),
             access_log: None,

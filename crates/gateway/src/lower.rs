@@ -24,6 +24,7 @@ mod destination_rule;
 mod gateway;
 mod http_route;
 mod ingress;
+mod published;
 mod service;
 mod sockets;
 mod virtual_service;
@@ -33,6 +34,7 @@ pub(crate) use common::per_million;
 pub(crate) use gateway::certificate_uses;
 pub(crate) use http_route::{part_regex, whole_regex};
 pub(crate) use ingress::is_taken as takes_ingress;
+pub use published::Published;
 pub use sockets::Sockets;
 
 /// What the operator set.
@@ -42,6 +44,8 @@ pub struct LowerOptions {
     pub ingress_class: Option<String>,
     /// Where the process listens.
     pub sockets: Sockets,
+    /// Where users reach it.
+    pub published: Published,
 }
 
 /// What came of the objects.
@@ -98,7 +102,8 @@ pub fn lower(objects: &Objects, last: &RouteTable, options: &LowerOptions) -> Lo
         verdicts: BTreeMap::new(),
         problems,
     };
-    let mut gateways = gateway::Gateways::new(objects, options);
+    let addresses = published::addresses(objects, options);
+    let mut gateways = gateway::Gateways::new(objects, options, &addresses);
     for (name, route) in &objects.routes {
         if let Some(draft) = http_route::lower(name, route, objects, &mut gateways) {
             said.take(SourceKind::HttpRoute, name, draft);
@@ -109,8 +114,8 @@ pub fn lower(objects: &Objects, last: &RouteTable, options: &LowerOptions) -> Lo
         said.take(SourceKind::VirtualService, name, draft);
     }
     said.take_splits(splits);
-    let ingresses = ingress::lower(objects, last, options, &mut said.problems);
-    said.rules.extend(ingresses);
+    let (rules, ingresses) = ingress::lower(objects, last, options, &mut said.problems);
+    said.rules.extend(rules);
     let unread = |rule: &&Rule| objects.unread.contains(&rule.source.kind);
     said.rules.extend(last.rules.iter().filter(unread).cloned());
     let (rules, conflicts) = conflicts::settle(said.rules);
@@ -127,6 +132,8 @@ pub fn lower(objects: &Objects, last: &RouteTable, options: &LowerOptions) -> Lo
             services,
             classes,
             gateways,
+            addresses,
+            ingresses,
             routes: routes.collect(),
             istio,
         },

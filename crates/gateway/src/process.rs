@@ -18,7 +18,7 @@ use crate::control::{self, Control};
 use crate::handover::{self, Predecessor};
 use crate::info::{self, GatewayInfo};
 use crate::keeper::REPLACED;
-use crate::lower::{LowerOptions, Sockets, per_million};
+use crate::lower::{LowerOptions, Published, Sockets, per_million};
 use crate::ports::{self, BindError, Listener, Scheme};
 use crate::proxy::{Phase, Settings, Shared};
 use crate::tls::{Files, Tls};
@@ -183,6 +183,10 @@ impl Gateway {
                 http: listen.to_vec(),
                 https: tls_listen.to_vec(),
                 mapped: config.gateway_ports.clone(),
+            },
+            published: Published {
+                addresses: config.addresses.clone(),
+                service: config.service.clone(),
             },
         };
         let mut control = Control::new(Arc::clone(&shared), Arc::clone(&pages), options);

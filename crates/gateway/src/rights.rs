@@ -37,6 +37,7 @@ pub fn rules() -> Vec<Value> {
             "networking.istio.io",
             &["destinationrules/status", "virtualservices/status"],
         ),
+        ("networking.k8s.io", &["ingresses/status"]),
     ];
     let rule = |(group, resources): (&str, &[&str]), verbs: &[&str]| json!({"apiGroups": [group], "resources": resources, "verbs": verbs});
     let watched = watched.map(|one| rule(one, &["list", "watch"]));

@@ -2,8 +2,8 @@
 //!
 //! Absent on purpose: nothing here counts, connects or changes. [`crate::live`] makes it fit for requests.
 
-use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -30,11 +30,34 @@ pub struct RouteTable {
     /// What is to be said of each Gateway of these classes.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub gateways: BTreeMap<ObjectName, GatewayVerdict>,
+    /// Where users reach the gateway; empty while nobody knows it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub addresses: Vec<Address>,
+    /// The Ingresses that are served, which get these addresses into their status.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub ingresses: BTreeSet<ObjectName>,
     /// What is to be said of each HTTPRoute.
     pub routes: BTreeMap<ObjectName, RouteVerdict>,
     /// What is to be said of each VirtualService and DestinationRule.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub istio: Vec<(Source, RouteVerdict)>,
+}
+
+/// An address at which users reach the gateway.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Address {
+    /// An IP address or a host name.
+    pub value: String,
+    /// The ports there; empty: those that routes name, 80 and 443.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ports: Vec<u16>,
+}
+
+impl Address {
+    /// Whether it is an IP address; else it is a host name.
+    pub(crate) fn is_ip(&self) -> bool {
+        self.value.parse::<IpAddr>().is_ok()
+    }
 }
 
 /// Requests that match, and where they go.

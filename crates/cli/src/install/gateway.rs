@@ -1,4 +1,5 @@
-//! What a cluster needs to run the gateway: its rights, its processes, the Service in front of them and the class of Gateways.
+//! What a cluster needs to run the gateway: its rights, its processes, the Service in front of them and the class of
+//! Gateways and Ingresses.
 
 use serde_json::{Value, json};
 
@@ -7,6 +8,8 @@ use super::{bound, metadata};
 /// The name of everything that is installed for the gateway.
 pub(super) const NAME: &str = "serin-gateway";
 const COMPONENT: &str = "gateway";
+/// The class of Gateways and of Ingresses.
+const CLASS: &str = "serin";
 /// The state directory, for the last good routes.
 const HOME: &str = "/var/lib/serin";
 /// Where the gateway listens in its pod: for HTTP, for HTTPS, and for what is asked of itself.
@@ -31,11 +34,17 @@ pub(super) fn manifests(namespace: &str, image: &str, replicas: u8) -> Vec<Value
         ),
         deployment(namespace, image, replicas),
         service(namespace),
+        json!({
+            "apiVersion": "networking.k8s.io/v1",
+            "kind": "IngressClass",
+            "metadata": metadata(CLASS, None),
+            "spec": {"controller": serin_api::keys::GATEWAY_CONTROLLER},
+        }),
         // The last one: a cluster takes it once it has the definitions of Gateway API.
         json!({
             "apiVersion": "gateway.networking.k8s.io/v1",
             "kind": "GatewayClass",
-            "metadata": metadata("serin", None),
+            "metadata": metadata(CLASS, None),
             "spec": {"controllerName": serin_api::keys::GATEWAY_CONTROLLER},
         }),
     ]
@@ -79,7 +88,7 @@ fn deployment(namespace: &str, image: &str, replicas: u8) -> Value {
                         "seccompProfile": {"type": "RuntimeDefault"},
                     },
                     "terminationGracePeriodSeconds": 60,
-                    "containers": [container(image)],
+                    "containers": [container(namespace, image)],
                     "volumes": [{"name": "state", "emptyDir": {}}],
                 },
             },
@@ -87,7 +96,7 @@ fn deployment(namespace: &str, image: &str, replicas: u8) -> Value {
     })
 }
 
-fn container(image: &str) -> Value {
+fn container(namespace: &str, image: &str) -> Value {
     let [http, https, admin] = PORTS.map(|(_, port)| format!("0.0.0.0:{port}"));
     let ports = PORTS.map(|(name, port)| json!({"name": name, "containerPort": port}));
     let probe = |period: u8| {
@@ -103,6 +112,8 @@ fn container(image: &str) -> Value {
             format!("--listen={http}"),
             format!("--tls-listen={https}"),
             format!("--admin-listen={admin}"),
+            format!("--service={namespace}/{NAME}"),
+            format!("--ingress-class={CLASS}"),
             // For so long connections may come from where the end of the pod is not known yet.
             "--stop-delay=10s",
         ],

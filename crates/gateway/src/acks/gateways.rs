@@ -13,7 +13,7 @@ use serin_api::gateway_api::{
 use super::{Due, Target, condition, test_uid, test_version, version};
 use crate::names::ObjectName;
 use crate::objects::Objects;
-use crate::table::{ClassVerdict, GatewayVerdict, ListenerVerdict, RouteTable, Verdict};
+use crate::table::{Address, ClassVerdict, GatewayVerdict, ListenerVerdict, RouteTable, Verdict};
 
 /// The patches that are due.
 pub(super) fn due(table: &RouteTable, objects: &Objects, now: Timestamp) -> Vec<Due> {
@@ -23,7 +23,7 @@ pub(super) fn due(table: &RouteTable, objects: &Objects, now: Timestamp) -> Vec<
     });
     let gateways = objects.gateways.iter().filter_map(|(name, gateway)| {
         let verdict = table.gateways.get(name)?;
-        gateway_status(name, gateway, verdict, now)
+        gateway_status(name, gateway, verdict, &table.addresses, now)
     });
     classes.chain(gateways).collect()
 }
@@ -49,6 +49,7 @@ fn gateway_status(
     name: &ObjectName,
     gateway: &Gateway,
     verdict: &GatewayVerdict,
+    addresses: &[Address],
     now: Timestamp,
 ) -> Option<Due> {
     let old = gateway.status.as_ref();
@@ -57,21 +58,25 @@ fn gateway_status(
         ("Accepted", &verdict.accepted),
         ("Programmed", &verdict.programmed),
     ];
-    let addresses = verdict
-        .addresses
-        .iter()
-        .map(|address| GatewayStatusAddress {
-            type_: Some("IPAddress".into()),
-            value: address.clone(),
-        });
+    let told = |address: &Address| GatewayStatusAddress {
+        type_: Some(
+            if address.is_ip() {
+                "IPAddress"
+            } else {
+                "Hostname"
+            }
+            .into(),
+        ),
+        value: address.value.clone(),
+    };
     let listeners = verdict.listeners.iter();
     let listeners = listeners.map(|one| listener_status(one, old, verdict.generation, now));
     let status = GatewayStatus {
-        addresses: addresses.collect(),
+        addresses: addresses.iter().map(told).collect(),
         conditions: with(known, &said, verdict.generation, now),
         listeners: listeners.collect(),
     };
-    let said = format!("{verdict:?}");
+    let said = format!("{verdict:?} {addresses:?}");
     let target = Target::Gateway(name.clone());
     (old != Some(&status)).then(|| written(target, &gateway.metadata, said, &status))
 }

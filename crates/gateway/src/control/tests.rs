@@ -19,6 +19,7 @@ use crate::proxy::Settings;
 use crate::tls::Tls;
 use crate::watch::follow;
 
+mod addresses;
 mod rights;
 
 struct World {
@@ -39,6 +40,17 @@ impl World {
 
     /// `own` is the client of the gateway.
     fn with(client: Client, own: Client) -> Self {
+        let options = LowerOptions {
+            sockets: Sockets {
+                http: vec![([127, 0, 0, 1], 8080).into()],
+                ..Sockets::default()
+            },
+            ..LowerOptions::default()
+        };
+        Self::with_options(client, own, options)
+    }
+
+    fn with_options(client: Client, own: Client, options: LowerOptions) -> Self {
         let shared = Arc::new(Shared::new(
             Settings {
                 hold: Duration::ZERO,
@@ -61,13 +73,6 @@ impl World {
             Tls::new().unwrap(),
         ));
         let pages = Arc::new(Pages::new(Arc::clone(&shared)));
-        let options = LowerOptions {
-            sockets: Sockets {
-                http: vec![([127, 0, 0, 1], 8080).into()],
-                ..Sockets::default()
-            },
-            ..LowerOptions::default()
-        };
         let mut control = Control::new(Arc::clone(&shared), Arc::clone(&pages), options);
         let (inputs, mut received) = mpsc::channel(16);
         tokio::spawn(async move { follow(&own, true, &inputs, || false).await });

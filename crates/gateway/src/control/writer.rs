@@ -8,6 +8,7 @@ use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
 use k8s_openapi::api::core::v1::{Pod, Service};
+use k8s_openapi::api::networking::v1::Ingress;
 use kube::api::{Patch, PatchParams};
 use kube::{Api, Client};
 use serin_api::gateway_api::{Gateway, GatewayClass, HTTPRoute};
@@ -156,6 +157,10 @@ async fn send(
             }
             Target::Gateway(name) => {
                 let api: Api<Gateway> = Api::namespaced(client, &name.namespace);
+                api.patch_status(&name.name, &params, &patch).await.err()
+            }
+            Target::Ingress(name) => {
+                let api: Api<Ingress> = Api::namespaced(client, &name.namespace);
                 api.patch_status(&name.name, &params, &patch).await.err()
             }
             Target::VirtualService(name) => {

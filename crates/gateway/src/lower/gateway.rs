@@ -13,7 +13,7 @@ use serin_api::problem::FieldPath;
 use super::LowerOptions;
 use crate::names::ObjectName;
 use crate::objects::Objects;
-use crate::table::{ClassVerdict, GatewayVerdict, HostMatch, Verdict};
+use crate::table::{Address, ClassVerdict, GatewayVerdict, HostMatch, Verdict};
 
 mod listener;
 
@@ -27,6 +27,7 @@ const GROUP: &str = "gateway.networking.k8s.io";
 pub(super) struct Gateways<'a> {
     objects: &'a Objects,
     options: &'a LowerOptions,
+    addresses: &'a [Address],
     classes: BTreeMap<String, ClassVerdict>,
     of: BTreeMap<ObjectName, Served>,
 }
@@ -50,19 +51,25 @@ pub(super) struct Place {
 }
 
 impl<'a> Gateways<'a> {
-    pub(super) fn new(objects: &'a Objects, options: &'a LowerOptions) -> Self {
+    /// `addresses` are those at which users reach the gateway.
+    pub(super) fn new(
+        objects: &'a Objects,
+        options: &'a LowerOptions,
+        addresses: &'a [Address],
+    ) -> Self {
         let ours = objects.classes.iter().filter(|(_, class)| is_ours(class));
         let classes = ours.map(|(name, class)| (name.name.clone(), class_verdict(class)));
         let mut gateways = Self {
             objects,
             options,
+            addresses,
             classes: classes.collect(),
             of: BTreeMap::new(),
         };
         for (name, gateway) in &objects.gateways {
             let class = gateways.classes.get(&gateway.spec.gateway_class_name);
             if let Some(class) = class.map(|class| &class.accepted) {
-                let served = Served::new(name, gateway, class, objects, options);
+                let served = Served::new(name, gateway, class, &gateways);
                 gateways.of.insert(name.clone(), served);
             }
         }
@@ -100,8 +107,7 @@ impl<'a> Gateways<'a> {
         BTreeMap<String, ClassVerdict>,
         BTreeMap<ObjectName, GatewayVerdict>,
     ) {
-        let addresses = self.options.sockets.reachable();
-        let verdict = |(name, served): (ObjectName, Served)| (name, served.verdict(&addresses));
+        let verdict = |(name, served): (ObjectName, Served)| (name, served.verdict());
         (self.classes, self.of.into_iter().map(verdict).collect())
     }
 }
@@ -130,17 +136,11 @@ fn names_gateway(parent: &ParentReference) -> bool {
 }
 
 impl Served {
-    fn new(
-        name: &ObjectName,
-        gateway: &Gateway,
-        class: &Verdict,
-        objects: &Objects,
-        options: &LowerOptions,
-    ) -> Self {
+    fn new(name: &ObjectName, gateway: &Gateway, class: &Verdict, all: &Gateways<'_>) -> Self {
         let mut listeners = Vec::with_capacity(gateway.spec.listeners.len());
         for (index, spec) in gateway.spec.listeners.iter().enumerate() {
             let at = FieldPath::new("spec.listeners").index(index);
-            let listener = Listener::new(name, spec, &at, objects, options);
+            let listener = Listener::new(name, spec, &at, all.objects, all.options);
             let conflict = listener.conflict(&listeners);
             listeners.push(listener.with_conflict(conflict));
         }
@@ -150,7 +150,7 @@ impl Served {
                 let message = format!("its class is not served: {}", class.message);
                 Verdict::no("InvalidParameters", message)
             }),
-            unusable: unusable_address(gateway, options),
+            unusable: unusable_address(gateway, all.addresses),
             listeners,
         }
     }
@@ -184,7 +184,7 @@ impl Served {
         places.ok_or(nearest)
     }
 
-    fn verdict(self, addresses: &[String]) -> GatewayVerdict {
+    fn verdict(self) -> GatewayVerdict {
         let is_served = |listener: &Listener| self.refused.is_none() && listener.is_served();
         let served = self.listeners.iter().filter(|l| is_served(l)).count();
         let all = self.listeners.len();
@@ -210,7 +210,6 @@ impl Served {
             generation: self.generation,
             accepted,
             programmed,
-            addresses: addresses.to_vec(),
             listeners: listeners.map(Listener::verdict).collect(),
         }
     }
@@ -225,13 +224,13 @@ fn rank(why: &Verdict) -> u8 {
     }
 }
 
-/// Addresses that are asked for and that the process does not have.
-fn unusable_address(gateway: &Gateway, options: &LowerOptions) -> Option<Verdict> {
-    let reachable = options.sockets.reachable();
+/// Addresses that are asked for and that the gateway does not have.
+fn unusable_address(gateway: &Gateway, addresses: &[Address]) -> Option<Verdict> {
+    let reachable: Vec<&str> = addresses.iter().map(|a| a.value.as_str()).collect();
     let wanted = gateway.spec.addresses.iter();
     let wanted = wanted.filter_map(|address| address.get("value")?.as_str());
     let missing: Vec<&str> = wanted
-        .filter(|a| !reachable.iter().any(|r| r == a))
+        .filter(|wanted| !reachable.contains(wanted))
         .collect();
     if missing.is_empty() {
         return None;

@@ -1,5 +1,7 @@
 //! Ingresses, with the canary annotations of ingress-nginx.
 
+use std::collections::BTreeSet;
+
 use k8s_openapi::api::networking::v1::{HTTPIngressPath, Ingress, IngressBackend};
 use serin_api::Problem;
 use serin_api::problem::FieldPath;
@@ -21,12 +23,14 @@ const CLASS: &str = "kubernetes.io/ingress.class";
 /// What [`crate::tls`] reads.
 const TLS_ANNOTATIONS: [&str; 2] = ["ssl-redirect", "force-ssl-redirect"];
 
+/// The rules, and the Ingresses that are served.
 pub(super) fn lower(
     objects: &Objects,
     last: &RouteTable,
     options: &LowerOptions,
     problems: &mut Vec<RouteProblem>,
-) -> Vec<Rule> {
+) -> (Vec<Rule>, BTreeSet<ObjectName>) {
+    let mut served = BTreeSet::new();
     let mut mains = Vec::new();
     let mut canaries = Vec::new();
     for (name, ingress) in &objects.ingresses {
@@ -56,6 +60,9 @@ pub(super) fn lower(
                 canaries.push(Claim::new(ingress, None, rules));
             }
         }
+        if !draft.is_refused() || last.ingresses.contains(name) {
+            served.insert(name.clone());
+        }
         draft.check_services(ingress, objects);
         problems.append(&mut draft.problems);
     }
@@ -63,7 +70,7 @@ pub(super) fn lower(
     for claim in canaries {
         claim.attach(&mut mains, last, problems);
     }
-    mains
+    (mains, served)
 }
 
 /// Whether the class is ours to serve.

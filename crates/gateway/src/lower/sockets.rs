@@ -36,15 +36,6 @@ impl Sockets {
             .map(SocketAddr::port)
             .filter(|_| wanted == usual)
     }
-
-    /// The IP addresses at which it can be reached; those that stand for every address of the machine say nothing.
-    pub(crate) fn reachable(&self) -> Vec<String> {
-        let all = self.http.iter().chain(&self.https).map(SocketAddr::ip);
-        let mut named: Vec<_> = all.filter(|ip| !ip.is_unspecified()).collect();
-        named.sort();
-        named.dedup();
-        named.iter().map(ToString::to_string).collect()
-    }
 }
 
 impl fmt::Display for Sockets {
@@ -82,7 +73,6 @@ mod tests {
         ] {
             assert_eq!(sockets.socket(scheme, wanted), port, "{scheme:?} {wanted}");
         }
-        assert_eq!(sockets.reachable(), ["127.0.0.1"]);
         assert_eq!(Sockets::default().socket(Scheme::Http, 80), None);
     }
 }

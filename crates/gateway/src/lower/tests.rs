@@ -497,8 +497,8 @@ spec:
 #[test]
 fn a_class_restricts_the_ingresses() {
     let options = |class: &str| LowerOptions {
-        sockets: Sockets::default(),
         ingress_class: Some(class.into()),
+        ..LowerOptions::default()
     };
     let rules = |class: &str| {
         let lowered = lower(

@@ -52,8 +52,6 @@ pub struct GatewayVerdict {
     pub accepted: Verdict,
     /// Whether any of it is served.
     pub programmed: Verdict,
-    /// The IP addresses at which it can be reached.
-    pub addresses: Vec<String>,
     /// One for each listener, in their order.
     pub listeners: Vec<ListenerVerdict>,
 }

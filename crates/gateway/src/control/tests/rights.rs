@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Mutex;
 
 use http::{Request, StatusCode};
+use k8s_openapi::api::networking::v1::Ingress;
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding};
 use kube::client::Body;
 use serin_api::istio::{DestinationRule, VirtualService};
@@ -96,8 +97,14 @@ async fn everything_that_is_said_and_read_is_in_the_rights() {
     let mut attached = route();
     attached["spec"]["parentRefs"] = json!([{"name": "edge"}]);
     let _: HTTPRoute = world.create(attached).await;
+    let backend = json!({"service": {"name": "web", "port": {"number": 80}}});
+    let _: Ingress = world
+        .create(json!({"metadata": {"name": "web"}, "spec": {"defaultBackend": backend}}))
+        .await;
     create_istio(&world).await;
     until_acknowledged(&world).await;
+    let is_told = |ingress: &Ingress| ingress.status.is_some();
+    world.until("web", is_told).await;
     let is_told = |service: &VirtualService| service.status.is_some();
     world.until("web", is_told).await;
     let is_told = |rule: &DestinationRule| rule.status.is_some();

@@ -6,12 +6,12 @@ use crate::table::{GatewayVerdict, ListenerVerdict, Verdict};
 fn options() -> LowerOptions {
     let at = |port: u16| std::net::SocketAddr::from(([127, 0, 0, 1], port));
     LowerOptions {
-        ingress_class: None,
         sockets: Sockets {
             http: vec![at(8080)],
             https: vec![at(8443)],
             mapped: Default::default(),
         },
+        ..LowerOptions::default()
     }
 }
 
@@ -62,8 +62,8 @@ fn gateway(name: &str, verdict: &GatewayVerdict) -> String {
     };
     let listeners: String = verdict.listeners.iter().map(listener).collect();
     format!(
-        "{name} at {:?} accepted {} programmed {}\n{listeners}",
-        verdict.addresses, verdict.accepted.reason, verdict.programmed.reason
+        "{name} accepted {} programmed {}\n{listeners}",
+        verdict.accepted.reason, verdict.programmed.reason
     )
 }
 
@@ -107,7 +107,7 @@ spec:
             default/one at edge#far: false NoMatchingParent: listener far is not served: the gateway does not speak HTTP at port 9090; it listens at 127.0.0.1:8080 (HTTP), 127.0.0.1:8443 (HTTPS). Let it listen there too, or map the port by gatewayPorts of gateway/config.json
             default/one at edge: false NoMatchingParent: Gateway default/edge has no listener with this sectionName and port
             default/one at nowhere: false NoMatchingParent: there is no Gateway default/nowhere; make one, or leave out parentRefs to be served at every address of this gateway
-            default/edge at ["127.0.0.1"] accepted ListenersNotValid programmed Programmed
+            default/edge accepted ListenersNotValid programmed Programmed
               web routes 1 accepted true Accepted: served at port 8080 of the gateway programmed true resolved true ResolvedRefs: all references were found conflicted NoConflicts
               api routes 2 accepted true Accepted: served at port 8080 of the gateway programmed true resolved true ResolvedRefs: all references were found conflicted NoConflicts
               far routes 0 accepted false PortUnavailable: the gateway does not speak HTTP at port 9090; it listens at 127.0.0.1:8080 (HTTP), 127.0.0.1:8443 (HTTPS). Let it listen there too, or map the port by gatewayPorts of gateway/config.json programmed false resolved true ResolvedRefs: all references were found conflicted NoConflicts
@@ -173,15 +173,15 @@ spec: {parentRefs: [{name: theirs}], rules: [{backendRefs: [{name: stable, port:
             shop/web at selected: taken
             shop/web at grpc: false NotAllowedByListeners: listener l takes no HTTPRoutes of namespace shop: see its allowedRoutes
             shop/web at host: false NoMatchingListenerHostname: no host of the route is one of listener l
-            default/all at ["127.0.0.1"] accepted Accepted programmed Programmed
+            default/all accepted Accepted programmed Programmed
               l routes 1 accepted true Accepted: served at port 8080 of the gateway programmed true resolved true ResolvedRefs: all references were found conflicted NoConflicts
-            default/grpc at ["127.0.0.1"] accepted Accepted programmed Programmed
+            default/grpc accepted Accepted programmed Programmed
               l routes 0 accepted true Accepted: served at port 8080 of the gateway programmed true resolved false InvalidRouteKinds: spec.listeners[0].allowedRoutes.kinds[0].kind: Unsupported value: "GRPCRoute": supported values: "HTTPRoute" conflicted NoConflicts
-            default/host at ["127.0.0.1"] accepted Accepted programmed Programmed
+            default/host accepted Accepted programmed Programmed
               l routes 0 accepted true Accepted: served at port 8080 of the gateway programmed true resolved true ResolvedRefs: all references were found conflicted NoConflicts
-            default/same at ["127.0.0.1"] accepted Accepted programmed Programmed
+            default/same accepted Accepted programmed Programmed
               l routes 0 accepted true Accepted: served at port 8080 of the gateway programmed true resolved true ResolvedRefs: all references were found conflicted NoConflicts
-            default/selected at ["127.0.0.1"] accepted Accepted programmed Programmed
+            default/selected accepted Accepted programmed Programmed
               l routes 1 accepted true Accepted: served at port 8080 of the gateway programmed true resolved true ResolvedRefs: all references were found conflicted NoConflicts
         "#]],
     );
@@ -210,7 +210,7 @@ metadata: {name: web, namespace: certs}
 type: kubernetes.io/tls
 "#,
         expect![[r#"
-            default/edge at ["127.0.0.1"] accepted ListenersNotValid programmed AddressNotUsable
+            default/edge accepted ListenersNotValid programmed AddressNotUsable
               tcp routes 0 accepted false UnsupportedProtocol: TCP is not served; HTTP and HTTPS are programmed false resolved true ResolvedRefs: all references were found conflicted NoConflicts
               plain routes 0 accepted true Accepted: served at port 8080 of the gateway programmed true resolved true ResolvedRefs: all references were found conflicted NoConflicts
               again routes 0 accepted false PortUnavailable: listener plain has this port and host programmed false resolved true ResolvedRefs: all references were found conflicted HostnameConflict
@@ -239,19 +239,19 @@ fn of_two_routes_at_one_port_the_older_has_the_requests_and_at_two_ports_both() 
     check(
         &all.concat(),
         expect![[r#"
-        *:8080 / -> stable:80*1
-        *:8443 / -> stable:80*1
-        default/old generation 0: true Accepted, true ResolvedRefs
-        default/secure generation 0: true Accepted, true ResolvedRefs
-        default/young generation 0: false Conflicted, true ResolvedRefs
-        ! httproute/default/young is not served as it stands: spec.rules: every host / is served for httproute/default/old, which is older
-        default/old at edge#web: taken
-        default/secure at edge#tls: taken
-        default/young at edge#web: taken
-        default/edge at ["127.0.0.1"] accepted ListenersNotValid programmed Programmed
-          web routes 2 accepted true Accepted: served at port 8080 of the gateway programmed true resolved true ResolvedRefs: all references were found conflicted NoConflicts
-          tls routes 1 accepted true Accepted: served at port 8443 of the gateway programmed false resolved false InvalidCertificateRef: spec.listeners[1].tls.certificateRefs: Required value: name a Secret of type kubernetes.io/tls conflicted NoConflicts
-    "#]],
+            *:8080 / -> stable:80*1
+            *:8443 / -> stable:80*1
+            default/old generation 0: true Accepted, true ResolvedRefs
+            default/secure generation 0: true Accepted, true ResolvedRefs
+            default/young generation 0: false Conflicted, true ResolvedRefs
+            ! httproute/default/young is not served as it stands: spec.rules: every host / is served for httproute/default/old, which is older
+            default/old at edge#web: taken
+            default/secure at edge#tls: taken
+            default/young at edge#web: taken
+            default/edge accepted ListenersNotValid programmed Programmed
+              web routes 2 accepted true Accepted: served at port 8080 of the gateway programmed true resolved true ResolvedRefs: all references were found conflicted NoConflicts
+              tls routes 1 accepted true Accepted: served at port 8443 of the gateway programmed false resolved false InvalidCertificateRef: spec.listeners[1].tls.certificateRefs: Required value: name a Secret of type kubernetes.io/tls conflicted NoConflicts
+        "#]],
     );
 }
 
@@ -312,11 +312,11 @@ spec:
             default/domain at edge#domain: taken
             default/elsewhere at edge#every: taken
             default/every at edge#every: taken
-            default/edge at ["127.0.0.1"] accepted Accepted programmed Programmed
+            default/edge accepted Accepted programmed Programmed
               every routes 3 accepted true Accepted: served at port 8080 of the gateway programmed true resolved true ResolvedRefs: all references were found conflicted NoConflicts
               domain routes 1 accepted true Accepted: served at port 8080 of the gateway programmed true resolved true ResolvedRefs: all references were found conflicted NoConflicts
               one routes 0 accepted true Accepted: served at port 8080 of the gateway programmed true resolved true ResolvedRefs: all references were found conflicted NoConflicts
-            default/other at ["127.0.0.1"] accepted Accepted programmed Programmed
+            default/other accepted Accepted programmed Programmed
               every routes 1 accepted true Accepted: served at port 8080 of the gateway programmed true resolved true ResolvedRefs: all references were found conflicted NoConflicts
         "#]],
     );
