@@ -17,6 +17,7 @@ use crate::table::{HeaderChanges, RouteTable};
 
 mod bad_input;
 mod drains;
+mod events;
 mod exact;
 mod instances;
 mod logs;
