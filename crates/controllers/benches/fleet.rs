@@ -18,7 +18,7 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use futures::{StreamExt, TryStreamExt};
+use futures::StreamExt;
 use k8s_openapi::api::core::v1::{Event, Pod};
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::runtime::WatchStreamExt;
@@ -174,7 +174,9 @@ async fn await_all(client: &Client, count: usize, round: usize) {
     );
     let mut done = BTreeSet::new();
     while done.len() < count {
-        let rollout = events.try_next().await.unwrap().unwrap();
+        let Ok(rollout) = events.next().await.unwrap() else {
+            continue;
+        };
         let status = rollout.status.clone().unwrap_or_default();
         let template = serde_json::to_string(&rollout.spec.template).unwrap();
         let seen = rollout.metadata.generation.map(|g| g.to_string());
@@ -201,7 +203,12 @@ async fn node(client: Client) {
         .applied_objects()
         .for_each_concurrent(AT_ONCE, |pod| {
             let api = api.clone();
-            async move { tend(&api, &pod.unwrap()).await }
+            // A node that has fallen behind lists again, as the watcher does by itself.
+            async move {
+                if let Ok(pod) = pod {
+                    tend(&api, &pod).await;
+                }
+            }
         })
         .await;
 }
