@@ -27,6 +27,10 @@ use writer::Writer;
 /// Events that are taken in before one table is made of them.
 const MOST_AT_ONCE: usize = 1024;
 
+/// After one table was made the next one is not made before this time has passed. A change that comes alone is served at once; of
+/// many in a row each costs little, and the workers keep their cores.
+const REST: Duration = Duration::from_millis(20);
+
 /// How often it is looked whether files of certificates have changed.
 const FILES_EVERY_SECONDS: u64 = 5;
 
@@ -185,16 +189,20 @@ impl Control {
         let mut ticks = tokio::time::interval_at(start, Duration::from_secs(1));
         ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
         let mut received = Vec::new();
+        let mut rested_at = None;
         loop {
             let retry_at = self.writer.retry_at();
             tokio::select! {
                 () = &mut stop => return,
-                count = inputs.recv_many(&mut received, MOST_AT_ONCE) => {
+                count = inputs.recv_many(&mut received, MOST_AT_ONCE), if rested_at.is_none() => {
                     if count == 0 {
                         return;
                     }
-                    self.take_in(&mut received);
+                    if self.take_in(&mut received) {
+                        rested_at = Some(Instant::now() + REST);
+                    }
                 }
+                () = sleep_until(rested_at), if rested_at.is_some() => rested_at = None,
                 () = self.drained.notified() => self.acknowledge(),
                 () = self.writer.next() => self.acknowledge(),
                 () = sleep_until(retry_at) => self.acknowledge(),
@@ -203,7 +211,8 @@ impl Control {
         }
     }
 
-    fn take_in(&mut self, received: &mut Vec<Input>) {
+    /// Takes in what has come; whether it was news.
+    fn take_in(&mut self, received: &mut Vec<Input>) -> bool {
         let mut is_news = false;
         for input in received.drain(..) {
             if let Input::Connected(client) = &input {
@@ -215,6 +224,7 @@ impl Control {
             tell(&self.pages.forbidden, self.world.forbidden());
             self.refresh();
         }
+        is_news
     }
 
     /// Makes the table that the objects ask for and serves it, when it is another one.
