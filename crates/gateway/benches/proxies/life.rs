@@ -1,4 +1,4 @@
-//! Upgrades and kills under load: what users lose of each.
+//! Upgrades, restarts and kills under load: what users lose of each.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 use serin_gateway::{KeeperConfig, keeper_main, read_endpoint};
 
-use crate::load::Load;
+use crate::load::{Load, Method};
 use crate::peers::{self, Front};
 
 /// Says to a copy of this program that it is the keeper of that home.
@@ -87,7 +87,7 @@ impl Drop for Kept {
     }
 }
 
-fn send(pid: u32, signal: Signal) {
+pub(crate) fn send(pid: u32, signal: Signal) {
     let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
     if let Some(pid) = pid {
         let _ = kill_process(pid, signal);
@@ -98,10 +98,15 @@ fn send(pid: u32, signal: Signal) {
 pub(crate) async fn run(times: usize, origins: &[SocketAddr; 2]) {
     let kept = Kept::start(origins).await;
     println!("life: {times} of each at {RATE:.0} requests/s over {CONNECTIONS} connections");
-    for (name, act) in [("upgrade", Signal::HUP), ("kill -9", Signal::KILL)] {
+    for (name, act) in [
+        ("upgrade", Signal::HUP),
+        ("restart", Signal::TERM),
+        ("kill -9", Signal::KILL),
+    ] {
         let load = Load {
             address: kept.address,
             front: Front::Plain,
+            method: Method::Get,
             path: "/small",
             connections: CONNECTIONS,
             rate_per_second: Some(RATE),

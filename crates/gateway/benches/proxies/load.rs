@@ -20,10 +20,29 @@ use crate::peers::{Front, HOST};
 /// Streams of one HTTP/2 connection.
 const STREAMS: usize = 8;
 const DESCRIPTORS: u64 = 65_536;
+const BODY: &str = "what is asked for once, and is to be done once";
+
+/// A `POST` has a body, and cannot be sent a second time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Method {
+    Get,
+    Post,
+}
+
+impl std::fmt::Display for Method {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(match self {
+            Self::Get => "GET",
+            Self::Post => "POST",
+        })
+    }
+}
 
 pub(crate) struct Load {
     pub(crate) address: SocketAddr,
     pub(crate) front: Front,
+    /// Over HTTP/1.1; HTTP/2 sends `GET`.
+    pub(crate) method: Method,
     pub(crate) path: &'static str,
     pub(crate) connections: usize,
     /// `None`: as fast as answers come.
@@ -117,7 +136,13 @@ impl Load {
                 next: start + offset,
                 every,
             };
-            tasks.spawn(connection(self.address, self.front, self.path, schedule));
+            tasks.spawn(connection(
+                self.address,
+                self.front,
+                self.request(),
+                self.path,
+                schedule,
+            ));
         }
         let mut all = Measured::default();
         while let Some(ended) = tasks.join_next().await {
@@ -125,11 +150,24 @@ impl Load {
         }
         all
     }
+
+    fn request(&self) -> Vec<u8> {
+        let (method, path) = (self.method, self.path);
+        let body = match method {
+            Method::Get => "\r\n".to_owned(),
+            Method::Post => format!("content-length: {}\r\n\r\n{BODY}", BODY.len()),
+        };
+        format!(
+            "{method} {path} HTTP/1.1\r\nhost: {HOST}\r\nuser-agent: bench\r\naccept: */*\r\n{body}"
+        )
+        .into_bytes()
+    }
 }
 
 async fn connection(
     address: SocketAddr,
     front: Front,
+    request: Vec<u8>,
     path: &'static str,
     mut schedule: Schedule,
 ) -> Measured {
@@ -137,11 +175,11 @@ async fn connection(
     while let Ok(stream) = TcpStream::connect(address).await {
         stream.set_nodelay(true).unwrap();
         let wants_more = match front {
-            Front::Plain => http1(stream, path, &mut schedule, &mut measured).await,
+            Front::Plain => http1(stream, &request, &mut schedule, &mut measured).await,
             Front::Tls => {
                 let connector = TlsConnector::from(Arc::new(crate::peers::trusting()));
                 let stream = connector.connect(HOST.try_into().unwrap(), stream).await;
-                http1(stream.unwrap(), path, &mut schedule, &mut measured).await
+                http1(stream.unwrap(), &request, &mut schedule, &mut measured).await
             }
             Front::H2c => {
                 measured.add(http2(stream, path, schedule.clone()).await);
@@ -160,19 +198,17 @@ async fn connection(
 /// Sends requests for as long as the other side keeps the connection. Whether another connection is to follow.
 async fn http1<S>(
     mut stream: S,
-    path: &str,
+    request: &[u8],
     schedule: &mut Schedule,
     measured: &mut Measured,
 ) -> bool
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let request =
-        format!("GET {path} HTTP/1.1\r\nhost: {HOST}\r\nuser-agent: bench\r\naccept: */*\r\n\r\n");
     let mut buffer = Vec::with_capacity(128 * 1024);
     while let Some(since) = schedule.turn().await {
         let answered = async {
-            stream.write_all(request.as_bytes()).await?;
+            stream.write_all(request).await?;
             stream.flush().await?;
             read_answer(&mut stream, &mut buffer).await
         };
@@ -286,4 +322,13 @@ pub(crate) async fn hold(address: SocketAddr, count: usize) -> Vec<TcpStream> {
         }
     }
     held
+}
+
+/// Waits until a proxy has its routes.
+pub(crate) async fn until_served(address: SocketAddr) {
+    let give_up = Instant::now() + Duration::from_secs(10);
+    while hold(address, 1).await.is_empty() {
+        assert!(Instant::now() < give_up, "there are no routes");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
 }

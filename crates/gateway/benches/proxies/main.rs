@@ -4,10 +4,12 @@
 //! turns within each round, in a new order every time, so that whatever else the machine does falls on all of them alike; what is
 //! compared is the ratio within a round. CPU is what the kernel has accounted to the process.
 //!
-//! At the end our gateway is upgraded and killed many times under load, and what users lost is told.
+//! Then a version is exchanged for another one under load, in every order and with every sort of end, by each of the proxies; the
+//! shares of our gateway change a thousand times a second; and it is upgraded, restarted and killed many times. What users lost of
+//! it is told.
 //!
-//! Options: `--rounds N`, `--seconds S`, `--times N` (of upgrades and kills), `--only WORD` (parts whose name has it), `--peers LIST`,
-//! such as `nginx,serin`.
+//! Options: `--rounds N`, `--seconds S`, `--switches N` (of each sort), `--times N` (of upgrades, restarts and kills), `--only WORD`
+//! (parts whose name has it), `--peers LIST`, such as `nginx,serin`.
 
 #![expect(
     clippy::print_stdout,
@@ -22,11 +24,15 @@ use options::Options;
 use peers::{Front, Peer};
 use table::{Round, Table};
 
+mod application;
+mod changes;
+mod cluster;
 mod life;
 mod load;
 mod options;
 mod origin;
 mod peers;
+mod switch;
 mod table;
 
 /// The core of the proxy, and the one of everybody else.
@@ -94,6 +100,12 @@ fn main() {
         let count = IDLE.min(descriptors / 2 - 150);
         runtime.block_on(idle(count, &origins, &options));
     }
+    if options.wants("changes") {
+        runtime.block_on(changes::run(origins, &options));
+    }
+    if options.wants("switches") {
+        runtime.block_on(switch::run(&options));
+    }
     if options.wants("life") {
         runtime.block_on(life::run(options.times, &origins));
     }
@@ -125,6 +137,7 @@ async fn compare(
             let mut load = load::Load {
                 address,
                 front: scenario.front,
+                method: load::Method::Get,
                 path: scenario.path,
                 connections: scenario.connections,
                 rate_per_second: None,

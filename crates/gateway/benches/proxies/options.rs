@@ -10,6 +10,8 @@ pub(crate) struct Options {
     pub(crate) time: Duration,
     /// Upgrades and kills.
     pub(crate) times: usize,
+    /// Switches of each sort.
+    pub(crate) switches: usize,
     pub(crate) peers: Vec<Kind>,
     only: Option<String>,
 }
@@ -27,6 +29,7 @@ impl Options {
             rounds: value("--rounds").map_or(6, |text| text.parse().unwrap()),
             time: Duration::from_secs_f64(seconds),
             times: value("--times").map_or(100, |text| text.parse().unwrap()),
+            switches: value("--switches").map_or(3, |text| text.parse().unwrap()),
             peers: peers.split(',').map(|word| word.parse().unwrap()).collect(),
             only: value("--only"),
         }

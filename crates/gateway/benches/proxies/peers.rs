@@ -13,6 +13,8 @@ use rustix::thread::{CpuSet, sched_setaffinity};
 use serin_gateway::{GatewayConfig, gateway_main};
 use tokio_rustls::rustls;
 
+use crate::cluster::Cluster;
+use crate::switch::Runtime;
 use crate::{LOAD_CORE, PROXY_CORE};
 
 pub(crate) const HOST: &str = "app.example.com";
@@ -86,7 +88,16 @@ pub(crate) struct Peer {
     kind: Kind,
     child: Child,
     ports: Ports,
-    _directory: tempfile::TempDir,
+    director: Director,
+    directory: tempfile::TempDir,
+}
+
+/// How a proxy is told to lead elsewhere.
+enum Director {
+    Nobody,
+    Reload,
+    Runtime(Runtime),
+    Cluster(Cluster),
 }
 
 #[derive(Clone, Copy)]
@@ -108,21 +119,61 @@ impl Ports {
 impl Peer {
     /// `None`, and a word about it, when the program is not installed.
     pub(crate) fn start(kind: Kind, origins: &[SocketAddr; 2]) -> Option<Self> {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path();
+        let directory = home();
         let mut ports = Ports::free();
-        let (certificate, key) = certificate();
-        fs::write(path.join("cert.pem"), &certificate).unwrap();
-        fs::write(path.join("key.pem"), &key).unwrap();
-        fs::write(path.join("both.pem"), format!("{certificate}{key}")).unwrap();
-        let mut command = match kind {
-            Kind::Nginx => nginx(path, ports, origins),
-            Kind::Haproxy => haproxy(path, ports, origins),
+        let command = match kind {
+            Kind::Nginx => nginx(directory.path(), ports, &split(*origins), false),
+            Kind::Haproxy => haproxy(directory.path(), ports, origins.map(|o| (o, true))),
             Kind::Serin => {
                 ports.h2c = ports.plain;
-                serin(path, ports, origins)
+                write_home(
+                    directory.path(),
+                    &settings(directory.path(), ports),
+                    origins,
+                );
+                serin(directory.path())
             }
         };
+        Self::run(kind, command, ports, Director::Nobody, directory)
+    }
+
+    /// One that leads to one application, and can be told to lead to another one.
+    pub(crate) async fn start_switching(kind: Kind, first: SocketAddr) -> Option<Self> {
+        if kind == Kind::Serin {
+            return Self::start_routed([first; 2]).await;
+        }
+        let (directory, ports) = (home(), Ports::free());
+        let (command, director) = if kind == Kind::Nginx {
+            let command = nginx(directory.path(), ports, &only(first), true);
+            (command, Director::Reload)
+        } else {
+            let servers = [(first, true), (first, false)];
+            let command = haproxy(directory.path(), ports, servers);
+            let socket = directory.path().join("stats");
+            (command, Director::Runtime(Runtime { socket, used: "a" }))
+        };
+        Self::run(kind, command, ports, director, directory)
+    }
+
+    /// Our gateway with an API that it gets its routes from.
+    pub(crate) async fn start_routed(origins: [SocketAddr; 2]) -> Option<Self> {
+        let (directory, ports) = (home(), Ports::free());
+        let path = directory.path();
+        write_settings(path, &settings(path, ports));
+        let cluster = Cluster::start(path, origins).await;
+        let (command, director) = (serin(path), Director::Cluster(cluster));
+        let peer = Self::run(Kind::Serin, command, ports, director, directory)?;
+        crate::load::until_served(peer.ports.plain).await;
+        Some(peer)
+    }
+
+    fn run(
+        kind: Kind,
+        mut command: Command,
+        ports: Ports,
+        director: Director,
+        directory: tempfile::TempDir,
+    ) -> Option<Self> {
         pin(PROXY_CORE);
         let child = command
             .stdin(Stdio::null())
@@ -141,10 +192,31 @@ impl Peer {
             kind,
             child,
             ports,
-            _directory: directory,
+            director,
+            directory,
         };
         peer.wait();
         Some(peer)
+    }
+
+    /// Leads to this application from now on, as soon as the proxy knows it.
+    pub(crate) async fn switch(&mut self, to: SocketAddr) {
+        match &mut self.director {
+            Director::Nobody => {}
+            Director::Reload => {
+                nginx(self.directory.path(), self.ports, &only(to), true);
+                crate::life::send(self.child.id(), rustix::process::Signal::HUP);
+            }
+            Director::Runtime(runtime) => runtime.switch(to),
+            Director::Cluster(cluster) => cluster.switch(to).await,
+        }
+    }
+
+    pub(crate) fn cluster(&self) -> Option<&Cluster> {
+        match &self.director {
+            Director::Cluster(cluster) => Some(cluster),
+            _ => None,
+        }
     }
 
     fn wait(&self) {
@@ -187,7 +259,8 @@ impl Peer {
 
 impl Drop for Peer {
     fn drop(&mut self) {
-        let _ = self.child.kill();
+        // By a signal that nginx passes on to its workers.
+        crate::life::send(self.child.id(), rustix::process::Signal::TERM);
         let _ = self.child.wait();
     }
 }
@@ -249,18 +322,40 @@ impl rustls::client::danger::ServerCertVerifier for TakesAll {
     }
 }
 
-fn nginx(path: &Path, ports: Ports, [stable, canary]: &[SocketAddr; 2]) -> Command {
+/// A state directory with a certificate in all the forms that a proxy may want.
+fn home() -> tempfile::TempDir {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path();
+    let (certificate, key) = certificate();
+    fs::write(path.join("cert.pem"), &certificate).unwrap();
+    fs::write(path.join("key.pem"), &key).unwrap();
+    fs::write(path.join("both.pem"), format!("{certificate}{key}")).unwrap();
+    directory
+}
+
+/// Servers of nginx that share requests.
+fn split([stable, canary]: [SocketAddr; 2]) -> String {
+    format!("server {stable} weight=90; server {canary} weight=10;")
+}
+
+fn only(server: SocketAddr) -> String {
+    format!("server {server};")
+}
+
+/// Writes the configuration. With a master process it can be reloaded.
+fn nginx(path: &Path, ports: Ports, servers: &str, has_master: bool) -> Command {
+    let master = if has_master { "on" } else { "off" };
     let directory = path.display();
     let locations = "location /small { proxy_pass http://app; } location /large { proxy_pass http://app; } location /other { return 404; }";
     let text = format!(
-        "daemon off; master_process off; worker_processes 1; pid {directory}/pid; error_log {directory}/error.log;
+        "daemon off; master_process {master}; worker_processes 1; pid {directory}/pid; error_log {directory}/error.log;
         worker_rlimit_nofile 60000;
         events {{ worker_connections 30000; }}
         http {{
           access_log off; keepalive_requests 100000000; keepalive_timeout 300s; http2_max_requests 100000000;
           client_body_temp_path {directory}/b; proxy_temp_path {directory}/p; fastcgi_temp_path {directory}/f;
           uwsgi_temp_path {directory}/u; scgi_temp_path {directory}/s;
-          upstream app {{ server {stable} weight=90; server {canary} weight=10; keepalive 128; keepalive_requests 100000000; }}
+          upstream app {{ {servers} keepalive 128; keepalive_requests 100000000; }}
           proxy_http_version 1.1; proxy_buffer_size 16k; proxy_buffers 8 16k; proxy_set_header Connection \"\"; proxy_set_header Host $host;
           proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for; proxy_set_header X-Forwarded-Proto $scheme;
           server {{ listen {plain}; server_name {HOST}; {locations} }}
@@ -282,7 +377,10 @@ fn nginx(path: &Path, ports: Ports, [stable, canary]: &[SocketAddr; 2]) -> Comma
     command
 }
 
-fn haproxy(path: &Path, ports: Ports, [stable, canary]: &[SocketAddr; 2]) -> Command {
+/// With two servers, each used or not.
+fn haproxy(path: &Path, ports: Ports, servers: [(SocketAddr, bool); 2]) -> Command {
+    let word = |is_used| if is_used { "" } else { " disabled" };
+    let [(first, first_is_used), (second, second_is_used)] = servers;
     let directory = path.display();
     let text = format!(
         "global\n  nbthread 1\n  maxconn {}\n  stats socket {directory}/stats level admin\n\
@@ -290,8 +388,10 @@ fn haproxy(path: &Path, ports: Ports, [stable, canary]: &[SocketAddr; 2]) -> Com
          frontend in\n  bind {plain}\n  bind {h2c} proto h2\n  bind {tls} ssl crt {directory}/both.pem ssl-min-ver TLSv1.3\n\
          \x20 use_backend app if {{ hdr(host) -i {HOST} }} {{ path_beg /small }}\n\
          \x20 use_backend app if {{ hdr(host) -i {HOST} }} {{ path_beg /large }}\n\
-         backend app\n  balance roundrobin\n  http-reuse always\n  server stable {stable} weight 90\n  server canary {canary} weight 10\n",
+         backend app\n  balance roundrobin\n  http-reuse always\n  server a {first} weight 90{}\n  server b {second} weight 10{}\n",
         crate::load::raise_descriptor_limit() / 2 - 100,
+        word(first_is_used),
+        word(second_is_used),
         plain = ports.plain,
         h2c = ports.h2c,
         tls = ports.tls,
@@ -302,14 +402,22 @@ fn haproxy(path: &Path, ports: Ports, [stable, canary]: &[SocketAddr; 2]) -> Com
     command
 }
 
-fn serin(path: &Path, ports: Ports, origins: &[SocketAddr; 2]) -> Command {
-    let config = serde_json::json!({
+fn settings(path: &Path, ports: Ports) -> serde_json::Value {
+    serde_json::json!({
         "listen": [ports.plain], "tlsListen": [ports.tls], "workers": 1, "clientIdleMs": 300_000,
-        "certificates": [{"certificate": path.join("cert.pem"), "key": path.join("key.pem")}]});
-    write_home(path, &config, origins);
+        "certificates": [{"certificate": path.join("cert.pem"), "key": path.join("key.pem")}]})
+}
+
+fn serin(path: &Path) -> Command {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args(["gateway", "--home"]).arg(path);
     command
+}
+
+fn write_settings(path: &Path, settings: &serde_json::Value) {
+    let gateway = path.join("gateway");
+    fs::create_dir(&gateway).unwrap();
+    fs::write(gateway.join("config.json"), settings.to_string()).unwrap();
 }
 
 /// Makes a state directory of our gateway, with settings and last good routes.
@@ -331,10 +439,8 @@ pub(crate) fn write_home(path: &Path, config: &serde_json::Value, origins: &[Soc
     let routes = serde_json::json!({"format": 1, "table": {
         "rules": [rule(0, "/small"), rule(1, "/large"), rule(2, "/other")], "routes": {},
         "services": {"default/stable": service(stable, "v1"), "default/canary": service(canary, "v2")}}});
-    let gateway = path.join("gateway");
-    fs::create_dir(&gateway).unwrap();
-    fs::write(gateway.join("routes.json"), routes.to_string()).unwrap();
-    fs::write(gateway.join("config.json"), config.to_string()).unwrap();
+    write_settings(path, config);
+    fs::write(path.join("gateway").join("routes.json"), routes.to_string()).unwrap();
 }
 
 /// Debian keeps servers where not everybody's PATH leads.

@@ -109,7 +109,7 @@ fn mean(values: impl ExactSizeIterator<Item = f64>) -> f64 {
 }
 
 /// The geometric mean of ratios, with the interval of Student's t.
-fn interval(ratios: &[f64]) -> String {
+pub(crate) fn interval(ratios: &[f64]) -> String {
     /// For 1 to 11 degrees of freedom.
     const T: [f64; 11] = [
         12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26, 2.23, 2.20,

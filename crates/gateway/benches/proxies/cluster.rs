@@ -1,0 +1,136 @@
+//! The API that our gateway gets its routes from, and one application in it: the whole way from a change of an object to a request
+//! that goes elsewhere.
+
+use std::net::SocketAddr;
+use std::path::Path;
+
+use k8s_openapi::api::core::v1::{ConfigMap, Service};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use kube::api::{Patch, PatchParams, PostParams};
+use kube::{Api, Client, Resource};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+use serin_api::gateway_api::{Gateway, GatewayClass, HTTPRoute};
+use serin_apiserver::{ApiServer, Store};
+use tokio::net::TcpListener;
+
+use crate::peers::HOST;
+
+const TOKEN: &str = "bench";
+
+#[derive(Clone)]
+pub(crate) struct Cluster {
+    client: Client,
+}
+
+impl Cluster {
+    /// Serves the API, and says in the state directory of a gateway where it is.
+    pub(crate) async fn start(home: &Path, [stable, canary]: [SocketAddr; 2]) -> Self {
+        let server = ApiServer::new(Store::in_memory());
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let router = server.guarded_router(TOKEN);
+        tokio::spawn(async move {
+            serin_apiserver::serve(listener, router, std::future::pending()).await;
+        });
+        let kubeconfig = json!({
+            "apiVersion": "v1", "kind": "Config", "current-context": "bench",
+            "clusters": [{"name": "bench", "cluster": {"server": format!("http://{address}")}}],
+            "users": [{"name": "bench", "user": {"token": TOKEN}}],
+            "contexts": [{"name": "bench", "context": {"cluster": "bench", "user": "bench"}}],
+        });
+        std::fs::write(serin_gateway::kubeconfig(home), kubeconfig.to_string()).unwrap();
+        let cluster = Self {
+            client: Client::new(server.router(), "default"),
+        };
+        cluster.create_all(stable, canary).await;
+        cluster
+    }
+
+    async fn create_all(&self, stable: SocketAddr, canary: SocketAddr) {
+        let class =
+            json!({"metadata": {"name": "serin"}, "spec": {"controllerName": "serin.dev/gateway"}});
+        create::<GatewayClass>(Api::all(self.client.clone()), class).await;
+        let listener = json!({"name": "http", "port": 80, "protocol": "HTTP"});
+        let spec = json!({"gatewayClassName": "serin", "listeners": [listener]});
+        self.create::<Gateway>("edge", json!({"spec": spec})).await;
+        for (name, address) in [("stable", stable), ("canary", canary)] {
+            let service = json!({"spec": {"ports": [{"port": 80}]}});
+            self.create::<Service>(name, service).await;
+            let mut slice = endpoints(address);
+            slice["addressType"] = "IPv4".into();
+            slice["metadata"] = json!({"labels": {"kubernetes.io/service-name": name}});
+            self.create::<EndpointSlice>(name, slice).await;
+        }
+        let rules = rules(0);
+        let spec = json!({"parentRefs": [{"name": "edge"}], "hostnames": [HOST], "rules": rules});
+        self.create::<HTTPRoute>("web", json!({"spec": spec})).await;
+        self.create::<ConfigMap>("other", json!({})).await;
+    }
+
+    async fn create<K>(&self, name: &str, mut object: Value)
+    where
+        K: Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope>
+            + DeserializeOwned
+            + Serialize
+            + Clone
+            + std::fmt::Debug,
+    {
+        object["metadata"]["name"] = name.into();
+        create::<K>(Api::default_namespaced(self.client.clone()), object).await;
+    }
+
+    /// Requests go to this instance from now on.
+    pub(crate) async fn switch(&self, to: SocketAddr) {
+        self.merge::<EndpointSlice>("stable", endpoints(to)).await;
+    }
+
+    /// The canary gets this share from now on.
+    pub(crate) async fn weigh(&self, percent: u32) {
+        let change = json!({"spec": {"rules": rules(percent)}});
+        self.merge::<HTTPRoute>("web", change).await;
+    }
+
+    /// As much work for the API as [`Self::weigh`], of which no gateway learns.
+    pub(crate) async fn write_elsewhere(&self, percent: u32) {
+        let change = json!({"data": {"rules": rules(percent).to_string()}});
+        self.merge::<ConfigMap>("other", change).await;
+    }
+
+    async fn merge<K>(&self, name: &str, change: Value)
+    where
+        K: Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope>
+            + DeserializeOwned
+            + Clone
+            + std::fmt::Debug,
+    {
+        let api: Api<K> = Api::default_namespaced(self.client.clone());
+        let patch = Patch::Merge(change);
+        api.patch(name, &PatchParams::default(), &patch)
+            .await
+            .unwrap();
+    }
+}
+
+async fn create<K>(api: Api<K>, object: Value)
+where
+    K: Resource + DeserializeOwned + Serialize + Clone + std::fmt::Debug,
+{
+    let object: K = serde_json::from_value(object).unwrap();
+    api.create(&PostParams::default(), &object).await.unwrap();
+}
+
+fn endpoints(address: SocketAddr) -> Value {
+    json!({
+        "ports": [{"port": address.port()}],
+        "endpoints": [{"addresses": [address.ip()], "conditions": {"ready": true}}],
+    })
+}
+
+fn rules(percent: u32) -> Value {
+    json!([{"backendRefs": [
+        {"name": "stable", "port": 80, "weight": 100 - percent},
+        {"name": "canary", "port": 80, "weight": percent},
+    ]}])
+}
