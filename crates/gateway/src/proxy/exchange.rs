@@ -22,6 +22,7 @@ use super::forwarded::Hop;
 use super::head::{self, Head};
 use super::pool::{Connection, Need, SendError};
 use super::steps::{Early, Steps, tell_outliers};
+use super::wire::Asked;
 use super::{Counted, Worker, mirror, trace, upgrade};
 use crate::live::{LiveRule, NoPick, Permit, RequestView};
 use crate::series::Outcome;
@@ -167,6 +168,11 @@ pub(super) fn answer<'a>(
         busy,
     });
     async move { exchange.run().await }
+}
+
+/// The host of a request that names none.
+fn host_of(chosen: &Chosen) -> Option<HeaderValue> {
+    HeaderValue::from_str(&chosen.endpoint.address.to_string()).ok()
 }
 
 /// The target without scheme and authority.
@@ -435,27 +441,55 @@ impl Exchange<'_> {
                 None => Box::pin(self.connect(chosen, need)).await?,
             };
             self.ticket.move_to(&chosen.series);
-            let mut request = self.request(chosen);
-            if !self.steps.copies.is_empty() {
-                let copies = std::mem::take(&mut self.steps.copies);
-                request = mirror::send(self.worker, copies, request);
-            }
-            let mut sent = std::pin::pin!(connection.send(Box::new(request)));
-            let answered = match chosen.head_deadline {
-                None => sent.await,
-                Some(at) => {
-                    self.in_time(sent.as_mut(), at, chosen.head_patience)
-                        .await?
-                }
+            let sent = if connection.is_wire() && self.steps.copies.is_empty() {
+                self.ask(connection, chosen).await
+            } else {
+                self.send_over(connection, chosen).await
             };
-            match answered {
-                Ok(answer) => return Ok(answer),
-                Err(SendError::Unsent(unsent)) => self.take_back(*unsent, chosen),
-                Err(SendError::Failed(failure)) => return Err(failure),
+            match sent {
+                Err(Failure::Unsent) if is_pooled => {}
+                sent => return sent,
             }
-            if !is_pooled {
-                return Err(Failure::Unsent);
+        }
+    }
+
+    /// Sends the request as it stands, and keeps it.
+    async fn ask(
+        &self,
+        connection: Connection,
+        chosen: &Chosen,
+    ) -> Result<Response<Source>, Failure> {
+        let headers = chosen.headers.as_ref().unwrap_or(&self.headers);
+        let host = (!headers.contains_key(header::HOST)).then(|| host_of(chosen));
+        let asked = Asked {
+            method: &self.method,
+            target: chosen.target.as_ref().unwrap_or(&self.uri),
+            host: host.as_ref().and_then(Option::as_ref),
+            headers,
+        };
+        self.in_time(std::pin::pin!(connection.ask(asked)), chosen)
+            .await?
+    }
+
+    /// Makes a request of its own and gives it away; it comes back when nothing of it was sent.
+    async fn send_over(
+        &mut self,
+        connection: Connection,
+        chosen: &mut Chosen,
+    ) -> Result<Response<Source>, Failure> {
+        let mut request = self.request(chosen);
+        if !self.steps.copies.is_empty() {
+            let copies = std::mem::take(&mut self.steps.copies);
+            request = mirror::send(self.worker, copies, request);
+        }
+        let sent = connection.send(Box::new(request));
+        match self.in_time(std::pin::pin!(sent), chosen).await? {
+            Ok(answer) => Ok(answer),
+            Err(SendError::Unsent(unsent)) => {
+                self.take_back(*unsent, chosen);
+                Err(Failure::Unsent)
             }
+            Err(SendError::Failed(failure)) => Err(failure),
         }
     }
 
@@ -464,16 +498,18 @@ impl Exchange<'_> {
     async fn in_time<T>(
         &self,
         mut sent: Pin<&mut impl Future<Output = T>>,
-        mut at: Instant,
-        patience: Option<Duration>,
+        chosen: &Chosen,
     ) -> Result<T, Failure> {
+        let Some(mut at) = chosen.head_deadline else {
+            return Ok(sent.await);
+        };
         loop {
             if let Ok(answered) = tokio::time::timeout_at(at.into(), sent.as_mut()).await {
                 return Ok(answered);
             }
             let progress = self.progress.as_ref().map(|progress| progress.last());
             match progress
-                .zip(patience)
+                .zip(chosen.head_patience)
                 .map(|(last, patience)| last + patience)
             {
                 Some(later) if later > at => at = later,
@@ -507,8 +543,7 @@ impl Exchange<'_> {
             None => std::mem::take(&mut self.headers),
         };
         if !headers.contains_key(header::HOST) {
-            let address = HeaderValue::from_str(&chosen.endpoint.address.to_string());
-            headers.extend(address.ok().map(|address| (header::HOST, address)));
+            headers.extend(host_of(chosen).map(|host| (header::HOST, host)));
         }
         if let Some(protocol) = &self.head.upgrade {
             headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));

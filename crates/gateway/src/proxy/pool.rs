@@ -17,7 +17,7 @@ use tokio::time::Instant;
 
 use super::body::{RequestBody, Source};
 use super::failure::{Failure, classify};
-use super::wire::{Wire, WireError};
+use super::wire::{Asked, Wire, WireError};
 use crate::instances::Endpoint;
 use crate::table::Protocol;
 
@@ -270,12 +270,28 @@ impl Connection {
         let Sender::Wire(wire) = self.sender else {
             return Err(SendError::Unsent(request));
         };
-        match wire.send(request).await {
+        match wire.send(Asked::of(&request)).await {
             Ok(answer) => Ok(answer.map(|body| Source::wire(body, endpoint))),
-            Err(WireError::Unsent(unsent)) => Err(SendError::Unsent(unsent)),
-            Err(WireError::Lost) => Err(SendError::Failed(Failure::Lost)),
-            Err(WireError::Garbage) => Err(SendError::Failed(Failure::Garbage)),
+            Err(error) => Err(match of_wire(error) {
+                Failure::Unsent => SendError::Unsent(request),
+                failure => SendError::Failed(failure),
+            }),
         }
+    }
+
+    /// Asks over a connection that needs no request of its own, which is as it was after a failure.
+    pub(super) async fn ask(self, asked: Asked<'_>) -> Result<Response<Source>, Failure> {
+        let endpoint = self.endpoint;
+        let Sender::Wire(wire) = self.sender else {
+            return Err(Failure::Unsent);
+        };
+        let answer = wire.send(asked).await.map_err(of_wire)?;
+        Ok(answer.map(|body| Source::wire(body, endpoint)))
+    }
+
+    /// Whether it can be [asked](Self::ask).
+    pub(super) fn is_wire(&self) -> bool {
+        matches!(self.sender, Sender::Wire(_))
     }
 
     fn is_closed(&self) -> bool {
@@ -305,6 +321,14 @@ impl Connection {
             Sender::Wire(_) | Sender::Http1 { .. } => false,
             Sender::Http2 { users, .. } => Arc::strong_count(users) > 1,
         }
+    }
+}
+
+fn of_wire(error: WireError) -> Failure {
+    match error {
+        WireError::Unsent => Failure::Unsent,
+        WireError::Lost => Failure::Lost,
+        WireError::Garbage => Failure::Garbage,
     }
 }
 

@@ -15,7 +15,9 @@ use bytes::{Buf, Bytes, BytesMut};
 use futures::FutureExt;
 use futures::future::{Either, ready};
 use http::request::Parts;
-use http::{HeaderMap, HeaderName, Method, Request, Response, StatusCode, Uri, header};
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, header,
+};
 use http_body_util::BodyExt;
 use hyper::body::{Body, Frame};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
@@ -24,7 +26,7 @@ use tokio::time::{Instant, Sleep};
 use super::body::{AnswerBody, BodyError};
 use super::exchange::{self, Inbound};
 use super::front::{Client, Stream};
-use super::head::{self, Head, Span};
+use super::head::{self, Head};
 use super::{Counted, Phase, Shared};
 
 /// A longer head is hyper's.
@@ -254,12 +256,15 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Swift<'a, S> {
 
     /// Writes what was put together, and `data` behind it.
     async fn write(&mut self, out: &mut BytesMut, data: Bytes) -> Result<(), Broken> {
-        if !out.is_empty() || !data.is_empty() {
+        if data.is_empty() {
+            // The system has a cheaper call for one piece.
+            self.io.write_all(out).await.map_err(|_| Broken)?;
+            out.clear();
+        } else {
             let mut both = out.split().chain(data);
             self.io.write_all_buf(&mut both).await.map_err(|_| Broken)?;
-            self.io.flush().await.map_err(|_| Broken)?;
         }
-        Ok(())
+        self.io.flush().await.map_err(|_| Broken)
     }
 }
 
@@ -400,49 +405,46 @@ enum NotSimple {
 
 /// Takes a request of the simple form off what was read; whatever else there is stays.
 fn parse(read: &mut BytesMut) -> Result<Simple, NotSimple> {
+    // What the request keeps of its head; the room of what was read is used again.
+    let bytes = Bytes::copy_from_slice(read.get(..MAX_HEAD).unwrap_or(read));
+    let part = |part: &[u8]| head::span(&bytes, part).map(|span| bytes.slice(span));
     let mut room = [const { MaybeUninit::<httparse::Header<'_>>::uninit() }; MAX_HEADERS];
     let mut request = httparse::Request::new(&mut []);
-    let length = match request.parse_with_uninit_headers(read, &mut room) {
+    let length = match request.parse_with_uninit_headers(&bytes, &mut room) {
         Ok(httparse::Status::Complete(length)) => length,
         Ok(httparse::Status::Partial) => return Err(NotSimple::Partial),
         Err(_) => return Err(NotSimple::Other),
     };
-    let span = |part: &[u8]| head::span(read, part).ok_or(NotSimple::Other);
-    let (Some(1), Some(method), Some(path)) = (request.version, request.method, request.path)
-    else {
-        return Err(NotSimple::Other);
-    };
-    let Some(method) = simple_method(method).filter(|_| path.starts_with('/')) else {
-        return Err(NotSimple::Other);
-    };
-    let path = span(path.as_bytes())?;
-    let mut headers = Vec::with_capacity(request.headers.len());
-    for header in request.headers.iter() {
-        match HeaderName::from_bytes(header.name.as_bytes()) {
-            Ok(name) => match role(&name, header.value) {
-                Role::Passes => headers.push((name, span(header.value)?)),
-                Role::Stays => {}
-                Role::NotSimple => return Err(NotSimple::Other),
-            },
-            Err(_) => return Err(NotSimple::Other),
-        }
-    }
-    let bytes = Bytes::copy_from_slice(read.get(..length).unwrap_or_default());
-    let Some(simple) = build(method, bytes.slice(path), &bytes, headers) else {
-        return Err(NotSimple::Other);
-    };
+    let simple = build(&request, part).ok_or(NotSimple::Other)?;
     read.advance(length);
     Ok(simple)
 }
 
-fn build(method: Method, path: Bytes, bytes: &Bytes, spans: Vec<Span>) -> Option<Simple> {
+/// `None` when it has another form.
+fn build(
+    parsed: &httparse::Request<'_, '_>,
+    part: impl Fn(&[u8]) -> Option<Bytes>,
+) -> Option<Simple> {
+    let (Some(1), Some(method), Some(path)) = (parsed.version, parsed.method, parsed.path) else {
+        return None;
+    };
     let mut request = Request::new(());
-    *request.method_mut() = method;
-    *request.uri_mut() = Uri::from_maybe_shared(path).ok()?;
+    *request.method_mut() = simple_method(method).filter(|_| path.starts_with('/'))?;
+    *request.uri_mut() = Uri::from_maybe_shared(part(path.as_bytes())?).ok()?;
     let headers = request.headers_mut();
     // Those that tell of the client come to them.
-    headers.reserve(spans.len() + 3);
-    head::append(headers, bytes, spans)?;
+    headers.reserve(parsed.headers.len() + 3);
+    for header in parsed.headers.iter() {
+        let name = HeaderName::from_bytes(header.name.as_bytes()).ok()?;
+        match role(&name, header.value) {
+            Role::Passes => {
+                let value = HeaderValue::from_maybe_shared(part(header.value)?).ok()?;
+                headers.append(name, value);
+            }
+            Role::Stays => {}
+            Role::NotSimple => return None,
+        }
+    }
     let head = head::check(&request).ok()?;
     let (parts, ()) = request.into_parts();
     Some(Simple { parts, head })

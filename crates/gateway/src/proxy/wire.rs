@@ -11,7 +11,7 @@ use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
 use http::{
-    HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version, header,
+    HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header,
 };
 use hyper::body::{Body, Frame, SizeHint};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -45,11 +45,21 @@ pub(super) struct Wire {
     head: Vec<u8>,
 }
 
+/// What is asked for. It stays with whoever asks, and can be asked for again.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Asked<'a> {
+    pub(super) method: &'a Method,
+    pub(super) target: &'a Uri,
+    /// The host, where `headers` have none.
+    pub(super) host: Option<&'a HeaderValue>,
+    pub(super) headers: &'a HeaderMap,
+}
+
 /// Why there is no answer.
 #[derive(Debug)]
-pub(super) enum WireError<B> {
+pub(super) enum WireError {
     /// Nothing was sent.
-    Unsent(Box<Request<B>>),
+    Unsent,
     /// The connection ended after something was sent.
     Lost,
     /// What came was no answer.
@@ -76,15 +86,12 @@ impl Wire {
         &self.stream
     }
 
-    /// Sends a request whose body is empty, and reads the head of its answer.
-    pub(super) async fn send<B>(
-        mut self,
-        request: Box<Request<B>>,
-    ) -> Result<Response<WireBody>, WireError<B>> {
+    /// Sends a request without a body, and reads the head of its answer.
+    pub(super) async fn send(mut self, asked: Asked<'_>) -> Result<Response<WireBody>, WireError> {
         self.head.clear();
-        write_head(&mut self.head, &request);
+        asked.write(&mut self.head);
         let mut sent = match self.stream.write(&self.head).await {
-            Ok(0) | Err(_) => return Err(WireError::Unsent(request)),
+            Ok(0) | Err(_) => return Err(WireError::Unsent),
             Ok(sent) => sent,
         };
         while sent < self.head.len() {
@@ -97,8 +104,7 @@ impl Wire {
         if self.head.capacity() > KEPT_HEAD {
             self.head = Vec::new();
         }
-        let is_head = *request.method() == Method::HEAD;
-        drop(request);
+        let is_head = *asked.method == Method::HEAD;
         for _ in 0..=MAX_EARLY {
             let head = self.read_head().await?;
             if head.status.is_informational() && head.status != StatusCode::SWITCHING_PROTOCOLS {
@@ -119,7 +125,7 @@ impl Wire {
         Err(WireError::Garbage)
     }
 
-    async fn read_head<B>(&mut self) -> Result<AnswerHead, WireError<B>> {
+    async fn read_head(&mut self) -> Result<AnswerHead, WireError> {
         loop {
             if !self.read.is_empty() {
                 match parse(&mut self.read) {
@@ -149,21 +155,32 @@ impl Wire {
     }
 }
 
-fn write_head<B>(head: &mut Vec<u8>, request: &Request<B>) {
-    let target = request
-        .uri()
-        .path_and_query()
-        .map_or("/", |target| target.as_str());
-    for part in [request.method().as_str(), " ", target, " HTTP/1.1\r\n"] {
-        head.extend_from_slice(part.as_bytes());
+impl<'a> Asked<'a> {
+    /// What a request asks for that has a host.
+    pub(super) fn of<B>(request: &'a Request<B>) -> Self {
+        Self {
+            method: request.method(),
+            target: request.uri(),
+            host: None,
+            headers: request.headers(),
+        }
     }
-    for (name, value) in request.headers() {
-        head.extend_from_slice(name.as_str().as_bytes());
-        head.extend_from_slice(b": ");
-        head.extend_from_slice(value.as_bytes());
+
+    fn write(&self, head: &mut Vec<u8>) {
+        let target = self.target.path_and_query();
+        let target = target.map_or("/", |target| target.as_str());
+        for part in [self.method.as_str(), " ", target, " HTTP/1.1\r\n"] {
+            head.extend_from_slice(part.as_bytes());
+        }
+        let host = self.host.map(|host| (&header::HOST, host));
+        for (name, value) in host.into_iter().chain(self.headers) {
+            head.extend_from_slice(name.as_str().as_bytes());
+            head.extend_from_slice(b": ");
+            head.extend_from_slice(value.as_bytes());
+            head.extend_from_slice(b"\r\n");
+        }
         head.extend_from_slice(b"\r\n");
     }
-    head.extend_from_slice(b"\r\n");
 }
 
 /// The head of an answer.

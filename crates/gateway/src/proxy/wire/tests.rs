@@ -1,6 +1,6 @@
 //! What is made of the answers of instances, good and bad.
 
-use http_body_util::{BodyExt, Empty};
+use http_body_util::BodyExt;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -32,12 +32,11 @@ async fn exchange(method: Method, answer: &'static [u8], ends: bool) -> (String,
         .uri("/a?b=c")
         .header("host", "app.example.com")
         .header("x-one", "1");
-    let sent = wire
-        .send(Box::new(request.body(Empty::<Bytes>::new()).unwrap()))
-        .await;
+    let request = request.body(()).unwrap();
+    let sent = wire.send(Asked::of(&request)).await;
     let shown = match sent {
         Ok(answer) => show(answer).await,
-        Err(WireError::Unsent(_)) => "unsent".into(),
+        Err(WireError::Unsent) => "unsent".into(),
         Err(WireError::Lost) => "lost".into(),
         Err(WireError::Garbage) => "garbage".into(),
     };
