@@ -3,7 +3,6 @@
 
 use std::ops::Range;
 
-use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version, header};
 use hyper::body::Incoming;
 
@@ -220,23 +219,11 @@ fn is_of_one_hop(name: &HeaderName) -> bool {
     )
 }
 
-/// A header, and where its value stands in the bytes that were parsed.
-pub(super) type Span = (HeaderName, Range<usize>);
-
 /// Where `part` stands in `whole`; `None` when it is no part of it.
 pub(super) fn span(whole: &[u8], part: &[u8]) -> Option<Range<usize>> {
     let start = (part.as_ptr() as usize).checked_sub(whole.as_ptr() as usize)?;
     let span = start..start.checked_add(part.len())?;
     whole.get(span.clone()).map(|_| span)
-}
-
-/// Appends headers whose values stand in `bytes`, which they share; `None` when one is no header.
-pub(super) fn append(headers: &mut HeaderMap, bytes: &Bytes, spans: Vec<Span>) -> Option<()> {
-    for (name, span) in spans {
-        let value = HeaderValue::from_maybe_shared(bytes.slice(span)).ok()?;
-        headers.append(name, value);
-    }
-    Some(())
 }
 
 #[cfg(test)]

@@ -223,11 +223,19 @@ fn parse(read: &mut BytesMut) -> Result<Option<AnswerHead>, ()> {
     let mut spans = Vec::with_capacity(answer.headers.len());
     for parsed in answer.headers.iter() {
         let name = HeaderName::from_bytes(parsed.name.as_bytes()).map_err(drop)?;
-        spans.push((name, head::span(read, parsed.value).ok_or(())?));
+        let says_nothing = name == header::CONNECTION
+            && version == Version::HTTP_11
+            && parsed.value.eq_ignore_ascii_case(b"keep-alive");
+        if !says_nothing {
+            spans.push((name, head::span(read, parsed.value).ok_or(())?));
+        }
     }
     let bytes = read.split_to(length).freeze();
     let mut headers = HeaderMap::with_capacity(spans.len());
-    head::append(&mut headers, &bytes, spans).ok_or(())?;
+    for (name, span) in spans {
+        let value = HeaderValue::from_maybe_shared(bytes.slice(span)).map_err(drop)?;
+        headers.append(name, value);
+    }
     Ok(Some(AnswerHead {
         version,
         status,

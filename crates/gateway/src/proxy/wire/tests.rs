@@ -74,7 +74,7 @@ async fn a_request_goes_out_as_it_is() {
 
 #[tokio::test]
 async fn the_end_of_an_answer_is_found_however_it_is_told() {
-    let cases: [(&[u8], &str); 12] = [
+    let cases: [(&[u8], &str); 13] = [
         (
             b"HTTP/1.1 204 No Content\r\nx:\r\ny: \r\n\r\n",
             "204 x= y=, kept",
@@ -101,6 +101,11 @@ async fn the_end_of_an_answer_is_found_however_it_is_told() {
         (
             b"HTTP/1.1 200 OK\r\nConnection: Close\r\ncontent-length: 1\r\n\r\na",
             "200 connection=Close content-length=1 \"a\"",
+        ),
+        // What is so anyway is not passed on.
+        (
+            b"HTTP/1.1 200 OK\r\nConnection: Keep-Alive\r\ncontent-length: 1\r\n\r\na",
+            "200 content-length=1 \"a\", kept",
         ),
         (b"HTTP/1.0 200 OK\r\ncontent-length: 1\r\n\r\na", "200 content-length=1 \"a\""),
         (
