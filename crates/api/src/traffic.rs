@@ -85,7 +85,7 @@ impl Counts {
         if total == 0 || !(0.0..=1.0).contains(&q) {
             return None;
         }
-        let rank = q * total as f64;
+        let rank = quantile_rank(q, total);
         let mut below = 0_u64;
         let mut lower = 0.0;
         for (count, upper) in self.latency.iter().zip(LATENCY_BOUNDS_SECONDS) {
@@ -177,6 +177,20 @@ pub struct Stats {
     pub series: Vec<Series>,
 }
 
+/// How many of `total` make up the quantile `q`, 0 to 1. As decimals are meant: 0.07 of 100 is 7, not the 7.000000000000001 of
+/// their nearest binary numbers, which would ask for an eighth.
+pub fn quantile_rank(q: f64, total: u64) -> f64 {
+    let rank = q * total as f64;
+    let whole = rank.round();
+    // Both the decimal and the product are rounded by at most half of this.
+    let rounding = 2.0 * f64::EPSILON * whole;
+    if (rank - whole).abs() <= rounding {
+        whole
+    } else {
+        rank
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -219,6 +233,17 @@ mod tests {
         );
         assert!((counts.latency_quantile_seconds(0.95).unwrap() - 0.0875).abs() < 1e-9);
         assert_eq!(counts.latency_quantile_seconds(1.5), None);
+    }
+
+    #[test]
+    fn a_quantile_at_the_edge_of_a_bucket_stays_in_it() {
+        // 0.07 of 100 requests are 7, all of them in the first bucket; the eighth took seconds.
+        for (q, first) in [(0.07, 7), (0.55, 55), (0.9, 90), (0.95, 95)] {
+            let counts = counts(&[(0, first), (20, 100 - first)]);
+            assert_eq!(counts.latency_quantile_seconds(q), Some(0.001), "{q}");
+        }
+        assert_eq!(quantile_rank(0.5, 3), 1.5);
+        assert_eq!(quantile_rank(0.999_999_9, 1_000), 999.999_9);
     }
 
     #[test]

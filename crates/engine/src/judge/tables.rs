@@ -1,7 +1,7 @@
 //! Two histograms of latency, compared bucket by bucket.
 
 use serde::{Deserialize, Serialize};
-use serin_api::traffic::{Counts, LATENCY_BOUNDS_SECONDS};
+use serin_api::traffic::{Counts, LATENCY_BOUNDS_SECONDS, quantile_rank};
 
 use super::above;
 use super::mixture::{log_ratio, mean};
@@ -38,18 +38,10 @@ impl Tables {
         self.bad.resize(bounds, 0.0);
         self.safe.resize(bounds, 0.0);
         self.noise.resize(bounds, Noise::default());
-        let stretch = 1.0 + margin;
         let mut compared = Vec::new();
         let rows = self.bad.iter_mut().zip(&mut self.safe).zip(&mut self.noise);
         for (i, ((bad, safe), noise)) in rows.enumerate() {
-            let bound = LATENCY_BOUNDS_SECONDS
-                .get(i)
-                .copied()
-                .unwrap_or(f64::INFINITY)
-                * stretch;
-            let upper = LATENCY_BOUNDS_SECONDS.partition_point(|b| *b < bound * (1.0 - 1e-9));
-            let lower = LATENCY_BOUNDS_SECONDS.partition_point(|b| *b <= bound * (1.0 + 1e-9));
-            let lower = lower.saturating_sub(1);
+            let (lower, upper) = around(i, margin);
             let theirs = (above(stable, i), past(&self.stable, i));
             let phi = noise.phi();
             if upper < bounds {
@@ -73,7 +65,7 @@ impl Tables {
     fn slow_bound(&self, quantile: f64) -> usize {
         let few = |i: &usize| {
             let (above, all) = past(&self.stable, *i);
-            above as f64 <= (1.0 - quantile) * all as f64
+            all.saturating_sub(above) as f64 >= quantile_rank(quantile, all)
         };
         (0..self.stable.len()).find(few).unwrap_or(0)
     }
@@ -89,6 +81,19 @@ impl Tables {
         };
         (of(&self.canary), of(&self.stable))
     }
+}
+
+/// The bounds on both sides of `1 + margin` times a bound: the last that is not above it, and the first that is not below it, which
+/// is the number of bounds when none is. It is counted in whole microseconds and millionths, so that 1.5 times 0.1 s is 0.15 s.
+fn around(bound: usize, margin: f64) -> (usize, usize) {
+    let micros = |seconds: &f64| (seconds * 1e6).round() as u128;
+    let stretch = ((1.0 + margin) * 1e6).round() as u128;
+    let stretched = LATENCY_BOUNDS_SECONDS
+        .get(bound)
+        .map_or(u128::MAX, |b| micros(b) * stretch);
+    let upper = LATENCY_BOUNDS_SECONDS.partition_point(|b| micros(b) * 1_000_000 < stretched);
+    let lower = LATENCY_BOUNDS_SECONDS.partition_point(|b| micros(b) * 1_000_000 <= stretched);
+    (lower.saturating_sub(1), upper)
 }
 
 fn grow(sums: &mut Vec<u64>, more: &[u64]) {
@@ -124,4 +129,44 @@ fn factor((mine, my_past): Row, (theirs, their_past): Row, slower: bool) -> f64 
     let (n, m) = (mine.1 as f64, theirs.1 as f64);
     let equal = (n * a + m * b) / (n + m);
     log_ratio(mine.0, mine.1, a, equal) + log_ratio(theirs.0, theirs.1, b, equal)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bound_times_a_factor_is_the_bound_that_people_expect() {
+        let at = |seconds: f64| LATENCY_BOUNDS_SECONDS.iter().position(|b| *b == seconds);
+        // In floating point 0.1 x 1.5, 0.05 x 1.5 and others lie above the bound that they are.
+        let equal = [
+            (0.1, 0.5, 0.15),
+            (0.01, 0.5, 0.015),
+            (0.006, 1.5, 0.015),
+            (0.05, 0.0, 0.05),
+            (0.04, 0.25, 0.05),
+            (0.1, 3.0, 0.4),
+            (5.0, 0.5, 7.5),
+        ];
+        for (bound, margin, expected) in equal {
+            let expected = at(expected).unwrap();
+            let found = around(at(bound).unwrap(), margin);
+            assert_eq!(found, (expected, expected), "{bound} x (1 + {margin})");
+        }
+        // Between two bounds both are told, and beyond the last there is none above.
+        let (between, last) = (around(at(0.1).unwrap(), 0.25), LATENCY_BOUNDS_SECONDS.len());
+        assert_eq!(between, (at(0.1).unwrap(), at(0.15).unwrap()));
+        assert_eq!(around(last - 1, 0.5), (last - 1, last));
+    }
+
+    #[test]
+    fn stable_has_its_quantile_below_the_bound_that_counts_say() {
+        let stable = [90, 0, 10];
+        let tables = Tables {
+            stable: stable.to_vec(),
+            ..Tables::default()
+        };
+        assert_eq!(tables.slow_bound(0.9), 0);
+        assert_eq!(tables.slow_bound(0.91), 2);
+    }
 }
