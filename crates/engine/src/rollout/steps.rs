@@ -74,8 +74,9 @@ impl<'a> Planner<'a> {
             })
         });
         let managed: Vec<_> = ordered.collect();
-        // Whoever gets requests by a header, or copies of them, has somebody to answer.
-        let least = u32::from(!managed.is_empty() && replicas > 0);
+        // Whoever gets requests, by a share or by a header, or copies of them, has somebody to answer, whatever the scale.
+        let asked_for = weight > Weight::ZERO || !managed.is_empty();
+        let least = u32::from(asked_for && replicas > 0);
         Targets {
             weight,
             instances: instances.max(least),

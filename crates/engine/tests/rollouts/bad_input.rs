@@ -160,3 +160,69 @@ fn a_service_or_a_route_that_is_gone_is_named_in_every_phase_and_bars_no_way_bac
         }
     }
 }
+
+/// A canary that is to have no instances, while a share is set or an older revision still has some.
+#[test]
+fn a_scale_of_no_instances_leaves_no_request_without_an_answer() {
+    let scales = [
+        json!({"replicas": 0}),
+        json!({"weight": 0}),
+        json!({"replicas": 1}),
+    ];
+    for scale in scales {
+        let steps = json!([
+            {"setCanaryScale": scale}, {"pause": {}}, {"setCanaryScale": {"matchTrafficWeight": true}},
+            {"setWeight": 25}, {"setCanaryScale": scale}, {"pause": {}},
+        ]);
+        let versions = ["0", "1", "2"].map(|v| spec(v, 4, routed(steps.clone())));
+        let [_, v1, v2] = &versions;
+        for (view, observed) in leftovers(&versions) {
+            for step in 0..=5 {
+                let mut observed = observed.clone();
+                observed.status = plan(v2, &observed, now()).status;
+                observed.status.current_step_index = Some(step);
+                for wanted in [v2, v1] {
+                    let next = plan(wanted, &observed, now());
+                    let broken = invariants::check(wanted, &observed, &next);
+                    assert_eq!(
+                        broken,
+                        [],
+                        "{scale}, step {step}, {view}: {:?}",
+                        shown(&next)
+                    );
+                }
+            }
+        }
+    }
+}
+
+/// Views of a release from v1 to v2 with what is left of v0: instances of each, where the canary Service leads, and the share.
+fn leftovers(versions: &[RolloutSpec; 3]) -> Vec<(String, Observed)> {
+    let [v0, v1, v2] = versions;
+    let mut views = Vec::new();
+    for old in [(0, 0), (1, 0), (4, 4)] {
+        for new in [(0, 0), (1, 0), (1, 1), (4, 4)] {
+            for (on, side) in versions.iter().enumerate() {
+                for share in [0, 25] {
+                    for served in [true, false] {
+                        let sets = vec![
+                            revision(v0, 1, old.0, old.1),
+                            revision(v1, 2, 4, 4),
+                            revision(v2, 3, new.0, new.1),
+                        ];
+                        let services = [("stable", v1), ("canary", side)];
+                        let mut observed = view(sets, v1, &services, share);
+                        for service in observed.services.values_mut() {
+                            service.acknowledged = served;
+                        }
+                        let told = format!(
+                            "v0 {old:?}, v2 {new:?}, canary Service on v{on}, {share} %, served {served}"
+                        );
+                        views.push((told, observed));
+                    }
+                }
+            }
+        }
+    }
+    views
+}
