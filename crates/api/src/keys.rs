@@ -40,7 +40,10 @@ pub mod annotation {
     pub const MANAGED_ROUTES: &str = "serin.dev/managed-routes";
     /// On an HTTPRoute or a VirtualService: the Services of an experiment that a Rollout has given a share to, as JSON.
     pub const EXPERIMENT_SERVICES: &str = "serin.dev/experiment-services";
-    /// On an Experiment: a route may still lead to its versions, which stay as long as this is there.
+    /// On an HTTPRoute or a VirtualService: whose requests are split at present, and between what, as JSON. With it everything that
+    /// is ours is taken out when that Rollout is gone.
+    pub const SPLIT_BY: &str = "serin.dev/split-by";
+    /// On an Experiment: a route may still lead to its versions, which stay as long as this is there; the name of its Rollout.
     pub const IN_ROUTES: &str = "serin.dev/in-routes";
     /// On Services and routes that a Rollout changes: the name of that Rollout.
     pub const MANAGED_BY_ROLLOUTS: &str = "argo-rollouts.argoproj.io/managed-by-rollouts";

@@ -80,6 +80,21 @@ struct Shared {
     policies: shell::Cache<ReleasePolicy>,
 }
 
+impl Shared {
+    fn watch(hub: &mut shell::Hub, config: &Config) -> Self {
+        // Where Kubernetes' own kinds are somebody else's, only what belongs to Rollouts is kept in memory: a cluster has many pods.
+        let label = (!config.built_in_kinds).then_some(label::ROLLOUT_POD_TEMPLATE_HASH);
+        Self {
+            pods: hub.watch_labelled(label),
+            replica_sets: hub.watch_labelled(label),
+            services: hub.watch(),
+            deployments: hub.watch(),
+            jobs: hub.watch(),
+            policies: hub.watch(),
+        }
+    }
+}
+
 /// Runs all controllers until `shutdown`. One that fails is started again; it never ends the others.
 pub async fn run(client: Client, config: Config, shutdown: CancellationToken) {
     let mut hub = shell::Hub::new(
@@ -89,16 +104,7 @@ pub async fn run(client: Client, config: Config, shutdown: CancellationToken) {
         config.concurrency,
         shutdown,
     );
-    // Where Kubernetes' own kinds are somebody else's, only what belongs to Rollouts is kept in memory: a cluster has many pods.
-    let label = (!config.built_in_kinds).then_some(label::ROLLOUT_POD_TEMPLATE_HASH);
-    let shared = Shared {
-        pods: hub.watch_labelled(label),
-        replica_sets: hub.watch_labelled(label),
-        services: hub.watch(),
-        deployments: hub.watch(),
-        jobs: hub.watch(),
-        policies: hub.watch(),
-    };
+    let shared = Shared::watch(&mut hub, &config);
     if config.built_in_kinds {
         replica_set::start(&mut hub, &shared.replica_sets, &shared.pods);
         deployment::start(
@@ -114,12 +120,13 @@ pub async fn run(client: Client, config: Config, shutdown: CancellationToken) {
         cron_job::start(&mut hub, &shared.jobs);
     }
     if config.rollouts {
-        start_rollouts(&mut hub, &config, shared);
+        start_rollouts(&mut hub, &config, &shared);
     }
     hub.join().await;
 }
 
-fn start_rollouts(hub: &mut shell::Hub, config: &Config, shared: Shared) {
+/// The controller of Rollouts, and what it watches.
+fn rollouts_of(hub: &mut shell::Hub, config: &Config, shared: &Shared) -> rollout::Rollouts {
     let all = hub.watch();
     let webhooks = rollout::Webhooks::new(
         hub.client.clone(),
@@ -127,15 +134,15 @@ fn start_rollouts(hub: &mut shell::Hub, config: &Config, shared: Shared) {
         all.clone(),
         config.egress.clone(),
     );
-    let rollouts = rollout::Rollouts {
+    rollout::Rollouts {
         client: hub.client.clone(),
         clock: hub.clock.clone(),
         acknowledged: config.gateway_socket.is_some(),
         rollouts: all,
-        replica_sets: shared.replica_sets,
-        pods: shared.pods,
-        services: shared.services,
-        deployments: shared.deployments,
+        replica_sets: shared.replica_sets.clone(),
+        pods: shared.pods.clone(),
+        services: shared.services.clone(),
+        deployments: shared.deployments.clone(),
         routes: hub.watch(),
         ingresses: hub.watch(),
         virtual_services: hub.watch(),
@@ -143,14 +150,18 @@ fn start_rollouts(hub: &mut shell::Hub, config: &Config, shared: Shared) {
         runs: hub.watch(),
         experiments: hub.watch(),
         templates: hub.watch(),
-        policies: shared.policies,
+        policies: shared.policies.clone(),
         config_maps: hub.watch(),
         secrets: hub.watch(),
         digests: rollout::Digests::default(),
         named: rollout::Named::default(),
         webhooks: Arc::new(webhooks),
-    };
-    let jobs = shared.jobs;
+    }
+}
+
+fn start_rollouts(hub: &mut shell::Hub, config: &Config, shared: &Shared) {
+    let rollouts = rollouts_of(hub, config, shared);
+    let jobs = shared.jobs.clone();
     let providers = analysis::Providers::new(
         hub.client.clone(),
         hub.clock.clone(),
@@ -160,8 +171,7 @@ fn start_rollouts(hub: &mut shell::Hub, config: &Config, shared: Shared) {
     );
     let (client, clock) = (hub.client.clone(), hub.clock.clone());
     let analyses = analysis::Analyses::new(client, clock, rollouts.runs.clone(), jobs, providers);
-    let_go(hub, &rollouts.services, &rollouts.rollouts);
-    let_go(hub, &rollouts.destination_rules, &rollouts.rollouts);
+    let_all_go(hub, &rollouts);
     let experiments = experiment::Experiments {
         client: hub.client.clone(),
         clock: hub.clock.clone(),
@@ -178,6 +188,40 @@ fn start_rollouts(hub: &mut shell::Hub, config: &Config, shared: Shared) {
     hub.run(experiments, &main, move || triggers.triggers());
     let finished = analyses.triggers();
     hub.run(analyses, &runs, finished);
+}
+
+/// Runs the controllers of what Rollouts that are gone have left in the objects of others.
+fn let_all_go(hub: &mut shell::Hub, rollouts: &rollout::Rollouts) {
+    let_go(hub, &rollouts.services, &rollouts.rollouts);
+    let_go(hub, &rollouts.destination_rules, &rollouts.rollouts);
+    let_go_route(hub, &rollouts.routes, rollouts);
+    let_go_route(hub, &rollouts.virtual_services, rollouts);
+    let experiments = rollout::AbandonedExperiments {
+        client: hub.client.clone(),
+        experiments: rollouts.experiments.clone(),
+        rollouts: rollouts.rollouts.clone(),
+        routes: rollouts.routes.clone(),
+        virtual_services: rollouts.virtual_services.clone(),
+    };
+    let triggers = experiments.clone();
+    hub.run(experiments, &rollouts.experiments, move || {
+        triggers.triggers()
+    });
+}
+
+fn let_go_route<K: rollout::Carrier>(
+    hub: &mut shell::Hub,
+    routes: &shell::Cache<K>,
+    rollouts: &rollout::Rollouts,
+) {
+    let abandoned = rollout::AbandonedRoutes {
+        client: hub.client.clone(),
+        acknowledged: rollouts.acknowledged,
+        routes: routes.clone(),
+        rollouts: rollouts.rollouts.clone(),
+    };
+    let triggers = abandoned.clone();
+    hub.run(abandoned, routes, move || triggers.triggers());
 }
 
 /// Runs the controller of the objects of a kind whose Rollout is gone.

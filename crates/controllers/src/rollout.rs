@@ -39,6 +39,7 @@ use crate::shell::{Cache, Error, Next, Reconcile, Triggers, write_status};
 pub(crate) use abandoned::{Abandoned, Pointed};
 pub(crate) use configuration::Digests;
 pub(crate) use named::Named;
+pub(crate) use routers::{AbandonedExperiments, AbandonedRoutes, Carrier};
 pub(crate) use webhooks::Webhooks;
 
 /// After a refused plan, the next look comes this soon: the view may have been behind.

@@ -187,7 +187,7 @@ impl Rollouts {
         spec: &ExperimentSpec,
     ) -> Result<(), Error> {
         let hash = label::ROLLOUT_POD_TEMPLATE_HASH.to_owned();
-        let held = BTreeMap::from([(annotation::IN_ROUTES.to_owned(), "true".to_owned())]);
+        let held = BTreeMap::from([(annotation::IN_ROUTES.to_owned(), rollout.name_any())]);
         let mut experiment = Experiment::new(name, spec.clone());
         experiment.metadata = ObjectMeta {
             name: Some(name.to_owned()),
@@ -427,39 +427,4 @@ fn replica_set(
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_replica_set_selects_its_own_pods_only() {
-        let spec = json!({
-            "selector": {"matchLabels": {"app": "web"}},
-            "template": {"metadata": {"labels": {"app": "web"}}, "spec": {"containers": []}},
-        });
-        let rollout = Rollout::new("web", serde_json::from_value(spec).unwrap());
-        let set = replica_set(&rollout, &RevisionHash::new("abc"), 3, None);
-        let spec = set.spec.as_ref().unwrap();
-        let selected = spec.selector.match_labels.as_ref().unwrap();
-        assert_eq!(
-            selected
-                .get(label::ROLLOUT_POD_TEMPLATE_HASH)
-                .map(String::as_str),
-            Some("abc")
-        );
-        let labels = spec
-            .template
-            .as_ref()
-            .unwrap()
-            .metadata
-            .as_ref()
-            .unwrap()
-            .labels
-            .as_ref()
-            .unwrap();
-        assert!(selected.iter().all(|(k, v)| labels.get(k) == Some(v)));
-        assert_eq!(
-            (set.name_any().as_str(), spec.replicas),
-            ("web-abc", Some(0))
-        );
-    }
-}
+mod tests;

@@ -63,7 +63,7 @@ impl Digests {
 }
 
 /// A ConfigMap or a Secret with its content.
-trait Content: Kind + Serialize + DeserializeOwned {
+pub(super) trait Content: Kind + Serialize + DeserializeOwned {
     const KIND: ConfigurationKind;
 
     /// Tells contents apart; `None` for one that is of no use as a copy.
@@ -117,7 +117,7 @@ fn hash(value: &impl Serialize) -> String {
 }
 
 /// The digest in the name of a copy: two Rollouts that share an object have a copy each, so that none goes with the other.
-fn digest_for(rollout: &Rollout, content: &str) -> String {
+pub(super) fn digest_for(rollout: &Rollout, content: &str) -> String {
     let mut digest = hash(&(rollout.name_any(), content));
     digest.truncate(DIGEST_BYTES * 2);
     digest

@@ -2,6 +2,7 @@
 //!
 //! The functions that read and edit objects are pure. Absent on purpose: which share is right, and when.
 
+mod abandoned;
 mod destination_rule;
 mod http_route;
 mod ingress;
@@ -10,6 +11,8 @@ mod virtual_service;
 
 use std::collections::BTreeMap;
 
+use abandoned::SplitBy;
+pub(crate) use abandoned::{AbandonedExperiments, AbandonedRoutes, Carrier};
 use k8s_openapi::api::networking::v1::Ingress;
 use kube::ResourceExt;
 use serin_api::gateway_api::HTTPRoute;
@@ -39,7 +42,7 @@ impl<'a> Sides<'a> {
 }
 
 /// Where the requests of a route are to go.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Split<'a> {
     sides: Sides<'a>,
     /// The share of the canary.
@@ -50,6 +53,8 @@ struct Split<'a> {
     additional: &'a [Share<'a>],
     /// The rules before the others.
     managed: &'a [ManagedRule],
+    /// What the route remembers of whose split it is; `None` takes that away.
+    split_by: Option<String>,
 }
 
 /// The share of a version of an experiment.
@@ -211,12 +216,17 @@ impl Rollouts {
             return Ok(());
         };
         let namespace = rollout.namespace().unwrap_or_default();
+        // A route that sends all to the stable side has nothing that is ours.
+        let rests = weight == Weight::ZERO && additional.is_empty() && managed.is_empty();
+        let places = self.places(canary, &namespace);
+        let split_by = SplitBy::new(&rollout.name_any(), route, &places, canary);
         let split = Split {
             sides: Sides::of(canary),
             canary: weight,
             parts: canary.max_traffic_weight,
             additional: &self.shares(&namespace, additional),
             managed,
+            split_by: split_by.text().filter(|_| !rests),
         };
         match route {
             Route::HttpRoute(name) => {
@@ -233,7 +243,6 @@ impl Rollouts {
                 let Some(object) = self.virtual_services.get(&namespace, name) else {
                     return Ok(());
                 };
-                let places = self.places(canary, &namespace);
                 let patch = virtual_service::patch(&object, http, &places, &split);
                 let changed = edit(&self.api::<VirtualService>(rollout), name, patch).await?;
                 self.virtual_services.wrote(&uid(rollout), &changed);

@@ -344,3 +344,41 @@ async fn a_deleted_rollout_lets_its_services_go() {
     }
     world.stop().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_rollout_that_is_deleted_leaves_nothing_in_a_route() {
+    let world = World::start();
+    route(&world).await;
+    let before: HTTPRoute = world.get("web").await;
+    let header = json!({"name": "testers", "match": [{"headerName": "x-tester", "headerValue": {"exact": "1"}}]});
+    let steps = json!([{"setWeight": 20}, {"setHeaderRoute": header}, {"pause": {}}]);
+    world
+        .create::<Rollout>(rollout("v1", with_steps(steps, json!({}))))
+        .await;
+    until(&world, "v1", is(RolloutPhase::Healthy)).await;
+    release(&world, "v2").await;
+    until(&world, "the pause", is(RolloutPhase::Paused)).await;
+    let split: HTTPRoute = world.get("web").await;
+    assert_eq!(split.spec.rules.len(), before.spec.rules.len() + 1);
+    // A control plane that was away when it was deleted finds it too.
+    let mut world = world;
+    world.kill_controllers().await;
+    world
+        .api::<Rollout>()
+        .delete("web", &DeleteParams::default())
+        .await
+        .unwrap();
+    world
+        .until::<Rollout>("web", "gone", |rollout| rollout.is_none())
+        .await;
+    world.start_controllers();
+    let clean = |route: Option<&HTTPRoute>| {
+        route.is_some_and(|r| {
+            let names = r.spec.rules.iter().filter_map(|rule| rule.name.as_ref());
+            r.annotations().is_empty() && !names.into_iter().any(|name| name == "testers")
+        })
+    };
+    world.until("web", "clean", clean).await;
+    assert_eq!(weights(&world).await, [100, 0]);
+    world.stop().await;
+}

@@ -187,19 +187,19 @@ async fn a_virtual_service_that_cannot_carry_the_split_is_named() {
     world.stop().await;
 }
 
-#[tokio::test(start_paused = true)]
-async fn an_experiment_gets_its_share_of_a_virtual_service() {
-    let world = World::start();
-    service(&world, "stable").await;
-    service(&world, "canary").await;
+/// A release of which 15 % go to an experiment and 20 % to the canary; its name.
+async fn experiment_in_routes(world: &World) -> String {
+    service(world, "stable").await;
+    service(world, "canary").await;
     virtual_service(
-        &world,
+        world,
         "web",
         json!([{"route": [to("stable", 100), to("canary", 0)]}]),
     )
     .await;
     let templates = json!([{"name": "base", "specRef": "stable", "weight": 15, "service": {"name": "baseline"}}]);
-    let steps = json!([{"setWeight": 20}, {"experiment": {"templates": templates}}, {"pause": {}}]);
+    let header = json!({"name": "testers", "match": [{"headerName": "x-tester", "headerValue": {"exact": "1"}}]});
+    let steps = json!([{"setHeaderRoute": header}, {"setWeight": 20}, {"experiment": {"templates": templates}}, {"pause": {}}]);
     let strategy = with_steps(
         steps,
         json!({"virtualService": {"name": "web"}}),
@@ -209,7 +209,7 @@ async fn an_experiment_gets_its_share_of_a_virtual_service() {
     let mut made = rollout("v1", strategy);
     made["spec"]["template"]["spec"]["containers"][0]["ports"] = ports.clone();
     world.create::<Rollout>(made).await;
-    until(&world, "v1", is(RolloutPhase::Healthy)).await;
+    until(world, "v1", is(RolloutPhase::Healthy)).await;
     let containers = json!([{"name": "web", "image": "web:v2", "ports": ports}]);
     let template =
         json!({"metadata": {"labels": {"app": "web"}}, "spec": {"containers": containers}});
@@ -217,7 +217,7 @@ async fn an_experiment_gets_its_share_of_a_virtual_service() {
         .merge::<Rollout>("web", json!({"spec": {"template": template}}))
         .await;
     let shared = |service: Option<&VirtualService>| {
-        let places = service.map(|s| s.spec.http[0].route.as_slice());
+        let places = service.and_then(|s| Some(s.spec.http.last()?.route.as_slice()));
         let places = places.unwrap_or_default().iter();
         let seen: Vec<_> = places
             .map(|p| (p.destination.as_ref().unwrap().host.as_str(), p.weight))
@@ -231,22 +231,50 @@ async fn an_experiment_gets_its_share_of_a_virtual_service() {
     world.until::<VirtualService>("web", "shared", shared).await;
     let experiments = world.list::<Experiment>().await;
     let name = experiments[0].name_any();
-    assert!(
-        experiments[0]
-            .annotations()
-            .contains_key(annotation::IN_ROUTES)
-    );
+    assert_eq!(experiments[0].annotations()[annotation::IN_ROUTES], "web");
+    name
+}
+
+fn is_in_routes(experiment: &Experiment) -> bool {
+    let annotations = experiment.annotations();
+    annotations.contains_key(annotation::IN_ROUTES)
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_experiment_gets_its_share_of_a_virtual_service() {
+    let world = World::start();
+    let name = experiment_in_routes(&world).await;
     world
         .merge::<Experiment>(&name, json!({"spec": {"terminate": true}}))
         .await;
     until(&world, "the pause", is(RolloutPhase::Paused)).await;
-    assert_eq!(weights(&world, "web", 0).await, [80, 20]);
+    assert_eq!(weights(&world, "web", 1).await, [80, 20]);
     let free = |x: Option<&Experiment>| {
         x.is_some_and(|x| {
             let over = x.status.as_ref().and_then(|s| s.phase) == Some(AnalysisPhase::Successful);
-            over && !x.annotations().contains_key(annotation::IN_ROUTES)
+            over && !is_in_routes(x)
         })
     };
+    world.until(&name, "let go", free).await;
+    world.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rollout_that_is_deleted_leaves_nothing_in_a_virtual_service() {
+    let world = World::start();
+    let name = experiment_in_routes(&world).await;
+    // The pods stay, and with them the requests have to be answered.
+    let orphan = DeleteParams {
+        propagation_policy: Some(kube::api::PropagationPolicy::Orphan),
+        ..DeleteParams::default()
+    };
+    world.api::<Rollout>().delete("web", &orphan).await.unwrap();
+    let clean = |service: Option<&VirtualService>| {
+        service.is_some_and(|s| s.spec.http.len() == 1 && s.annotations().is_empty())
+    };
+    world.until("web", "clean", clean).await;
+    assert_eq!(weights(&world, "web", 0).await, [100, 0]);
+    let free = |x: Option<&Experiment>| x.is_some_and(|x| !is_in_routes(x));
     world.until(&name, "let go", free).await;
     world.stop().await;
 }

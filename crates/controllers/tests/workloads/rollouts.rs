@@ -311,7 +311,6 @@ async fn a_source_of_metrics_that_is_down_never_promotes() {
     world.stop().await;
 }
 
-/// The ReplicaSet of a Rollout as Argo Rollouts leaves it on a cluster: its own hash, defaults written out, no digest of ours.
 #[tokio::test(start_paused = true)]
 async fn a_secret_that_is_missing_is_named_and_is_an_error() {
     let world = World::start();
@@ -333,6 +332,7 @@ async fn a_secret_that_is_missing_is_named_and_is_an_error() {
     world.stop().await;
 }
 
+/// The ReplicaSet of a Rollout as Argo Rollouts leaves it on a cluster: its own hash, defaults written out, no digest of ours.
 async fn left_by_argo(world: &World, hash: &str) -> Rollout {
     let labels = json!({"app": "web", label::ROLLOUT_POD_TEMPLATE_HASH: hash});
     let mut pods = template("v1");

@@ -167,6 +167,7 @@ mod tests {
             parts: canary.max_traffic_weight,
             additional: &[],
             managed: &[],
+            split_by: None,
         };
         assert_eq!(view(&stable(), None, &canary).canary, Some(Weight::ZERO));
         let made = canary_ingress(&rollout, &stable(), &canary, &split);

@@ -88,6 +88,7 @@ pub(super) fn remember<K: Resource>(route: &K, split: &Split<'_>) -> Vec<Value> 
     let texts = [
         (annotation::MANAGED_ROUTES, text_of(&rules)),
         (annotation::EXPERIMENT_SERVICES, text_of(&services)),
+        (annotation::SPLIT_BY, split.split_by.clone()),
     ];
     let known = route.annotations();
     let mut ops = Vec::new();

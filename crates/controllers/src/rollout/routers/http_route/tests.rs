@@ -34,6 +34,7 @@ fn split(percent: i32, managed: &[ManagedRule]) -> Split<'_> {
         parts: 100,
         additional: &[],
         managed,
+        split_by: None,
     }
 }
 

@@ -44,6 +44,7 @@ fn split<'a>(percent: i32, managed: &'a [ManagedRule], additional: &'a [Share<'a
         parts: 100,
         additional,
         managed,
+        split_by: None,
     }
 }
 

@@ -1,0 +1,299 @@
+//! Routes whose Rollout is gone: the stable side gets all their requests again, and the shares of experiments and the managed
+//! rules are taken out. Versions of experiments that outlive their Rollout go only when that is served.
+//!
+//! It needs no finalizer: a route remembers whose split it has for as long as it has one, so that one that was missed is found
+//! at the next look.
+
+use std::sync::Arc;
+
+use kube::runtime::reflector::ObjectRef;
+use kube::{Api, Client, Resource, ResourceExt};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use serin_api::experiment::Experiment;
+use serin_api::gateway_api::HTTPRoute;
+use serin_api::istio::VirtualService;
+use serin_api::keys::annotation;
+use serin_api::rollout::{Canary, Rollout, Route, Subsets};
+use serin_api::units::Weight;
+use serin_engine::rollout::RouteView;
+
+use super::virtual_service::Places;
+use super::{Sides, Split, http_route, virtual_service};
+use crate::shell::{Cache, Error, Kind, Next, Reconcile, Triggers, edit, merge};
+
+/// What a route remembers of whose split it has: as much as it takes to end that without the Rollout.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct SplitBy {
+    rollout: String,
+    #[serde(default)]
+    stable_service: String,
+    #[serde(default)]
+    canary_service: String,
+    /// The sum of the weights.
+    parts: u32,
+    /// The subsets of the two sides, when these are the sides.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    subsets: Option<SubsetNames>,
+    /// The HTTP routes of a VirtualService that are named.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    http: Vec<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct SubsetNames {
+    rule: String,
+    stable: String,
+    canary: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    host: Option<String>,
+}
+
+impl SplitBy {
+    pub(super) fn new(rollout: &str, route: &Route, places: &Places<'_>, canary: &Canary) -> Self {
+        let http = match route {
+            Route::VirtualService { http, .. } => http.clone(),
+            Route::HttpRoute(_) | Route::Ingress(_) => Vec::new(),
+        };
+        let subsets = places.subsets.map(|subsets| SubsetNames {
+            rule: subsets.rule.clone(),
+            stable: subsets.stable.clone(),
+            canary: subsets.canary.clone(),
+            host: places.host.clone(),
+        });
+        Self {
+            rollout: rollout.to_owned(),
+            stable_service: places.sides.stable.to_owned(),
+            canary_service: places.sides.canary.to_owned(),
+            parts: canary.max_traffic_weight,
+            subsets,
+            http,
+        }
+    }
+
+    pub(super) fn text(&self) -> Option<String> {
+        serde_json::to_string(self).ok()
+    }
+
+    /// What a route remembers; `None` when it has no split, or somebody else has written there.
+    fn of<K: Resource>(route: &K) -> Option<Self> {
+        let text = route.annotations().get(annotation::SPLIT_BY)?;
+        serde_json::from_str(text).ok()
+    }
+
+    fn sides(&self) -> Sides<'_> {
+        Sides {
+            stable: &self.stable_service,
+            canary: &self.canary_service,
+        }
+    }
+
+    /// All to the stable side. Whose split it was is remembered until that is served.
+    fn at_rest(&self) -> Split<'_> {
+        Split {
+            sides: self.sides(),
+            canary: Weight::ZERO,
+            parts: self.parts,
+            additional: &[],
+            managed: &[],
+            split_by: self.text(),
+        }
+    }
+
+    fn subset_names(&self) -> Option<Subsets> {
+        self.subsets.as_ref().map(|names| Subsets {
+            rule: names.rule.clone(),
+            stable: names.stable.clone(),
+            canary: names.canary.clone(),
+        })
+    }
+
+    fn places<'a>(&'a self, namespace: &'a str, subsets: Option<&'a Subsets>) -> Places<'a> {
+        Places {
+            namespace,
+            sides: self.sides(),
+            subsets,
+            host: self.subsets.as_ref().and_then(|names| names.host.clone()),
+        }
+    }
+}
+
+/// A kind of routes that can have shares of experiments and managed rules.
+pub(crate) trait Carrier: Kind {
+    /// For logs.
+    const NAME: &'static str;
+
+    /// The generation that our gateway serves.
+    fn served_generation(&self) -> Option<i64>;
+    /// What it has at present.
+    fn seen(&self, by: &SplitBy) -> RouteView;
+    /// A JSON Patch that gives all back to the stable side.
+    fn given_back(&self, by: &SplitBy) -> Value;
+}
+
+impl Carrier for HTTPRoute {
+    const NAME: &'static str = "abandoned http route";
+
+    fn served_generation(&self) -> Option<i64> {
+        self.acknowledged_generation()
+    }
+
+    fn seen(&self, by: &SplitBy) -> RouteView {
+        http_route::view(self, by.sides(), true)
+    }
+
+    fn given_back(&self, by: &SplitBy) -> Value {
+        http_route::patch(self, &by.at_rest())
+    }
+}
+
+impl Carrier for VirtualService {
+    const NAME: &'static str = "abandoned virtual service";
+
+    fn served_generation(&self) -> Option<i64> {
+        self.acknowledged_generation()
+    }
+
+    fn seen(&self, by: &SplitBy) -> RouteView {
+        let (namespace, subsets) = (self.namespace().unwrap_or_default(), by.subset_names());
+        let places = by.places(&namespace, subsets.as_ref());
+        virtual_service::view(self, &by.http, &places, true)
+    }
+
+    fn given_back(&self, by: &SplitBy) -> Value {
+        let (namespace, subsets) = (self.namespace().unwrap_or_default(), by.subset_names());
+        let places = by.places(&namespace, subsets.as_ref());
+        virtual_service::patch(self, &by.http, &places, &by.at_rest())
+    }
+}
+
+/// The controller of the routes of one kind that Rollouts split.
+#[derive(Clone)]
+pub(crate) struct AbandonedRoutes<K: Kind> {
+    pub(crate) client: Client,
+    /// Whether our gateway is there to acknowledge what is set.
+    pub(crate) acknowledged: bool,
+    pub(crate) routes: Cache<K>,
+    pub(crate) rollouts: Cache<Rollout>,
+}
+
+impl<K: Carrier> Reconcile for AbandonedRoutes<K> {
+    type Object = K;
+    const NAME: &'static str = K::NAME;
+
+    async fn reconcile(&self, route: Arc<K>) -> Result<Next, Error> {
+        let namespace = route.namespace().unwrap_or_default();
+        let Some(by) = SplitBy::of(&*route) else {
+            return Ok(Next::Change);
+        };
+        let leaves = route.meta().deletion_timestamp.is_some();
+        if leaves || self.rollouts.get(&namespace, &by.rollout).is_some() {
+            return Ok(Next::Change);
+        }
+        let api: Api<K> = Api::namespaced(self.client.clone(), &namespace);
+        let seen = route.seen(&by);
+        let all_back = seen
+            .canary
+            .is_none_or(|share| share == Weight::ZERO && seen.exact);
+        if !(all_back && seen.additional.is_empty() && seen.managed.is_empty()) {
+            edit(&api, &route.name_any(), route.given_back(&by)).await?;
+        } else if !self.acknowledged || route.served_generation() >= route.meta().generation {
+            edit(&api, &route.name_any(), forget(&*route)).await?;
+        }
+        Ok(Next::Change)
+    }
+}
+
+fn forget<K: Resource>(route: &K) -> Value {
+    let path = format!(
+        "/metadata/annotations/{}",
+        annotation::SPLIT_BY.replace('/', "~1")
+    );
+    json!([
+        {"op": "test", "path": "/metadata/resourceVersion", "value": route.resource_version()},
+        {"op": "remove", "path": path},
+    ])
+}
+
+impl<K: Carrier> AbandonedRoutes<K> {
+    /// A Rollout that goes concerns the routes of its namespace that it splits.
+    pub(crate) fn triggers(&self) -> Vec<Triggers<K>> {
+        let routes = self.routes.clone();
+        vec![self.rollouts.triggers(&self.routes, move |rollout| {
+            let namespace = rollout.namespace().unwrap_or_default();
+            let ours = routes.select(&namespace, |route| splits(rollout, route));
+            ours.iter()
+                .map(|route| ObjectRef::from_obj(&**route))
+                .collect()
+        })]
+    }
+}
+
+fn splits<K: Resource>(rollout: &Rollout, route: &K) -> bool {
+    SplitBy::of(route).is_some_and(|by| Some(&by.rollout) == rollout.metadata.name.as_ref())
+}
+
+/// The controller of Experiments that outlive their Rollout: their versions stay until no route leads to them.
+#[derive(Clone)]
+pub(crate) struct AbandonedExperiments {
+    pub(crate) client: Client,
+    pub(crate) experiments: Cache<Experiment>,
+    pub(crate) rollouts: Cache<Rollout>,
+    pub(crate) routes: Cache<HTTPRoute>,
+    pub(crate) virtual_services: Cache<VirtualService>,
+}
+
+impl Reconcile for AbandonedExperiments {
+    type Object = Experiment;
+    const NAME: &'static str = "abandoned experiment";
+
+    async fn reconcile(&self, experiment: Arc<Experiment>) -> Result<Next, Error> {
+        let namespace = experiment.namespace().unwrap_or_default();
+        let Some(rollout) = experiment.annotations().get(annotation::IN_ROUTES) else {
+            return Ok(Next::Change);
+        };
+        let leaves = experiment.metadata.deletion_timestamp.is_some();
+        if leaves
+            || self.rollouts.get(&namespace, rollout).is_some()
+            || self.is_in_routes(&namespace, rollout)
+        {
+            return Ok(Next::Change);
+        }
+        let api: Api<Experiment> = Api::namespaced(self.client.clone(), &namespace);
+        let patch = json!({"metadata": {
+            "uid": experiment.metadata.uid, "annotations": {annotation::IN_ROUTES: null},
+        }});
+        merge(&api, &experiment.name_any(), &patch).await?;
+        Ok(Next::Change)
+    }
+}
+
+impl AbandonedExperiments {
+    fn is_in_routes(&self, namespace: &str, rollout: &str) -> bool {
+        fn any<K: Kind>(cache: &Cache<K>, namespace: &str, rollout: &str) -> bool {
+            let theirs = |route: &K| SplitBy::of(route).is_some_and(|by| by.rollout == rollout);
+            !cache.select(namespace, theirs).is_empty()
+        }
+        any(&self.routes, namespace, rollout) || any(&self.virtual_services, namespace, rollout)
+    }
+
+    /// A Rollout that goes, and a route that is let go, concern the Experiments of their namespace that routes led to.
+    pub(crate) fn triggers(&self) -> Vec<Triggers<Experiment>> {
+        vec![
+            self.concerned_by(&self.rollouts),
+            self.concerned_by(&self.routes),
+            self.concerned_by(&self.virtual_services),
+        ]
+    }
+
+    fn concerned_by<K: Kind>(&self, cache: &Cache<K>) -> Triggers<Experiment> {
+        let experiments = self.experiments.clone();
+        cache.triggers(&self.experiments, move |object: &K| {
+            let namespace = object.meta().namespace.clone().unwrap_or_default();
+            let held = |x: &Experiment| x.annotations().contains_key(annotation::IN_ROUTES);
+            let held = experiments.select(&namespace, held);
+            held.iter().map(|x| ObjectRef::from_obj(&**x)).collect()
+        })
+    }
+}
