@@ -7,7 +7,6 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::PodTemplateSpec;
 use serin_api::analysis::AnalysisPhase;
-use serin_api::release::Policy;
 use serin_api::rollout::{Desired, RolloutSpec, RolloutStatus};
 use serin_api::units::{RevisionHash, Weight};
 
@@ -18,255 +17,32 @@ mod deeds;
 mod faults;
 mod gates;
 mod group;
+mod nature;
 mod objects;
 mod rules;
+mod runs;
+mod scenario;
 
 use configuration::Settings;
 use group::Together;
-use objects::{policy, specs, templates};
+use objects::{specs, templates};
 
 pub use course::{Leg, course};
 pub use group::story_together;
 pub use objects::{spec as manifest, templates as analysis_templates};
+pub use runs::{Act, Failure, Faults, Subject, killed_at, run, shrink, story, story_under};
+pub use scenario::Scenario;
 
 use super::dice::Dice;
 use crate::analysis::TemplateSource;
 use crate::rollout::group::Group;
 use crate::rollout::{ExperimentView, Governed, History, Observed, RunView};
 
-/// How a Rollout of the simulator is released.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Scenario {
-    /// A canary with a route.
-    Traffic,
-    /// A canary by numbers of instances.
-    Replicas,
-    /// Blue-green.
-    BlueGreen,
-    /// A canary with a route that steps put rules before, instances apart from the share, and steps of several kinds.
-    Managed,
-    /// A canary with a route whose stable instances shrink with their share.
-    Dynamic,
-    /// A canary with a route whose two Services take turns.
-    PingPong,
-    /// A canary with a route and an experiment between its steps.
-    Experiment,
-    /// A rolling update in batches, each with its check.
-    Batches,
-    /// A canary with a route whose instances read a ConfigMap, which is part of its revisions.
-    Configured,
-}
-
-impl Scenario {
-    /// All of them.
-    pub const ALL: [Self; 9] = [
-        Self::Traffic,
-        Self::Replicas,
-        Self::BlueGreen,
-        Self::Managed,
-        Self::Dynamic,
-        Self::PingPong,
-        Self::Experiment,
-        Self::Batches,
-        Self::Configured,
-    ];
-
-    /// What it asks for beyond its spec.
-    pub fn policy(self) -> Policy {
-        policy(self, 0)
-    }
-
-    fn is_routed(self) -> bool {
-        !self.is_by_replicas() && self != Self::BlueGreen
-    }
-
-    /// Whether the numbers of instances make the split.
-    fn is_by_replicas(self) -> bool {
-        matches!(self, Self::Replicas | Self::Batches)
-    }
-}
-
-/// A run that broke a rule.
-#[derive(Clone, Debug)]
-pub struct Failure {
-    /// What was broken.
-    pub what: String,
-    /// The last steps before it.
-    pub story: Vec<String>,
-}
-
 /// When the world begins: any time will do.
 const BEGINNING: Timestamp = Timestamp::constant(1_800_000_000, 0);
 const REPLICAS: u32 = 4;
 /// Versions 1 to 3 are good, 4 never becomes ready, 5 answers badly, 6 does so only once all users are on it.
 const VERSIONS: u64 = 6;
-const HEALING_STEPS: usize = 200;
-
-/// What somebody does in [`story`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Act {
-    /// Ask for a version: 1 to 3 are good, 4 never becomes ready, 5 answers badly, 6 does so only once all users are on it.
-    Deploy(u64),
-    /// Go on from a pause.
-    Promote,
-    /// Take the release back.
-    Abort,
-    /// Begin an aborted release again.
-    Retry,
-    /// Approve what is waited for.
-    Approve,
-    /// Reject it.
-    Reject,
-    /// Go on to the next step, whatever this one waits for.
-    Skip,
-    /// Skip all steps.
-    PromoteFull,
-    /// Hold everything (`true`), or go on.
-    Hold(bool),
-    /// Want so many instances.
-    Scale(u32),
-    /// Write another content into the ConfigMap: 1 and 2 are good, 3 makes instances answer badly; 0 deletes it.
-    Configure(u64),
-    /// Want the template of an old revision again, the oldest being 0, as `serin rollout undo` does.
-    Undo(usize),
-}
-
-/// What may happen in the first phase of a run. A failing seed is told with the fewest of them that make it fail.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Faults {
-    /// For so many seconds.
-    pub seconds: u32,
-    /// By kind, a bit each: see `interfere`.
-    kinds: u32,
-}
-
-impl Faults {
-    /// Everything, for two minutes.
-    pub const ALL: Self = Self {
-        seconds: 120,
-        kinds: u32::MAX,
-    };
-}
-
-/// Tells what happens in a world without faults: each act, and the seconds after it until the next.
-///
-/// # Errors
-/// The rule that was broken, with the story.
-pub fn story(scenario: Scenario, acts: &[(Act, u32)]) -> Result<Vec<String>, Failure> {
-    story_under(scenario, scenario.policy(), acts)
-}
-
-/// The same under a policy.
-///
-/// # Errors
-/// The rule that was broken, with the story.
-pub fn story_under(
-    scenario: Scenario,
-    policy: Policy,
-    acts: &[(Act, u32)],
-) -> Result<Vec<String>, Failure> {
-    let mut world = World::new(scenario, 0);
-    world.faults = false;
-    world.telling = true;
-    world.governed.policy = policy;
-    for (act, seconds) in acts {
-        world.tell(|| format!("somebody: {act:?}"));
-        world.act(*act);
-        for _ in 0..*seconds {
-            world.step().map_err(|what| world.failure(what))?;
-        }
-    }
-    Ok(world.story)
-}
-
-/// Tells what happens when the controller is killed before its action of this number, or before it writes the status of the
-/// pass when there are fewer actions in it, and starts again. The second value is where it ends: instances, Services, shares.
-///
-/// # Errors
-/// The rule that was broken, with the story.
-pub fn killed_at(
-    scenario: Scenario,
-    acts: &[(Act, u32)],
-    kill: Option<usize>,
-) -> Result<(usize, String), Failure> {
-    let mut world = World::new(scenario, 0);
-    world.faults = false;
-    world.kill_at = kill;
-    for (act, seconds) in acts {
-        world.act(*act);
-        for _ in 0..*seconds {
-            world.step().map_err(|what| world.failure(what))?;
-        }
-    }
-    Ok((world.done, world.end()))
-}
-
-/// What one run of the simulator is about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Subject {
-    /// One Rollout.
-    One(Scenario),
-    /// Rollouts that are released together, of which kinds says the seed.
-    Group,
-}
-
-/// Runs one seed.
-///
-/// # Errors
-/// The rule that was broken. It has no story: [`shrink`] tells it.
-pub fn run(subject: Subject, seed: u64) -> Result<(), Failure> {
-    run_with(subject, seed, Faults::ALL, false)
-}
-
-/// Runs one seed with some faults only.
-fn run_with(subject: Subject, seed: u64, faults: Faults, telling: bool) -> Result<(), Failure> {
-    match subject {
-        Subject::One(scenario) => run_one(scenario, seed, faults, telling),
-        Subject::Group => Together::run(seed, faults, telling),
-    }
-}
-
-fn run_one(scenario: Scenario, seed: u64, faults: Faults, telling: bool) -> Result<(), Failure> {
-    let mut world = World::new(scenario, seed);
-    world.telling = telling;
-    world.governed.policy = policy(scenario, world.dice.below(6));
-    for _ in 0..faults.seconds {
-        world.interfere(faults.kinds);
-        world.step().map_err(|what| world.failure(what))?;
-    }
-    world.heal();
-    for _ in 0..HEALING_STEPS {
-        world.step().map_err(|what| world.failure(what))?;
-        if world.is_still() && world.at_rest().is_ok() {
-            break;
-        }
-    }
-    world.at_rest().map_err(|what| world.failure(what))
-}
-
-/// The shortest run of a failing seed with the fewest kinds of faults that still fails; `None` when it does not fail.
-pub fn shrink(subject: Subject, seed: u64) -> Option<(Faults, Failure)> {
-    let mut least = Faults::ALL;
-    let mut failure = run_with(subject, seed, least, true).err()?;
-    let mut keep = |smaller: Faults, least: &mut Faults| {
-        if let Err(found) = run_with(subject, seed, smaller, true) {
-            failure = found;
-            *least = smaller;
-            return true;
-        }
-        false
-    };
-    for kind in 0..faults::KINDS + group::KINDS {
-        let kinds = least.kinds & !(1 << kind);
-        keep(Faults { kinds, ..least }, &mut least);
-    }
-    for seconds in 1..least.seconds {
-        if keep(Faults { seconds, ..least }, &mut least) {
-            break;
-        }
-    }
-    Some((least, failure))
-}
 
 #[derive(Clone, Debug)]
 struct Pod {
@@ -548,88 +324,6 @@ impl World {
             self.status.pause_conditions = None;
             self.changed = true;
         }
-    }
-
-    fn move_instances(&mut self) {
-        let now = self.now;
-        for set in self.sets.values_mut() {
-            set.pods
-                .sort_by_key(|p| p.ready_at.is_none_or(|at| at > now));
-            set.pods
-                .resize(set.desired as usize, Pod { ready_at: None });
-        }
-        self.start_instances();
-        for set in self.sets.values_mut() {
-            let counts = (set.pods.len(), set.ready(now));
-            self.changed |= counts != set.counts;
-            set.counts = counts;
-        }
-    }
-
-    /// Starts the instances that have room: version 4 never becomes ready; the others take their time.
-    fn start_instances(&mut self) {
-        let (now, slow) = (self.now, if self.faults { 12 } else { 4 });
-        let started = |set: &Set| set.pods.iter().filter(|p| p.ready_at.is_some()).count();
-        let mut room = self
-            .capacity
-            .saturating_sub(self.sets.values().map(started).sum());
-        for set in self.sets.values_mut().filter(|s| s.version != 4) {
-            for pod in set.pods.iter_mut().filter(|p| p.ready_at.is_none()) {
-                if room == 0 {
-                    return;
-                }
-                room -= 1;
-                // Once in a while one starts slowly.
-                let most = if self.dice.one_in(8) { slow } else { 4 };
-                let delay = SignedDuration::from_secs(1 + self.dice.below(most) as i64);
-                pod.ready_at = Some(now + delay);
-            }
-        }
-    }
-
-    fn move_data_plane(&mut self) {
-        for service in self.services.values_mut() {
-            if !self.faults || self.dice.one_in(2) {
-                self.changed |= service.serve();
-            }
-        }
-        if !self.faults || self.dice.one_in(2) {
-            self.changed |= self.route.serve();
-        }
-    }
-
-    fn move_runs(&mut self) {
-        let now = self.now;
-        let mut changed = false;
-        let mut come = |phase: &mut AnalysisPhase, terminating, ends_at, outcome| {
-            if phase.is_completed() {
-                return;
-            }
-            if terminating {
-                *phase = AnalysisPhase::Successful;
-                changed = true;
-            } else if ends_at <= now {
-                *phase = outcome;
-                changed = true;
-            }
-        };
-        for Run {
-            view,
-            ends_at,
-            outcome,
-        } in &mut self.runs
-        {
-            come(&mut view.phase, view.terminating, *ends_at, *outcome);
-        }
-        for Trial {
-            view,
-            ends_at,
-            outcome,
-        } in &mut self.experiments
-        {
-            come(&mut view.phase, view.terminating, *ends_at, *outcome);
-        }
-        self.changed |= changed;
     }
 }
 
