@@ -1,13 +1,20 @@
 //! What a ReleasePolicy adds to a Rollout, over the embedded API, on a virtual clock.
 
-use k8s_openapi::api::apps::v1::ReplicaSet;
+use std::collections::{BTreeMap, BTreeSet};
+
+use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
+use k8s_openapi::api::core::v1::{Event, Pod};
 use kube::ResourceExt;
 use serde_json::{Value, json};
-use serin_api::keys::annotation;
+use serin_api::conditions;
+use serin_api::keys::{annotation, condition};
 use serin_api::release::ReleasePolicy;
 use serin_api::rollout::{Rollout, RolloutPhase};
 
-use crate::rollouts::{is, pod_uids, release, rollout, route, selected, until, verb};
+use crate::deployments;
+use crate::rollouts::{
+    counted, image_counts, is, pod_uids, release, rollout, route, selected, until, verb,
+};
 use crate::world::World;
 
 async fn policy(world: &World, spec: Value) {
@@ -125,5 +132,120 @@ async fn an_abort_in_the_bake_goes_back_to_instances_that_never_left() {
     );
     let by = remembered(&world, "web:v2", annotation::TAKEN_BACK_BY).await;
     assert_eq!(by.as_deref(), Some("anna"));
+    world.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_pods_that_were_tested_are_the_ones_that_stay() {
+    let world = World::start();
+    route(&world).await;
+    world.create::<Rollout>(rollout("v1", routed())).await;
+    until(&world, "v1", is(RolloutPhase::Healthy)).await;
+    release(&world, "v2").await;
+    until(&world, "the pause", is(RolloutPhase::Paused)).await;
+    let tested = |pods: Vec<Pod>| -> BTreeSet<String> {
+        let of_v2 = pods.into_iter().filter(|pod| {
+            let spec = pod.spec.as_ref().unwrap();
+            spec.containers[0].image.as_deref() == Some("web:v2")
+        });
+        of_v2.filter_map(|pod| pod.uid()).collect()
+    };
+    let before = tested(world.list().await);
+    assert_eq!(before.len(), 1);
+    let end = until(&world, "v2", is(RolloutPhase::Healthy)).await;
+    assert_eq!(end.stable_rs, end.current_pod_hash);
+    let after = tested(world.list().await);
+    assert_eq!(after.len(), 5);
+    assert!(before.is_subset(&after), "{before:?} in {after:?}");
+    world.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_happens_in_a_release_is_told_once() {
+    let mut world = World::start();
+    route(&world).await;
+    world.create::<Rollout>(rollout("v1", routed())).await;
+    until(&world, "v1", is(RolloutPhase::Healthy)).await;
+    release(&world, "v2").await;
+    until(&world, "the pause", is(RolloutPhase::Paused)).await;
+    world.kill_controllers().await;
+    world.start_controllers();
+    until(&world, "v2", is(RolloutPhase::Healthy)).await;
+    // It looks many times more, also after another start, and has nothing to tell.
+    for replicas in [4, 6] {
+        world
+            .merge::<Rollout>("web", json!({"spec": {"replicas": replicas}}))
+            .await;
+        until(&world, "its size", |s| {
+            s.available_replicas == Some(replicas)
+        })
+        .await;
+        world.kill_controllers().await;
+        world.start_controllers();
+    }
+    let mut told: BTreeMap<(String, String), usize> = BTreeMap::new();
+    for event in world.list::<Event>().await {
+        let about = event.involved_object.kind.as_deref() == Some("Rollout");
+        if about && let (Some(reason), Some(message)) = (event.reason, event.message) {
+            *told.entry((reason, message)).or_default() += 1;
+        }
+    }
+    let completed = told
+        .keys()
+        .filter(|(reason, _)| reason == "RolloutCompleted");
+    assert_eq!(completed.count(), 2, "{told:#?}");
+    assert!(told.values().all(|times| *times == 1), "{told:#?}");
+    world.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deployment_that_was_taken_back_is_held_until_a_person_retries() {
+    let mut world = World::start();
+    policy(
+        &world,
+        json!({"selector": {}, "rollback": {"holdRejected": true}}),
+    )
+    .await;
+    world.create::<Deployment>(deployments::web("web:1")).await;
+    deployments::rolled_out(&world).await;
+    for image in ["web:2", "web:1"] {
+        let change = deployments::set_image(image);
+        world.merge::<Deployment>("web", change).await;
+        deployments::rolled_out(&world).await;
+    }
+    // The same version again is held, also by a controller that has just started and when its size changes.
+    world
+        .merge::<Deployment>("web", deployments::set_image("web:2"))
+        .await;
+    let held = |deployment: Option<&Deployment>| {
+        let status = deployment.and_then(|d| d.status.as_ref());
+        let conditions = status.and_then(|s| s.conditions.as_deref());
+        let held = conditions.and_then(|all| conditions::get(all, condition::HELD));
+        held.is_some_and(|c| {
+            c.status == "True"
+                && c.message
+                    .as_deref()
+                    .unwrap_or_default()
+                    .contains("taken back")
+        })
+    };
+    world.until("web", "held", held).await;
+    world.kill_controllers().await;
+    world.start_controllers();
+    world
+        .merge::<Deployment>("web", json!({"spec": {"replicas": 7}}))
+        .await;
+    let seven = |deployment: Option<&Deployment>| {
+        let status = deployment.and_then(|d| d.status.as_ref());
+        held(deployment) && status.is_some_and(|s| s.available_replicas == Some(7))
+    };
+    world.until("web", "held with seven", seven).await;
+    assert_eq!(image_counts(&world).await, counted(&[("web:1", 7)]));
+    // What `serin rollout retry deploy/web` writes.
+    let retried =
+        json!({"metadata": {"annotations": {annotation::RETRIED_AT: world.now().to_string()}}});
+    world.merge::<Deployment>("web", retried).await;
+    deployments::rolled_out(&world).await;
+    assert_eq!(image_counts(&world).await, counted(&[("web:2", 7)]));
     world.stop().await;
 }
