@@ -12,5 +12,6 @@ mod experiments;
 mod istio;
 mod policies;
 mod regressions;
+mod status;
 mod table;
 mod views;

@@ -465,3 +465,65 @@ fn the_default_set_decides_as_it_says() {
     assert_eq!((phase, spans <= 10), (Inconclusive, true), "{spans} spans");
     assert_eq!(by_default("serin-p95-growth", &span(0, 0)).0, Successful);
 }
+
+#[test]
+fn of_several_limits_an_error_comes_first_and_a_failure_last() {
+    let metric: Metric = serde_json::from_value(json!({"name": "m", "interval": "1s"})).unwrap();
+    let result = |error, inconclusive, failed| MetricResult {
+        consecutive_error: error,
+        inconclusive,
+        failed,
+        ..MetricResult::default()
+    };
+    let phase = |result: MetricResult| limits::verdict(&metric, &result).map(|(phase, _)| phase);
+    assert_eq!(phase(result(5, 1, 1)), Some(Error));
+    assert_eq!(phase(result(4, 1, 1)), Some(Inconclusive));
+    assert_eq!(phase(result(4, 0, 1)), Some(Failed));
+    assert_eq!(phase(result(4, 0, 0)), None);
+}
+
+#[test]
+fn of_several_metrics_a_failure_is_the_worst() {
+    let worst = |phases: &[AnalysisPhase]| {
+        let names = phases.iter().enumerate();
+        let names = names.map(|(i, _)| json!({"name": i.to_string(), "interval": "1s"}));
+        let spec = spec(names.collect());
+        let results = phases.iter().enumerate().map(|(i, phase)| MetricResult {
+            name: i.to_string(),
+            phase: *phase,
+            ..MetricResult::default()
+        });
+        let status = AnalysisRunStatus {
+            metric_results: results.collect(),
+            ..AnalysisRunStatus::default()
+        };
+        plan(&spec, &status, at(0)).status.phase
+    };
+    assert_eq!(worst(&[Successful, Inconclusive, Error, Failed]), Failed);
+    assert_eq!(worst(&[Inconclusive, Error, Successful]), Error);
+    assert_eq!(worst(&[Successful, Inconclusive]), Inconclusive);
+    assert_eq!(worst(&[Successful, Successful]), Successful);
+}
+
+#[test]
+fn ten_measurements_of_a_metric_are_kept() {
+    let spec = spec(json!([{"name": "m", "interval": "1s", "successCondition": "true"}]));
+    let mut status = AnalysisRunStatus::default();
+    for i in 0..12 {
+        let step = plan(&spec, &status, at(i * 20));
+        status = record(
+            &spec,
+            &step.status,
+            &step.measure[0],
+            &value(i as f64),
+            at(i * 20),
+            at(i * 20),
+        );
+    }
+    let [result] = status.metric_results.as_slice() else {
+        panic!("{status:#?}")
+    };
+    assert_eq!((result.count, result.measurements.len()), (12, 10));
+    let newest = result.measurements.last().unwrap();
+    assert_eq!(newest.value.as_deref(), Some("11"));
+}

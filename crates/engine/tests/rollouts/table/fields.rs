@@ -1,0 +1,915 @@
+//! Every field of the objects of Argo Rollouts, by the part of the path under its head.
+
+use super::Row;
+use super::State::{Differs, Done, Refused};
+
+/// The fields of `spec`, by the part of the path under it.
+pub(super) const FIELDS: &[Row] = &[
+    ("replicas", Done, &["numbers_of_any_size_are_planned"], ""),
+    (
+        "selector",
+        Differs,
+        &["an_older_rollout_that_selects_the_same_pods_is_named"],
+        "A Rollout whose pods an older one selects too has the condition `InvalidSpec`.",
+    ),
+    ("template", Done, &["a_takeover_restarts_nothing"], ""),
+    (
+        "workloadRef",
+        Done,
+        &[
+            "a_referenced_workload_goes_as_its_mode_says",
+            "a_referenced_workload_that_is_missing_is_named",
+            "a_rollout_takes_over_from_a_deployment",
+        ],
+        "`progressively`: the two together hold what the Rollout wants.",
+    ),
+    (
+        "minReadySeconds",
+        Done,
+        &["the_time_to_be_ready_is_carried_to_old_revisions"],
+        "",
+    ),
+    (
+        "revisionHistoryLimit",
+        Done,
+        &["a_kill_at_any_action_changes_no_end"],
+        "",
+    ),
+    (
+        "paused",
+        Done,
+        &["nothing_is_late_while_a_person_has_paused_it"],
+        "",
+    ),
+    (
+        "progressDeadlineSeconds",
+        Differs,
+        &["a_scale_up_after_a_long_rest_is_not_late"],
+        "The clock runs only while instances or the data plane are awaited.",
+    ),
+    (
+        "progressDeadlineAbort",
+        Done,
+        &["a_release_that_is_late_goes_on_unless_it_is_to_be_taken_back"],
+        "",
+    ),
+    (
+        "restartAt",
+        Done,
+        &["a_restart_takes_no_more_than_may_be_missing"],
+        "Pods are evicted, so that a disruption budget is asked.",
+    ),
+    (
+        "rollbackWindow",
+        Differs,
+        &["a_rollback_within_the_window_skips_the_steps"],
+        "The steps are skipped; the wait for available instances is not.",
+    ),
+    (
+        "analysis",
+        Done,
+        &["a_skipped_analysis_leaves_nothing_behind"],
+        "How many finished runs, and experiments, are kept.",
+    ),
+    ("strategy", Done, &["exactly_one_strategy"], ""),
+];
+
+pub(super) const CANARY: &[Row] = &[
+    ("canaryService", Done, &["a_good_canary"], ""),
+    ("stableService", Done, &["a_good_canary"], ""),
+    (
+        "steps",
+        Done,
+        &[
+            "a_good_canary",
+            "a_mixed_step_carries_out_its_kinds_in_order",
+        ],
+        "The kinds are below.",
+    ),
+    (
+        "trafficRouting",
+        Done,
+        &["only_the_weights_of_rules_with_both_services_are_set"],
+        "The routers are below.",
+    ),
+    (
+        "maxSurge",
+        Done,
+        &["surge_rounds_up_and_unavailable_down"],
+        "",
+    ),
+    (
+        "maxUnavailable",
+        Done,
+        &["surge_rounds_up_and_unavailable_down"],
+        "",
+    ),
+    (
+        "analysis",
+        Done,
+        &["a_source_of_metrics_that_is_down_never_promotes"],
+        "",
+    ),
+    (
+        "antiAffinity",
+        Differs,
+        &[
+            "a_new_revision_keeps_away_from_the_stable_one_when_asked",
+            "the_rule_is_found_again_and_others_stay",
+        ],
+        "The rule stays in the template of its revision; it binds only while the revision that it names has pods.",
+    ),
+    (
+        "canaryMetadata",
+        Done,
+        &[
+            "labels_follow_the_part_that_a_revision_plays",
+            "pods_are_labelled_while_their_revision_plays_a_part",
+        ],
+        "A key that the template has is the template's.",
+    ),
+    (
+        "stableMetadata",
+        Done,
+        &["labels_follow_the_part_that_a_revision_plays"],
+        "",
+    ),
+    ("scaleDownDelaySeconds", Done, &["a_good_canary"], ""),
+    (
+        "scaleDownDelayRevisionLimit",
+        Done,
+        &["old_revisions_take_no_more_than_their_places"],
+        "",
+    ),
+    (
+        "abortScaleDownDelaySeconds",
+        Done,
+        &["an_abort_and_a_retry"],
+        "",
+    ),
+    (
+        "dynamicStableScale",
+        Done,
+        &[
+            "the_stable_revision_grows_before_its_share_comes_back",
+            "canary_with_a_dynamic_stable_scale",
+        ],
+        "",
+    ),
+    (
+        "pingPong",
+        Done,
+        &[
+            "two_services_take_turns",
+            "canary_with_services_that_take_turns",
+        ],
+        "The end of a release moves no request at all.",
+    ),
+    (
+        "minPodsPerReplicaSet",
+        Done,
+        &["a_revision_that_is_used_has_its_least_pods"],
+        "",
+    ),
+    (
+        "replicaProgressThreshold",
+        Done,
+        &["a_threshold_is_enough_for_a_step_and_not_for_the_end"],
+        "",
+    ),
+];
+
+pub(super) const STEPS: &[Row] = &[
+    (
+        "setWeight",
+        Done,
+        &[
+            "a_share_moves_only_over_available_instances",
+            "a_weight_is_a_part_of_the_greatest_one",
+        ],
+        "Shares are whole percent; with `maxTrafficWeight` a weight between two of them is refused.",
+    ),
+    (
+        "pause",
+        Done,
+        &["a_canary_by_replicas_waits_for_a_person_and_for_time"],
+        "",
+    ),
+    (
+        "setCanaryScale",
+        Done,
+        &["a_canary_scale_holds_until_it_matches_the_traffic_again"],
+        "",
+    ),
+    (
+        "setHeaderRoute",
+        Done,
+        &[
+            "a_header_route_comes_before_the_others_and_goes_again",
+            "a_header_route_is_there_for_its_steps",
+            "a_header_route_is_a_narrower_copy_and_goes_again",
+            "header_and_mirror_routes_are_managed_routes_of_a_route_that_can_have_them",
+        ],
+        "On HTTPRoutes and VirtualServices; elsewhere it is refused. Whoever gets requests by a header has an instance to answer, whatever the share.",
+    ),
+    (
+        "setMirrorRoute",
+        Done,
+        &["a_mirror_route_follows_the_weights"],
+        "On HTTPRoutes, by the filter `RequestMirror`, and on VirtualServices, by `mirror`.",
+    ),
+    ("analysis", Done, &["a_bad_canary_is_taken_back"], ""),
+    (
+        "experiment",
+        Done,
+        &[
+            "an_experiment_step_follows_its_experiment",
+            "a_release_waits_for_the_experiment_of_its_step",
+            "a_bad_experiment_takes_the_release_back",
+            "an_abort_ends_the_experiment",
+            "the_versions_of_an_experiment_have_their_share_while_it_runs",
+            "an_abort_takes_the_shares_of_an_experiment_back",
+            "an_experiment_gets_its_share_of_a_virtual_service",
+        ],
+        "`weight` of a template on HTTPRoutes and VirtualServices. Its versions stay until no route leads to them.",
+    ),
+    (
+        "plugin",
+        Refused,
+        &["what_is_not_carried_out_is_refused_by_name"],
+        "The condition names the plugin.",
+    ),
+];
+
+pub(super) const BLUE_GREEN: &[Row] = &[
+    ("activeService", Done, &["a_switch_and_its_undo"], ""),
+    ("previewService", Done, &["a_switch_and_its_undo"], ""),
+    ("previewReplicaCount", Done, &["a_switch_and_its_undo"], ""),
+    (
+        "autoPromotionEnabled",
+        Done,
+        &["a_blue_green_release_waits_for_a_person_and_its_undo_starts_nothing"],
+        "",
+    ),
+    (
+        "autoPromotionSeconds",
+        Done,
+        &["a_switch_and_its_undo"],
+        "Counted from the end of the analysis before the switch.",
+    ),
+    (
+        "maxUnavailable",
+        Done,
+        &["a_restart_takes_no_more_than_may_be_missing"],
+        "For restarts.",
+    ),
+    (
+        "scaleDownDelaySeconds",
+        Done,
+        &["a_switch_and_its_undo"],
+        "",
+    ),
+    (
+        "scaleDownDelayRevisionLimit",
+        Done,
+        &["old_revisions_take_no_more_than_their_places"],
+        "",
+    ),
+    ("prePromotionAnalysis", Done, &["a_switch_and_its_undo"], ""),
+    (
+        "postPromotionAnalysis",
+        Done,
+        &["a_switch_and_its_undo"],
+        "",
+    ),
+    (
+        "antiAffinity",
+        Differs,
+        &["a_new_revision_keeps_away_from_the_stable_one_when_asked"],
+        "As for a canary.",
+    ),
+    (
+        "activeMetadata",
+        Done,
+        &["labels_follow_the_part_that_a_revision_plays"],
+        "",
+    ),
+    (
+        "previewMetadata",
+        Done,
+        &["labels_follow_the_part_that_a_revision_plays"],
+        "",
+    ),
+    ("abortScaleDownDelaySeconds", Done, &["blue_green"], ""),
+];
+
+pub(super) const ROUTING: &[Row] = &[
+    (
+        "managedRoutes",
+        Done,
+        &["header_and_mirror_routes_are_managed_routes_of_a_route_that_can_have_them"],
+        "",
+    ),
+    (
+        "maxTrafficWeight",
+        Differs,
+        &["weights_are_parts_of_the_sum_that_is_given"],
+        "Shares are whole percent of it.",
+    ),
+    (
+        "nginx",
+        Done,
+        &[
+            "the_canary_ingress_leads_where_the_stable_one_does",
+            "an_ingress_carries_the_split",
+        ],
+        "Nobody acknowledges an Ingress; the order of the last switch does not depend on it.",
+    ),
+    (
+        "plugins",
+        Differs,
+        &["only_the_weights_of_rules_with_both_services_are_set"],
+        "`argoproj-labs/gatewayAPI` is built in and acknowledged by our gateway; others are refused by name.",
+    ),
+    (
+        "istio",
+        Differs,
+        &[
+            "virtual_services_carry_the_split_between_two_services",
+            "the_subsets_of_a_destination_rule_follow_their_sides",
+            "the_route_goes_back_after_the_stable_subset_is_served_on_the_new_revision",
+            "services_beside_subsets_follow_their_sides",
+            "a_virtual_service_that_cannot_carry_the_split_is_named",
+            "what_is_wrong_with_a_virtual_service_or_a_destination_rule_is_named",
+            "every_problem_of_a_virtual_service_and_its_subsets_is_told",
+        ],
+        "Acknowledged by our gateway. HTTP routes only: `tlsRoutes`, `tcpRoutes` and a VirtualService of another namespace are refused by name. \
+         A destination that is neither side is named, not deleted; other subsets stay.",
+    ),
+    (
+        "alb",
+        Refused,
+        &["what_is_not_carried_out_is_refused_by_name"],
+        "",
+    ),
+    (
+        "smi",
+        Refused,
+        &["what_is_not_carried_out_is_refused_by_name"],
+        "",
+    ),
+    (
+        "ambassador",
+        Refused,
+        &["what_is_not_carried_out_is_refused_by_name"],
+        "",
+    ),
+    (
+        "traefik",
+        Refused,
+        &["what_is_not_carried_out_is_refused_by_name"],
+        "",
+    ),
+    (
+        "apisix",
+        Refused,
+        &["what_is_not_carried_out_is_refused_by_name"],
+        "",
+    ),
+    (
+        "appMesh",
+        Refused,
+        &["what_is_not_carried_out_is_refused_by_name"],
+        "",
+    ),
+];
+
+/// The spec of an Experiment.
+pub(super) const EXPERIMENT: &[Row] = &[
+    (
+        "templates",
+        Done,
+        &[
+            "an_experiment_runs_its_versions_side_by_side_and_leaves_nothing_behind",
+            "no_service_of_a_rollout_leads_to_a_version_of_an_experiment",
+        ],
+        "With their Services. One that an object of somebody else stands in the way of ends with `Error`.",
+    ),
+    (
+        "duration",
+        Done,
+        &[
+            "a_time_that_passes_is_a_success",
+            "without_a_duration_it_lasts_until_somebody_ends_it",
+        ],
+        "Counted from when all versions are available.",
+    ),
+    (
+        "progressDeadlineSeconds",
+        Done,
+        &["a_version_that_does_not_come_fails_it_in_time"],
+        "",
+    ),
+    (
+        "terminate",
+        Done,
+        &["without_a_duration_it_lasts_until_somebody_ends_it"],
+        "",
+    ),
+    (
+        "analyses",
+        Done,
+        &[
+            "the_time_counts_from_when_all_are_available_and_a_required_analysis_is_waited_for",
+            "an_analysis_that_is_not_required_is_ended_with_the_experiment",
+            "the_first_bad_analysis_ends_it",
+            "what_cannot_begin_is_told_at_once",
+        ],
+        "Arguments may name `templates.X.podTemplateHash`, `templates.X.replicaset.name`, `experiment.availableAt` and `experiment.finishedAt`.",
+    ),
+    (
+        "scaleDownDelaySeconds",
+        Done,
+        &["a_time_that_passes_is_a_success"],
+        "Kept on the ReplicaSet, so that it outlives a restart.",
+    ),
+    (
+        "dryRun",
+        Done,
+        &["dry_runs_and_retention_of_an_experiment_are_those_of_its_runs"],
+        "",
+    ),
+    (
+        "measurementRetention",
+        Done,
+        &["dry_runs_and_retention_of_an_experiment_are_those_of_its_runs"],
+        "",
+    ),
+    (
+        "analysisRunMetadata",
+        Done,
+        &["the_runs_of_an_experiment_have_the_labels_that_it_gives_them"],
+        "",
+    ),
+];
+
+/// The status of a Rollout; parts of `canary` and `blueGreen` with the name before them.
+pub(super) const STATUS: &[Row] = &[
+    (
+        "abort",
+        Done,
+        &["the_verbs_of_clients_are_plain_patches"],
+        "",
+    ),
+    (
+        "abortedAt",
+        Done,
+        &["an_abort_goes_back_and_a_retry_begins_again"],
+        "",
+    ),
+    (
+        "pauseConditions",
+        Done,
+        &["a_client_that_skips_a_pause_does_not_end_the_next_one"],
+        "",
+    ),
+    (
+        "controllerPause",
+        Done,
+        &["a_client_that_skips_a_pause_does_not_end_the_next_one"],
+        "",
+    ),
+    (
+        "currentPodHash",
+        Done,
+        &["a_status_tells_counts_conditions_and_the_generation"],
+        "",
+    ),
+    (
+        "currentStepHash",
+        Done,
+        &["other_steps_begin_again_at_the_first"],
+        "",
+    ),
+    (
+        "currentStepIndex",
+        Done,
+        &["a_step_can_be_skipped_whatever_it_waits_for"],
+        "",
+    ),
+    (
+        "replicas",
+        Done,
+        &["a_status_tells_counts_conditions_and_the_generation"],
+        "",
+    ),
+    (
+        "updatedReplicas",
+        Done,
+        &["a_status_tells_counts_conditions_and_the_generation"],
+        "",
+    ),
+    (
+        "readyReplicas",
+        Done,
+        &["a_status_tells_counts_conditions_and_the_generation"],
+        "",
+    ),
+    (
+        "availableReplicas",
+        Done,
+        &["a_status_tells_counts_conditions_and_the_generation"],
+        "",
+    ),
+    (
+        "collisionCount",
+        Done,
+        &["a_name_that_is_taken_by_another_template_is_counted_up"],
+        "",
+    ),
+    (
+        "observedGeneration",
+        Done,
+        &["a_status_tells_counts_conditions_and_the_generation"],
+        "A text, as there.",
+    ),
+    (
+        "workloadObservedGeneration",
+        Done,
+        &["a_referenced_workload_goes_as_its_mode_says"],
+        "",
+    ),
+    (
+        "conditions",
+        Done,
+        &[
+            "a_status_tells_counts_conditions_and_the_generation",
+            "set_image_replaces_the_object_and_conditions_follow",
+        ],
+        "",
+    ),
+    (
+        "HPAReplicas",
+        Done,
+        &[
+            "an_autoscaler_counts_what_users_reach",
+            "an_autoscaler_scales_a_rollout",
+        ],
+        "",
+    ),
+    (
+        "selector",
+        Done,
+        &["an_autoscaler_counts_what_users_reach"],
+        "",
+    ),
+    ("stableRS", Done, &["a_takeover_restarts_nothing"], ""),
+    (
+        "restartedAt",
+        Done,
+        &["undo_full_promotion_and_restart_are_plain_patches"],
+        "",
+    ),
+    (
+        "promoteFull",
+        Done,
+        &["an_abort_after_a_full_promote_works"],
+        "",
+    ),
+    (
+        "phase",
+        Done,
+        &["a_status_tells_counts_conditions_and_the_generation"],
+        "",
+    ),
+    (
+        "message",
+        Done,
+        &["a_bad_experiment_takes_the_release_back"],
+        "",
+    ),
+    (
+        "canary",
+        Done,
+        &["a_status_tells_where_the_requests_go"],
+        "Its parts are below.",
+    ),
+    (
+        "blueGreen",
+        Done,
+        &["a_status_tells_where_the_requests_go"],
+        "Its parts are below.",
+    ),
+    (
+        "decision",
+        Differs,
+        &["a_gate_asks_a_person_and_a_rejection_takes_back"],
+        "Ours.",
+    ),
+    (
+        "bake",
+        Differs,
+        &["what_is_found_in_the_bake_is_taken_back"],
+        "Ours.",
+    ),
+    (
+        "gates",
+        Differs,
+        &["a_gate_asks_a_person_and_a_rejection_takes_back"],
+        "Ours.",
+    ),
+    (
+        "releaseGroup",
+        Differs,
+        &["a_member_of_a_group_waits_and_its_way_back_does_not"],
+        "Ours.",
+    ),
+    (
+        "waitingOn",
+        Differs,
+        &["a_status_tells_counts_conditions_and_the_generation"],
+        "Ours.",
+    ),
+    (
+        "canary.currentStepAnalysisRunStatus",
+        Done,
+        &["an_inconclusive_analysis_pauses_and_a_resume_measures_again"],
+        "",
+    ),
+    (
+        "canary.currentBackgroundAnalysisRunStatus",
+        Done,
+        &["a_bad_canary_is_taken_back"],
+        "",
+    ),
+    (
+        "canary.currentExperiment",
+        Done,
+        &["an_abort_ends_the_experiment"],
+        "",
+    ),
+    (
+        "canary.weights",
+        Done,
+        &["a_status_tells_where_the_requests_go"],
+        "`verified` says that our gateway serves them.",
+    ),
+    (
+        "canary.stepPluginStatuses",
+        Refused,
+        &["what_is_not_carried_out_is_refused_by_name"],
+        "",
+    ),
+    (
+        "canary.stablePingPong",
+        Done,
+        &["two_services_take_turns"],
+        "",
+    ),
+    (
+        "canary.pausedStep",
+        Differs,
+        &["a_client_that_skips_a_pause_does_not_end_the_next_one"],
+        "Ours.",
+    ),
+    (
+        "canary.batches",
+        Differs,
+        &["six_instances_go_in_three_batches_with_a_check_after_each"],
+        "Ours.",
+    ),
+    (
+        "blueGreen.previewSelector",
+        Done,
+        &["a_status_tells_where_the_requests_go"],
+        "",
+    ),
+    (
+        "blueGreen.activeSelector",
+        Done,
+        &["a_status_tells_where_the_requests_go"],
+        "",
+    ),
+    (
+        "blueGreen.scaleUpPreviewCheckPoint",
+        Done,
+        &["a_switch_and_its_undo"],
+        "",
+    ),
+    (
+        "blueGreen.prePromotionAnalysisRunStatus",
+        Done,
+        &["a_switch_and_its_undo"],
+        "",
+    ),
+    (
+        "blueGreen.postPromotionAnalysisRunStatus",
+        Done,
+        &["a_switch_and_its_undo"],
+        "",
+    ),
+];
+
+/// The spec of AnalysisTemplates, ClusterAnalysisTemplates and AnalysisRuns.
+pub(super) const ANALYSIS: &[Row] = &[
+    (
+        "metrics",
+        Done,
+        &["what_is_wrong_with_a_metric_is_told_before_the_release"],
+        "They are below.",
+    ),
+    (
+        "args",
+        Done,
+        &[
+            "arguments_come_from_everywhere_they_may",
+            "secrets_stand_nowhere_until_the_provider_is_asked",
+            "a_secret_that_is_missing_is_named_and_is_an_error",
+        ],
+        "A secret is read when its metric is asked and stands in no status.",
+    ),
+    (
+        "dryRun",
+        Done,
+        &["rules_name_metrics_by_pattern_and_one_that_matches_none_is_an_error"],
+        "",
+    ),
+    (
+        "measurementRetention",
+        Done,
+        &[
+            "rules_name_metrics_by_pattern_and_one_that_matches_none_is_an_error",
+            "ten_measurements_of_a_metric_are_kept",
+        ],
+        "",
+    ),
+    (
+        "templates",
+        Done,
+        &["every_problem_is_told"],
+        "Of templates; a run has the metrics of all of them. A template that takes itself in is told.",
+    ),
+    (
+        "terminate",
+        Done,
+        &["a_run_that_is_told_to_end_is_good_unless_it_was_bad"],
+        "Of runs.",
+    ),
+    ("ttlStrategy", Done, &["a_finished_run_expires"], "Of runs."),
+];
+
+pub(super) const METRIC: &[Row] = &[
+    (
+        "name",
+        Done,
+        &["the_first_bad_metric_ends_the_run_and_dry_runs_do_not"],
+        "",
+    ),
+    ("interval", Done, &["intervals_and_delays_are_kept"], ""),
+    ("initialDelay", Done, &["intervals_and_delays_are_kept"], ""),
+    (
+        "count",
+        Done,
+        &[
+            "without_interval_and_count_one_measurement_decides",
+            "what_cannot_be_read_is_told_and_never_taken_for_a_default",
+        ],
+        "",
+    ),
+    (
+        "successCondition",
+        Done,
+        &["the_conditions_of_public_templates"],
+        "",
+    ),
+    (
+        "failureCondition",
+        Done,
+        &["the_conditions_of_public_templates"],
+        "",
+    ),
+    (
+        "failureLimit",
+        Done,
+        &[
+            "a_limit_trips_when_it_is_exceeded",
+            "minus_one_never_trips_and_the_count_ends_it",
+        ],
+        "",
+    ),
+    (
+        "inconclusiveLimit",
+        Done,
+        &["too_little_data_is_inconclusive"],
+        "",
+    ),
+    (
+        "consecutiveErrorLimit",
+        Done,
+        &["an_outage_of_the_source_is_not_a_bad_metric"],
+        "",
+    ),
+    (
+        "consecutiveSuccessLimit",
+        Done,
+        &["good_ones_in_a_row_end_it_early_and_their_absence_leaves_it_open"],
+        "",
+    ),
+    (
+        "provider",
+        Done,
+        &["providers_that_nobody_asks_are_refused_by_name"],
+        "They are below.",
+    ),
+];
+
+pub(super) const PROVIDERS: &[Row] = &[
+    (
+        "serin",
+        Differs,
+        &[
+            "only_what_was_asked_for_counts",
+            "evidence_adds_up_over_measurements_until_there_is_a_verdict",
+        ],
+        "Ours: what the gateway measures.",
+    ),
+    (
+        "prometheus",
+        Differs,
+        &[
+            "answers_of_prometheus",
+            "addresses_and_ranges",
+            "words_of_prometheus_and_web_metrics",
+        ],
+        "`authentication.sigv4` is refused.",
+    ),
+    (
+        "web",
+        Done,
+        &["paths", "words_of_prometheus_and_web_metrics"],
+        "",
+    ),
+    (
+        "job",
+        Done,
+        &[
+            "outcomes_of_jobs",
+            "a_measurement_that_goes_on_is_one_measurement",
+        ],
+        "",
+    ),
+    (
+        "datadog",
+        Refused,
+        &["providers_that_nobody_asks_are_refused_by_name"],
+        "",
+    ),
+    (
+        "newRelic",
+        Refused,
+        &["providers_that_nobody_asks_are_refused_by_name"],
+        "",
+    ),
+    (
+        "wavefront",
+        Refused,
+        &["providers_that_nobody_asks_are_refused_by_name"],
+        "",
+    ),
+    (
+        "cloudWatch",
+        Refused,
+        &["providers_that_nobody_asks_are_refused_by_name"],
+        "",
+    ),
+    (
+        "graphite",
+        Refused,
+        &["providers_that_nobody_asks_are_refused_by_name"],
+        "",
+    ),
+    (
+        "influxdb",
+        Refused,
+        &["providers_that_nobody_asks_are_refused_by_name"],
+        "",
+    ),
+    (
+        "skywalking",
+        Refused,
+        &["providers_that_nobody_asks_are_refused_by_name"],
+        "",
+    ),
+    (
+        "kayenta",
+        Refused,
+        &["providers_that_nobody_asks_are_refused_by_name"],
+        "",
+    ),
+    (
+        "plugin",
+        Refused,
+        &["providers_that_nobody_asks_are_refused_by_name"],
+        "",
+    ),
+];
