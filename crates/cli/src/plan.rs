@@ -2,7 +2,7 @@
 //!
 //! The server checks the objects as for an apply (a dry run); the engine then runs the release against a model.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
@@ -10,12 +10,12 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::PodTemplateSpec;
 use serde_json::{Value, json};
 use serin_api::analysis::AnalysisTemplateSpec;
-use serin_api::keys::{annotation, label};
+use serin_api::keys::label;
 use serin_api::release::ReleasePolicySpec;
 use serin_api::rollout::Rollout;
 use serin_api::units::human_duration;
-use serin_engine::rollout::group::membership;
-use serin_engine::rollout::{Forecast, Outset, Stage, forecast, govern};
+use serin_engine::rollout::group::{Member, Standing, membership};
+use serin_engine::rollout::{Forecast, InGroup, Outset, Stage, forecast, govern, in_step};
 
 use crate::apply::{self, Attempt, Located};
 use crate::client::{Catalog, Client, ClientError, Resource};
@@ -31,8 +31,8 @@ pub(crate) struct PlanArgs {
     /// A file, a directory of manifests, or - for stdin
     #[arg(required = true, value_name = "FILE|DIR|-")]
     files: Vec<PathBuf>,
-    /// Print it in a form for programs
-    #[arg(short, long, value_name = "FORM")]
+    /// Print it in a form for programs: json
+    #[arg(short, long, value_name = "FORM", hide_possible_values = true)]
     output: Option<Output>,
 }
 
@@ -47,8 +47,19 @@ struct Planned {
     outcome: &'static str,
     /// How its release would go; `None` for what is not released in steps.
     release: Option<Result<Forecast, Vec<String>>>,
-    /// The release group that it belongs to, and its other members.
-    group: Option<(String, Vec<String>)>,
+    /// The release group that it belongs to.
+    group: Option<InStep>,
+}
+
+/// The release group of a Rollout.
+#[derive(Clone, Debug)]
+struct InStep {
+    /// The Rollout itself.
+    own: Member,
+    /// With the namespace.
+    group: (String, String),
+    /// The other members, as the server knows them.
+    others: Vec<Member>,
 }
 
 /// Foretells; fails when a release could not be carried out.
@@ -104,7 +115,48 @@ async fn planned(context: &Context, args: &PlanArgs) -> Result<Vec<Planned>, Cli
         }
         planned.push(one);
     }
+    wait_for_each_other(&mut planned);
     Ok(planned)
+}
+
+/// Puts the waits of the members of each group for each other into their releases.
+fn wait_for_each_other(planned: &mut [Planned]) {
+    let groups: BTreeSet<_> = planned
+        .iter()
+        .filter_map(|one| Some(one.group.as_ref()?.group.clone()))
+        .collect();
+    for group in groups {
+        let of_group = |one: &&mut Planned| one.group.as_ref().is_some_and(|g| g.group == group);
+        let mut members = Vec::new();
+        let mut others: BTreeMap<String, Member> = BTreeMap::new();
+        for one in planned.iter_mut().filter(of_group) {
+            let (Some(told), Some(release)) = (&one.group, &mut one.release) else {
+                continue;
+            };
+            for other in &told.others {
+                others.entry(other.name.clone()).or_insert(other.clone());
+            }
+            let standing = match release {
+                Ok(forecast) if !forecast.stages.is_empty() => {
+                    members.push(InGroup {
+                        name: &told.own.name,
+                        release: told.own.release.as_deref(),
+                        forecast,
+                    });
+                    continue;
+                }
+                Ok(_) => Standing::Settled,
+                Err(_) => Standing::Invalid,
+            };
+            let own = Member {
+                standing,
+                ..told.own.clone()
+            };
+            others.insert(own.name.clone(), own);
+        }
+        others.retain(|name, _| !members.iter().any(|member| member.name == name));
+        in_step(&mut members, &others.into_values().collect::<Vec<_>>());
+    }
 }
 
 /// How the release of a Rollout would go, with what the server has and what the manifests bring.
@@ -174,24 +226,29 @@ impl Around<'_> {
         Ok(template.map(typed).transpose()?)
     }
 
-    /// The release group of the Rollout, and its other members.
-    async fn group(&self) -> Result<Option<(String, Vec<String>)>, CliError> {
+    /// The release group of the Rollout.
+    async fn group(&self) -> Result<Option<InStep>, CliError> {
         let Some((group, _)) = membership(&self.rollout.metadata) else {
             return Ok(None);
         };
-        let of_group = |object: &&Value| {
-            let path = format!(
-                "/metadata/annotations/{}",
-                annotation::RELEASE_GROUP.replace('/', "~1")
-            );
-            object.pointer(&path).and_then(Value::as_str) == Some(group.as_str())
-        };
-        let all = self.objects_of("argoproj.io", "Rollout").await?;
-        let members = all.values().filter(of_group);
-        let names = members.filter_map(|o| o.pointer("/metadata/name")?.as_str());
-        let own = self.rollout.metadata.name.as_deref();
-        let others = names.filter(|name| Some(*name) != own).map(str::to_owned);
-        Ok(Some((group.clone(), others.collect())))
+        let own = Member::of(self.rollout);
+        let mut others = Vec::new();
+        for object in self
+            .objects_of("argoproj.io", "Rollout")
+            .await?
+            .into_values()
+        {
+            let other: Rollout = typed(object)?;
+            let of_group = membership(&other.metadata).is_some_and(|(name, _)| name == group);
+            if of_group && other.metadata.name != self.rollout.metadata.name {
+                others.push(Member::of(&other));
+            }
+        }
+        Ok(Some(InStep {
+            own,
+            group: (self.namespace().to_owned(), group),
+            others,
+        }))
     }
 
     /// The specs of a kind by name.
@@ -262,21 +319,30 @@ impl Planned {
 
     /// With whom it is released.
     fn in_step(&self) -> String {
-        match &self.group {
-            None => String::new(),
-            Some((group, others)) if others.is_empty() => {
-                format!("  alone in release group {group:?}\n")
-            }
-            Some((group, others)) => format!(
-                "  step by step with {}, of release group {group:?}\n",
-                others.join(", ")
-            ),
+        let Some(InStep {
+            group: (_, name),
+            others,
+            ..
+        }) = &self.group
+        else {
+            return String::new();
+        };
+        if others.is_empty() {
+            return format!("  alone in release group {name:?}\n");
         }
+        let others: Vec<_> = others.iter().map(|other| other.name.as_str()).collect();
+        format!(
+            "  step by step with {}, of release group {name:?}: old instances stay until all have all users on the new ones\n",
+            others.join(", ")
+        )
     }
 
     fn json(&self) -> Value {
         let group = self.group.as_ref();
-        let group = group.map(|(name, others)| json!({"name": name, "others": others}));
+        let group = group.map(|told| {
+            let others: Vec<_> = told.others.iter().map(|other| &other.name).collect();
+            json!({"name": told.group.1, "others": others})
+        });
         let release = match &self.release {
             None => Value::Null,
             Some(Err(problems)) => json!({"problems": problems}),
@@ -320,6 +386,7 @@ fn table(release: &Forecast) -> String {
             .waits
             .iter()
             .map(|wait| match wait.lasts {
+                Some(lasts) if lasts.is_zero() => wait.what.clone(),
                 Some(lasts) => format!("{} ({})", wait.what, human_duration(lasts)),
                 None => format!("{} (a person)", wait.what),
             })
@@ -354,11 +421,18 @@ fn trade_off(release: &Forecast) -> String {
         Some(percent) => format!("first judged at {percent} % of the requests"),
         None => "judged by nothing and nobody before all requests are on it".to_owned(),
     };
+    let counted = |count: usize, one: &str| match count {
+        1 => format!("1 {one}"),
+        many => format!("{many} {one}s"),
+    };
     format!(
-        "  at least {}, up to {} extra instances, {} decisions of a person; {judged}\n",
+        "  at least {}, up to {}, {} of a person; {judged}\n",
         human_seconds(release.shortest),
-        release.most_extra,
-        release.persons
+        counted(
+            usize::try_from(release.most_extra).unwrap_or(usize::MAX),
+            "extra instance"
+        ),
+        counted(release.persons, "decision")
     )
 }
 
@@ -413,13 +487,57 @@ mod tests {
         .unwrap()
     }
 
+    fn in_shop(own: &str, others: &[&str]) -> InStep {
+        let member = |name: &str| Member {
+            name: name.to_owned(),
+            release: None,
+            standing: Standing::Settled,
+            taken_back_at: None,
+        };
+        InStep {
+            own: member(own),
+            group: ("default".to_owned(), "shop".to_owned()),
+            others: others.iter().map(|name| member(name)).collect(),
+        }
+    }
+
+    #[test]
+    fn members_of_a_group_wait_for_each_other() {
+        let mut planned = [("web", "cart"), ("cart", "web")].map(|(own, other)| Planned {
+            reference: format!("rollout.argoproj.io/{own}"),
+            outcome: "configured",
+            release: Some(Ok(foretold())),
+            group: Some(in_shop(own, &[other])),
+        });
+        // One of them does not pause at its second step.
+        if let Some(Ok(quick)) = &mut planned[1].release {
+            quick.stages[1].waits.clear();
+            for stage in &mut quick.stages[2..] {
+                stage.begins = SignedDuration::ZERO;
+            }
+            quick.shortest = SignedDuration::ZERO;
+        }
+        wait_for_each_other(&mut planned);
+        expect![[r#"
+            rollout.argoproj.io/cart configured
+              FROM   STEP   DOES              OLD   NEW   EXTRA   SHARE   WAITS FOR
+              +0s    1      set weight 20 %   5     1     1       20 %    web at step 1
+              +0s    2      pause 10m         5     1     1       20 %    web at step 2
+              +0s    3      set weight 50 %   5     3     3       50 %    web at step 3 (10m)
+              +10m   4      pause             5     3     3       50 %    web at step 4, a pause step (a person)
+              +10m   -      promotion         5     5     5       100 %   web after the last step
+              step by step with web, of release group "shop": old instances stay until all have all users on the new ones
+              at least 10m, up to 5 extra instances, 1 decision of a person; first judged at 50 % of the requests
+        "#]].assert_eq(&planned[1].text());
+    }
+
     #[test]
     fn a_plan_is_a_table_and_json() {
         let planned = |release| Planned {
             reference: "rollout.argoproj.io/web".into(),
             outcome: "configured",
             release: Some(release),
-            group: Some(("shop".into(), vec!["cart".into(), "orders".into()])),
+            group: Some(in_shop("web", &["cart", "orders"])),
         };
         let good = planned(Ok(foretold()));
         expect![[r#"
@@ -430,8 +548,8 @@ mod tests {
               +10m   3      set weight 50 %   5     3     3       50 %
               +10m   4      pause             5     3     3       50 %    a pause step (a person)
               +10m   -      promotion         5     5     5       100 %
-              step by step with cart, orders, of release group "shop"
-              at least 10m, up to 5 extra instances, 1 decisions of a person; first judged at 50 % of the requests
+              step by step with cart, orders, of release group "shop": old instances stay until all have all users on the new ones
+              at least 10m, up to 5 extra instances, 1 decision of a person; first judged at 50 % of the requests
         "#]].assert_eq(&good.text());
         let json = good.json();
         assert_eq!(json["release"]["extraInstances"], 5);

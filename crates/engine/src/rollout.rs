@@ -42,7 +42,7 @@ use serin_api::rollout::{
 use serin_api::units::{RevisionHash, Weight};
 use serin_api::waiting::WaitingOn;
 
-pub use forecast::{Forecast, Outset, Stage, Wait, forecast};
+pub use forecast::{Forecast, InGroup, Outset, Stage, Wait, forecast, in_step};
 pub use governed::{Governed, govern};
 pub use history::{Event, History, TakenBack};
 pub use holds::Question;

@@ -4,6 +4,7 @@
 //!
 //! Absent on purpose: decisions of its own. What the model is told to do is what a cluster would be told.
 
+mod lockstep;
 mod model;
 
 use jiff::{SignedDuration, Timestamp};
@@ -16,6 +17,7 @@ use super::batches::batched;
 use super::steps::step_name;
 use super::{Governed, desired, plan_for};
 use crate::analysis::TemplateSource;
+pub use lockstep::{InGroup, in_step};
 use model::Model;
 
 /// More passes than any release takes.
