@@ -51,21 +51,38 @@ pub(crate) fn deployment(template: Value) -> String {
 /// A Rollout `shop` of these pods that goes through these steps, its Services, its route and an analysis `errors`.
 pub(crate) fn rollout(template: Value, steps: Value) -> String {
     let routing = json!({"plugins": {"argoproj-labs/gatewayAPI": {"httpRoute": "shop", "namespace": "default"}}});
+    let services = ["shop-stable", "shop-canary"];
+    rollout_behind(route(&services), routing, template, steps)
+}
+
+/// The same behind a VirtualService `shop` of Istio.
+pub(crate) fn rollout_of_istio(template: Value, steps: Value) -> String {
+    let to = |host: &str, weight: i32| json!({"destination": {"host": host, "port": {"number": 80}}, "weight": weight});
+    let split = [to("shop-stable", 100), to("shop-canary", 0)];
+    let service = json!({
+        "apiVersion": "networking.istio.io/v1", "kind": "VirtualService", "metadata": {"name": "shop"},
+        "spec": {"hosts": [HOST], "http": [{"name": "primary", "route": split}]},
+    });
+    let routing = json!({"istio": {"virtualService": {"name": "shop", "routes": ["primary"]}}});
+    rollout_behind(service, routing, template, steps)
+}
+
+fn rollout_behind(route: Value, routing: Value, template: Value, steps: Value) -> String {
+    let services = ["shop-stable", "shop-canary"];
     let rollout = json!({
         "apiVersion": "argoproj.io/v1alpha1", "kind": "Rollout", "metadata": {"name": "shop"},
         "spec": {
             "replicas": REPLICAS, "selector": {"matchLabels": {"app": "shop"}}, "template": template,
             "strategy": {"canary": {
-                "stableService": "shop-stable", "canaryService": "shop-canary", "steps": steps,
+                "stableService": services[0], "canaryService": services[1], "steps": steps,
                 "scaleDownDelaySeconds": 1, "abortScaleDownDelaySeconds": 1, "trafficRouting": routing,
             }},
         },
     });
-    let services = ["shop-stable", "shop-canary"];
     let objects = [
         service(services[0]),
         service(services[1]),
-        route(&services),
+        route,
         analysis(),
         rollout,
     ];

@@ -1,0 +1,81 @@
+//! A canary behind a VirtualService of Istio, which our gateway serves and acknowledges, while users send requests.
+
+use serde_json::{Value, json};
+
+use crate::apps::{self, HOST, is_healthy, pods, rollout_until, served_percent};
+use crate::support::{Platform, Visitors};
+
+/// Requests of which the shares are counted. All of them are: of a part, taken at fixed times, one side may get more.
+const COUNTED: u64 = 600;
+/// How far a share may be from what was asked for, in percent of the requests: what is in flight when the count begins.
+const NEAR: f64 = 2.0;
+
+fn manifest(version: &str) -> String {
+    let steps = json!([{"setWeight": 30}, {"pause": {}}, {"setWeight": 60}, {"pause": {}}]);
+    apps::rollout_of_istio(pods(version, &[]), steps)
+}
+
+async fn weights(platform: &Platform) -> Value {
+    let get = ["get", "virtualservice", "shop", "-o", "json"];
+    let service: Value = serde_json::from_str(&platform.serin(&get).await).unwrap();
+    let places = service["spec"]["http"][0]["route"].as_array().unwrap();
+    places.iter().map(|place| place["weight"].clone()).collect()
+}
+
+/// Waits until the gateway serves so many percent, and counts what comes then.
+async fn splits(platform: &Platform, visitors: &Visitors, percent: i32) {
+    let what = format!("{percent} %");
+    rollout_until(platform, &what, |s| {
+        s.controller_pause && served_percent(s) == Some(percent)
+    })
+    .await;
+    assert_eq!(weights(platform).await, json!([100 - percent, percent]));
+    visitors.forget().assert_none_failed();
+    visitors.await_more(COUNTED).await;
+    let seen = visitors.forget();
+    seen.assert_none_failed();
+    let share = 100.0 * seen.of("v2") as f64 / seen.requests() as f64;
+    println!(
+        "{percent} % were asked for: {share:.1} % of {}",
+        seen.requests()
+    );
+    assert!((share - f64::from(percent)).abs() < NEAR, "{seen:?}");
+}
+
+/// Counts what comes from now on, which one version alone answers.
+async fn answers_alone(visitors: &Visitors, version: &str) {
+    visitors.forget().assert_none_failed();
+    // What was asked before may still come.
+    visitors.await_more(20).await;
+    visitors.forget().assert_none_failed();
+    visitors.await_more(COUNTED).await;
+    let seen = visitors.forget();
+    seen.assert_none_failed();
+    assert_eq!(seen.versions.keys().collect::<Vec<_>>(), [version]);
+}
+
+#[tokio::test]
+async fn a_virtual_service_splits_as_asked_and_an_abort_goes_back_with_nothing_lost() {
+    let platform = apps::started(&manifest("v1")).await;
+    let visitors = Visitors::start(platform.gateway().await, HOST);
+    platform.apply(&manifest("v2")).await;
+    splits(&platform, &visitors, 30).await;
+    platform.serin(&["rollout", "promote", "shop"]).await;
+    splits(&platform, &visitors, 60).await;
+
+    platform.serin(&["rollout", "abort", "shop"]).await;
+    rollout_until(&platform, "the way back", |s| {
+        s.abort && served_percent(s) == Some(0)
+    })
+    .await;
+    assert_eq!(weights(&platform).await, json!([100, 0]));
+    answers_alone(&visitors, "v1").await;
+
+    platform.serin(&["rollout", "retry", "shop"]).await;
+    splits(&platform, &visitors, 30).await;
+    let full = ["rollout", "promote", "shop", "--full"];
+    platform.serin(&full).await;
+    rollout_until(&platform, "all users on v2", is_healthy).await;
+    answers_alone(&visitors, "v2").await;
+    visitors.stop().await.assert_none_failed();
+}
