@@ -38,35 +38,61 @@ pub(crate) struct AnalyzeArgs {
     /// The revision that it is compared with [default: the one that comes first]
     #[arg(long, value_name = "REVISION")]
     stable: Option<String>,
-    /// error-ratio or latency [default: what the default analysis templates ask]
-    #[arg(long, value_name = "METRIC")]
+    /// What is judged [default: the three questions of the default analysis templates]
+    #[arg(long, value_name = "METRIC", value_parser = ["error-ratio", "latency"])]
     metric: Option<String>,
     /// stable: is it worse than stable? threshold: is it above --threshold?
     #[arg(
         long,
         value_name = "WITH",
         requires = "metric",
+        value_parser = ["stable", "threshold"],
         default_value_if("metric", clap::builder::ArgPredicate::IsPresent, "stable")
     )]
     compare: Option<String>,
-    /// A ratio, or seconds
-    #[arg(long, value_name = "NUMBER", requires = "metric")]
+    /// For --compare threshold: of errors a share between 0 and 1, of latency seconds
+    #[arg(long, value_name = "NUMBER", requires = "metric", required_if_eq("compare", "threshold"), value_parser = positive)]
     threshold: Option<String>,
-    /// How much worse than stable is borne, as a share
-    #[arg(long, value_name = "SHARE", requires = "metric")]
+    /// How much worse than stable is borne, as a share of it, from 0 to 10 [default: 0.25]
+    #[arg(long, value_name = "SHARE", requires = "metric", value_parser = margin)]
     margin: Option<String>,
-    /// Of the latency, above 0 and below 1
-    #[arg(long, value_name = "SHARE", requires = "metric")]
+    /// Of the latency, above 0 and below 1 [default: 0.95]
+    #[arg(long, value_name = "SHARE", requires = "metric", value_parser = quantile)]
     quantile: Option<String>,
-    /// The chance that a revision that is no worse is ever called bad
-    #[arg(long, value_name = "SHARE")]
+    /// The chance that a revision that is no worse is ever called bad, above 0 and below 0.5 [default: 0.01]
+    #[arg(long, value_name = "SHARE", value_parser = alpha)]
     alpha: Option<String>,
-    /// No verdict with fewer
+    /// No verdict with fewer requests of either revision [default: 100]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(1..))]
     min_requests: Option<i32>,
     /// The form of the result
-    #[arg(short, long, value_enum)]
+    #[arg(short, long, value_enum, value_name = "FORM")]
     output: Option<Form>,
+}
+
+fn positive(text: &str) -> Result<String, String> {
+    number(text, "above 0", |n| n > 0.0 && n.is_finite())
+}
+
+fn margin(text: &str) -> Result<String, String> {
+    number(text, "from 0 to 10", |n| (0.0..=10.0).contains(&n))
+}
+
+fn quantile(text: &str) -> Result<String, String> {
+    number(text, "above 0 and below 1", |n| n > 0.0 && n < 1.0)
+}
+
+fn alpha(text: &str) -> Result<String, String> {
+    number(text, "above 0 and below 0.5", |n| n > 0.0 && n < 0.5)
+}
+
+/// A number in the words of a template, which has it as a text.
+fn number(text: &str, range: &str, is_in: fn(f64) -> bool) -> Result<String, String> {
+    let parsed = text.trim().parse().ok();
+    match parsed.filter(|number| is_in(*number)) {
+        Some(_) => Ok(text.to_owned()),
+        None => Err(format!("it must be a number {range}")),
+    }
 }
 
 /// What is recorded.
@@ -76,10 +102,10 @@ struct RecordArgs {
     #[arg(long, value_name = "ROUTE", conflicts_with = "file")]
     record: Option<String>,
     /// The length of a span
-    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = parse_timeout, requires = "record")]
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = parse_timeout, conflicts_with = "file")]
     every: Duration,
     /// How long to record; Ctrl-C ends it too
-    #[arg(long = "for", value_name = "DURATION", default_value = "10m", value_parser = parse_timeout, requires = "record")]
+    #[arg(long = "for", value_name = "DURATION", default_value = "10m", value_parser = parse_timeout, conflicts_with = "file")]
     lasts: Duration,
 }
 
@@ -106,7 +132,10 @@ pub(crate) async fn run(context: &Context, args: &AnalyzeArgs) -> Result<(), Cli
 fn judge(context: &Context, args: &AnalyzeArgs, file: &Path) -> Result<(), CliError> {
     let text = read(file)?;
     let name = file.display().to_string();
-    let refused = |why: String| CliError::new(Exit::Manifest, format!("{name}: {why}"));
+    let refused = |why: String| {
+        CliError::new(Exit::Manifest, format!("{name}: {why}"))
+            .hint("`serin analyze --record ROUTE` makes a recording; docs/analysis.md has its form")
+    };
     let recording = Recording::parse(&text).map_err(refused)?;
     let sides = recording
         .sides(args.canary.as_deref(), args.stable.as_deref())
@@ -214,18 +243,18 @@ fn word(verdict: Verdict) -> &'static str {
 
 fn to_text(sides: &recording::Sides, times: &[&str], answers: &[Answer]) -> String {
     let against = sides.stable.as_deref().unwrap_or("nothing");
-    let mut text = format!(
-        "{} against {against}, {} spans\n",
-        sides.canary,
-        times.len()
-    );
+    let spans = match times.len() {
+        1 => "1 span".to_owned(),
+        many => format!("{many} spans"),
+    };
+    let mut text = format!("{} against {against}, {spans}\n", sides.canary);
     for answer in answers {
         let _ = write!(text, "\n{}: {}\n", answer.title, word(answer.last()));
         for (look, at) in answer.looks.iter().zip(times) {
             let (mine, theirs) = (&look.canary, &look.stable);
             let _ = writeln!(
                 text,
-                "  {at}  {}/{} of the new, {}/{} of stable, p {:.2e}, {}",
+                "  {at}  {} of {} requests of the new one, {} of {} of stable, p {:.2e}, {}",
                 mine.errors,
                 mine.requests,
                 theirs.errors,

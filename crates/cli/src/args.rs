@@ -147,7 +147,8 @@ pub(crate) enum Command {
     /// Show how a release would go, step by step, and change nothing
     #[command(
         after_help = "Examples:\n  serin plan app.yaml\n  serin plan manifests/ -o json\n\n\
-        Instances are taken to start at once and analyses to be good: times are the shortest that a release takes."
+        Instances are taken to start at once and analyses to be good: times are the shortest that a release takes. OLD and NEW are instances\n\
+        at the end of a step, EXTRA those above `replicas` in it. The exit code is 1 when a release could not be carried out."
     )]
     Plan(PlanArgs),
     /// Show objects of any kind
@@ -166,7 +167,11 @@ pub(crate) enum Command {
     )]
     Logs(LogsArgs),
     /// Look at a release, wait for it, and steer it
-    #[command(visible_alias = "ro")]
+    #[command(
+        visible_alias = "ro",
+        after_help = "Examples:\n  serin rollout watch shop\n  serin rollout promote shop\n  serin rollout undo shop -m 'orders fail'\n\n\
+        `serin get rollouts` lists them, `serin plan FILE` tells beforehand how a release would go."
+    )]
     Rollout {
         /// What to do.
         #[command(subcommand)]

@@ -67,7 +67,7 @@ pub(crate) enum RolloutCommand {
     /// Hold everything until `resume`
     #[command(after_help = "Example:\n  serin rollout pause shop")]
     Pause(Named),
-    /// End a pause
+    /// End what `pause` holds, else a pause between steps
     #[command(after_help = "Example:\n  serin rollout resume shop")]
     Resume(Named),
     /// Go back to an older revision: the last good one, unless told

@@ -6,6 +6,10 @@ use serde_json::{Map, Value};
 use serin_api::traffic::{Counts, LATENCY_BOUNDS_SECONDS, LATENCY_BUCKETS};
 use serin_engine::judge::Span;
 
+/// What a row may tell, but for the columns `le_BOUND` of CSV.
+const KEYS: [&str; 5] = ["at", "revision", "requests", "errors", "latency"];
+const COLUMNS: &str = "at, revision, requests, errors and le_SECONDS";
+
 /// What is recorded, in the order of the spans.
 #[derive(Debug, Default)]
 pub(crate) struct Recording {
@@ -46,8 +50,9 @@ impl Recording {
                 .map(|(number, line)| at_line(number, json_row(line)))
                 .collect()
         } else {
-            let header = lines.next().map(|(_, line)| fields(line));
-            let header = header.ok_or("it is empty")?;
+            let (number, header) = lines.next().ok_or("it is empty")?;
+            let header = fields(header);
+            at_line(number, known_columns(&header))?;
             lines
                 .map(|(number, line)| at_line(number, csv_row(&header, line)))
                 .collect()
@@ -111,13 +116,17 @@ impl Recording {
     }
 }
 
-fn at_line(number: usize, row: Result<Row, String>) -> Result<Row, String> {
+fn at_line<T>(number: usize, row: Result<T, String>) -> Result<T, String> {
     row.map_err(|why| format!("line {number}: {why}"))
 }
 
 fn json_row(line: &str) -> Result<Row, String> {
     let row: Map<String, Value> =
         serde_json::from_str(line).map_err(|e| format!("no JSON object: {e}"))?;
+    if let Some(odd) = row.keys().find(|key| !KEYS.contains(&key.as_str())) {
+        let known = KEYS.join(", ");
+        return Err(format!("{odd:?} is not known; there are: {known}"));
+    }
     let text = |key: &str| match row.get(key) {
         Some(Value::String(text)) => Ok(text.clone()),
         Some(Value::Number(number)) => Ok(number.to_string()),
@@ -149,6 +158,22 @@ fn json_row(line: &str) -> Result<Row, String> {
     })
 }
 
+fn known_columns(header: &[String]) -> Result<(), String> {
+    let known =
+        |column: &&String| column.starts_with("le_") || KEYS[..4].contains(&column.as_str());
+    if let Some(odd) = header.iter().find(|column| !known(column)) {
+        return Err(format!(
+            "the column {odd:?} is not known; the first line names the columns, of {COLUMNS}"
+        ));
+    }
+    for needed in ["at", "revision"] {
+        if !header.iter().any(|column| column == needed) {
+            return Err(format!("the column {needed:?} is missing"));
+        }
+    }
+    Ok(())
+}
+
 fn csv_row(header: &[String], line: &str) -> Result<Row, String> {
     let values = fields(line);
     if values.len() != header.len() {
@@ -170,10 +195,10 @@ fn csv_row(header: &[String], line: &str) -> Result<Row, String> {
             "revision" => revision = Some(value),
             "requests" => requests = Some(number()?),
             "errors" => errors = Some(number()?),
-            other => match other.strip_prefix("le_") {
-                Some(bound) => latency.push((bucket_of(bound)?, number()?)),
-                None => return Err(format!("the column {other:?} is not known")),
-            },
+            other => {
+                let bound = other.strip_prefix("le_").unwrap_or(other);
+                latency.push((bucket_of(bound)?, number()?));
+            }
         }
     }
     Ok(Row {
@@ -210,6 +235,9 @@ fn counts(
         if let Some(sum) = buckets.get_mut(*bucket) {
             *sum = sum.saturating_add(*count);
         }
+    }
+    if requests.is_none() && latency.is_empty() {
+        return Err("requests is missing".to_owned());
     }
     let answers = buckets.iter().fold(0_u64, |sum, n| sum.saturating_add(*n));
     let requests = requests.unwrap_or(answers);
@@ -265,7 +293,20 @@ mod tests {
         assert_eq!(why("at,revision\n"), "nothing is recorded");
         assert_eq!(
             why("at,colour\n1,red"),
-            "line 2: the column \"colour\" is not known"
+            "line 1: the column \"colour\" is not known; the first line names the columns, of at, revision, requests, errors and le_SECONDS"
+        );
+        assert_eq!(
+            why("at,requests\n1,2"),
+            "line 1: the column \"revision\" is missing"
+        );
+        assert!(why("some text").starts_with("line 1: the column \"some text\" is not known"));
+        assert_eq!(
+            why("{\"at\": 1, \"revision\": \"a\", \"request\": 5}"),
+            "line 1: \"request\" is not known; there are: at, revision, requests, errors, latency"
+        );
+        assert_eq!(
+            why("{\"at\": 1, \"revision\": \"a\"}"),
+            "line 1: requests is missing"
         );
         assert_eq!(
             why("at,revision,requests\n1,a"),
