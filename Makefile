@@ -3,7 +3,7 @@
 CARGO ?= cargo
 # Cargo.lock is what is built, here as for everybody else.
 LOCKED := --locked
-# The simulator is a feature: no release carries it.
+# The simulator is a feature of the engine, for `serin sim` and its tests.
 SIM := --features serin-engine/sim
 BIN := $${CARGO_TARGET_DIR:-target}/release/serin
 

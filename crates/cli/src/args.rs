@@ -20,6 +20,7 @@ use crate::load_command::LoadArgs;
 use crate::logs::LogsArgs;
 use crate::plan::PlanArgs;
 use crate::rollout::RolloutCommand;
+use crate::sim::SimArgs;
 use crate::up::UpArgs;
 
 /// Continuous deployment that never loses a request.
@@ -216,6 +217,14 @@ pub(crate) enum Command {
         The exit code is 2 when the new revision is bad. docs/analysis.md has the form of a recording."
     )]
     Analyze(AnalyzeArgs),
+    /// Release in simulated worlds in which everything goes wrong, and check every rule
+    #[command(
+        after_help = "Examples:\n  serin sim\n  serin sim blue-green --seeds 100000\n  serin sim canary-with-a-route --seed 7\n\n\
+        Instances start slowly, die or never come, measurements and the data plane lag, the controller is killed between any two \
+        actions and sees old states, people deploy, abort and undo at any time. Then the world heals, and the release must come to \
+        rest. A seed always gives the same world; one that breaks a rule is told with the fewest faults that it takes."
+    )]
+    Sim(SimArgs),
     /// Print a script that completes commands in a shell
     #[command(
         after_help = "Examples:\n  source <(serin completions bash)\n  serin completions zsh > ~/.zfunc/_serin"

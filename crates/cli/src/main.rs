@@ -32,6 +32,7 @@ mod platform;
 mod printer;
 mod rights;
 mod rollout;
+mod sim;
 mod sources;
 mod up;
 
@@ -114,6 +115,7 @@ fn run(cli: Cli, printer: Printer) -> Result<(), CliError> {
         Command::Restore(args) => backup::restore(&context, &args),
         Command::Demo(args) => client_runtime()?.block_on(demo::run(&context, args)),
         Command::Analyze(args) => client_runtime()?.block_on(analyze::run(&context, &args)),
+        Command::Sim(args) => sim::run(&context, &args),
         Command::Load(args) => client_runtime()?.block_on(load_command::run(&context, args)),
     }
 }

@@ -109,6 +109,7 @@ fn help_is_a_result_and_has_the_exit_codes() {
           load         Send requests at a constant rate and account for every one
           history      Show who has written what, and when
           analyze      Say what the judge of analyses would have said of a recording, or make one
+          sim          Release in simulated worlds in which everything goes wrong, and check every rule
           completions  Print a script that completes commands in a shell
           version      Print the version
           help         Print this message or the help of the given subcommand(s)
@@ -434,4 +435,61 @@ fn a_reader_that_goes_away_is_no_failure() {
     let output = child.wait_with_output().unwrap();
     assert!(output.stderr.is_empty(), "{output:?}");
     assert_eq!(output.status.code(), Some(0));
+}
+
+#[test]
+fn simulated_worlds_are_the_same_for_everybody_and_no_rule_breaks_in_them() {
+    let place = Place::new();
+    let world = || {
+        place.told(
+            place
+                .serin(&["sim", "blue-green", "--seed", "7"])
+                .output()
+                .unwrap(),
+        )
+    };
+    let told = world();
+    assert!(
+        told.starts_with("exit 0\n--- stdout\nblue-green, seed 7\n"),
+        "{told}"
+    );
+    assert!(told.contains("s somebody: Deploy("), "{told}");
+    assert!(told.ends_with("  every rule has held\n"), "{told}");
+    assert_eq!(told, world());
+    let many = place.serin(&["sim", "--seeds", "2", "-o", "json"]).output();
+    let many = many.unwrap();
+    assert!(many.status.success());
+    let ways: Vec<serde_json::Value> = serde_json::from_slice(&many.stdout).unwrap();
+    let ways: Vec<_> = ways
+        .iter()
+        .map(|way| (&way["seeds"], &way["broken"]))
+        .collect();
+    assert_eq!(ways.len(), 10);
+    assert!(
+        ways.iter()
+            .all(|(seeds, broken)| **seeds == 2 && broken.is_null())
+    );
+}
+
+#[test]
+fn a_way_of_releasing_that_nobody_has_is_told_with_those_that_there_are() {
+    Place::new().check(&["sim", "big-bang"], &expect![[r#"
+        exit 64
+        --- stderr
+        error: invalid value 'big-bang' for '[WAY]...'
+          [possible values: canary-with-a-route, canary-by-replicas, blue-green, managed-routes, dynamic-stable-scale, ping-pong, experiments, batches, configuration, group]
+
+          tip: a similar value exists: 'ping-pong'
+
+        For more information, try '--help'.
+    "#]]);
+    Place::new().check(&["sim", "--seed", "7", "--seeds", "3"], &expect![[r#"
+        exit 64
+        --- stderr
+        error: the argument '--seed <SEED>' cannot be used with '--seeds <N>'
+
+        Usage: serin sim --seed <SEED> [WAY]...
+
+        For more information, try '--help'.
+    "#]]);
 }

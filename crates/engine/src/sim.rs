@@ -11,5 +11,5 @@ mod world;
 pub use dice::Dice;
 pub use world::{
     Act, Failure, Faults, Leg, Scenario, Subject, analysis_templates, course, killed_at, manifest,
-    run, shrink, story, story_together, story_under,
+    run, shrink, story, story_together, story_under, told,
 };

@@ -30,7 +30,7 @@ use objects::{specs, templates};
 pub use course::{Leg, course};
 pub use group::story_together;
 pub use objects::{spec as manifest, templates as analysis_templates};
-pub use runs::{Act, Failure, Faults, Subject, killed_at, run, shrink, story, story_under};
+pub use runs::{Act, Failure, Faults, Subject, killed_at, run, shrink, story, story_under, told};
 pub use scenario::Scenario;
 
 use super::dice::Dice;

@@ -130,7 +130,7 @@ impl Together {
         }
     }
 
-    pub(super) fn run(seed: u64, faults: Faults, telling: bool) -> Result<(), Failure> {
+    pub(super) fn run(seed: u64, faults: Faults, telling: bool) -> Result<Vec<String>, Failure> {
         let mut dice = Dice::new(!seed);
         let count = 2 + dice.below(2) as usize;
         let mut pick = || {
@@ -143,7 +143,10 @@ impl Together {
         if let Err(what) = group.first().and_then(|()| group.suffer(faults)) {
             return Err(group.failure(what));
         }
-        group.rest().map_err(|what| group.failure(what))
+        match group.rest() {
+            Ok(()) => Ok(group.story),
+            Err(what) => Err(group.failure(what)),
+        }
     }
 
     fn begin(&mut self, telling: bool) {

@@ -129,18 +129,36 @@ pub enum Subject {
 /// # Errors
 /// The rule that was broken. It has no story: [`shrink`] tells it.
 pub fn run(subject: Subject, seed: u64) -> Result<(), Failure> {
-    run_with(subject, seed, Faults::ALL, false)
+    run_with(subject, seed, Faults::ALL, false).map(drop)
 }
 
-/// Runs one seed with some faults only.
-fn run_with(subject: Subject, seed: u64, faults: Faults, telling: bool) -> Result<(), Failure> {
+/// Runs one seed, and tells what happens in it.
+///
+/// # Errors
+/// The rule that was broken, with the end of the story.
+pub fn told(subject: Subject, seed: u64) -> Result<Vec<String>, Failure> {
+    run_with(subject, seed, Faults::ALL, true)
+}
+
+/// Runs one seed with some faults only; its story, where it is to be told.
+fn run_with(
+    subject: Subject,
+    seed: u64,
+    faults: Faults,
+    telling: bool,
+) -> Result<Vec<String>, Failure> {
     match subject {
         Subject::One(scenario) => run_one(scenario, seed, faults, telling),
         Subject::Group => Together::run(seed, faults, telling),
     }
 }
 
-fn run_one(scenario: Scenario, seed: u64, faults: Faults, telling: bool) -> Result<(), Failure> {
+fn run_one(
+    scenario: Scenario,
+    seed: u64,
+    faults: Faults,
+    telling: bool,
+) -> Result<Vec<String>, Failure> {
     let mut world = World::new(scenario, seed);
     world.telling = telling;
     world.governed.policy = policy(scenario, world.dice.below(6));
@@ -155,7 +173,10 @@ fn run_one(scenario: Scenario, seed: u64, faults: Faults, telling: bool) -> Resu
             break;
         }
     }
-    world.at_rest().map_err(|what| world.failure(what))
+    match world.at_rest() {
+        Ok(()) => Ok(world.story),
+        Err(what) => Err(world.failure(what)),
+    }
 }
 
 /// The shortest run of a failing seed with the fewest kinds of faults that still fails; `None` when it does not fail.
