@@ -19,11 +19,15 @@ $(2) || { printf '==> %s: FAILED after %d s\n' '$(1)' $$(( $$(date +%s) - began 
 printf '==> %s: %d s\n' '$(1)' $$(( $$(date +%s) - began ))
 endef
 
+# For how long each target of `make fuzz` runs, and where it keeps what it built and found.
+FUZZ_SECONDS ?= 60
+FUZZ_DIR ?= $(CURDIR)/target/fuzz
+
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 SIMULATE := $(CARGO) test $(LOCKED) --package serin-engine --features sim --test simulator
 
-.PHONY: help demo build test lint fmt clippy tidy doc deny unit e2e soak sim bench bench-gateway tools skipped clean
+.PHONY: help demo build test lint fmt clippy tidy doc deny unit e2e soak sim bench bench-gateway fuzz tools skipped clean
 
 help: ## List what there is
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -66,6 +70,15 @@ e2e: tools ## The tests that drive the real binary
 
 bench-gateway: ## The gateway beside nginx and HAProxy: CPU for each request, latency, memory (some minutes)
 	$(call step,the gateway beside nginx and HAProxy,$(CARGO) bench --package serin-gateway $(LOCKED) --bench proxies)
+
+# cargo-fuzz reads the names of its targets from the folder; a corpus stays outside of the tree.
+fuzz: ## Each fuzz target of the gateway for FUZZ_SECONDS=60 (needs cargo-fuzz and a nightly toolchain)
+	@for target in $$($(CARGO) +nightly fuzz list --fuzz-dir crates/gateway/fuzz); do \
+	  printf '\n==> fuzzing %s for %d s\n' "$$target" $(FUZZ_SECONDS); \
+	  mkdir -p $(FUZZ_DIR)/corpus/$$target; \
+	  $(CARGO) +nightly fuzz run $$target --fuzz-dir crates/gateway/fuzz --target-dir $(FUZZ_DIR)/target \
+	    $(FUZZ_DIR)/corpus/$$target -- -max_total_time=$(FUZZ_SECONDS) || exit 1; \
+	done
 
 soak: ## A million seeds of the simulator of rollouts
 	$(call step,a million seeds,SERIN_SIM_SEEDS=100000 $(SIMULATE))

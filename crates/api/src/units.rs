@@ -162,6 +162,21 @@ pub fn parse_duration_text(text: &str) -> Option<SignedDuration> {
     (!duration.is_negative()).then_some(duration)
 }
 
+/// A duration as Istio and Gateway API write it: numbers, each with its unit (`h`, `m`, `s`, `ms`), as in `10s`, `1.5s` or `1h30m`. A bare
+/// number is none: nobody could tell seconds from milliseconds.
+pub fn parse_unit_duration(text: &str) -> Option<SignedDuration> {
+    let is_plain = text
+        .chars()
+        .all(|c| c.is_ascii_digit() || ".hms".contains(c));
+    let starts = text.starts_with(|c: char| c.is_ascii_digit());
+    let duration = text.parse::<SignedDuration>().ok();
+    duration.filter(|_| is_plain && starts)
+}
+
+/// What it takes, for people.
+pub const UNIT_DURATION_EXPECTED: &str =
+    "must be a duration with its unit, such as \"10s\" or \"500ms\"";
+
 /// A duration for people, at the two coarsest units that matter: `450ms`, `30s`, `5m`, `1h30m`.
 pub fn human_duration(duration: SignedDuration) -> String {
     let millis = duration.as_millis();
@@ -187,6 +202,26 @@ pub fn human_duration(duration: SignedDuration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_duration_of_traffic_has_its_unit() {
+        let millis = |text| parse_unit_duration(text).map(|d| d.as_millis());
+        for (text, expected) in [
+            ("10s", 10_000),
+            ("500ms", 500),
+            ("1.5s", 1_500),
+            ("1h30m", 5_400_000),
+            ("0s", 0),
+        ] {
+            assert_eq!(millis(text), Some(expected), "{text}");
+        }
+        for text in [
+            "1", "0", "", "s", "-1s", "+1s", "1 s", "1s ago", "PT1S", "1d", "1m30", "1.s.",
+            "2 hours",
+        ] {
+            assert_eq!(millis(text), None, "{text}");
+        }
+    }
 
     #[test]
     fn a_weight_keeps_its_range() {

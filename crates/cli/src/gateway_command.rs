@@ -27,7 +27,7 @@ pub(crate) enum GatewayCommand {
         after_help = "In a pod the API is that of its cluster, with the rights of its service account; `serin install --gateway` prints \
         both. Every other setting is in gateway/config.json of the state directory."
     )]
-    Serve(ServeArgs),
+    Serve(Box<ServeArgs>),
     /// Replace the gateway that serves by the program as it is now on disk, without a refused or cut request
     #[command(
         after_help = "The listening sockets are handed over. The gateway before answers what it has, tells its clients to come \
@@ -52,6 +52,10 @@ pub(crate) struct ServeArgs {
     /// the settings]
     #[arg(long, value_name = "NAMESPACE/NAME", value_parser = parse_service)]
     service: Option<ObjectName>,
+    /// The name of this pod, where several gateways are behind --service: a change then counts as served once all of them serve it
+    /// [default: `replica` of the settings]
+    #[arg(long, value_name = "POD")]
+    replica: Option<String>,
     /// An IP address or host name that is told there instead; may be given several times [default: `addresses` of the settings]
     #[arg(long, value_name = "ADDRESS")]
     address: Vec<String>,
@@ -84,6 +88,7 @@ pub(crate) fn serve(context: &Context, args: ServeArgs) -> Result<(), CliError> 
     if !args.address.is_empty() {
         config.addresses = args.address;
     }
+    config.replica = args.replica.or(config.replica);
     config.service = args.service.or(config.service);
     config.ingress_class = args.ingress_class.or(config.ingress_class);
     config.admin_listen = args.admin_listen.or(config.admin_listen);

@@ -36,7 +36,10 @@ pub(crate) struct InstallArgs {
     /// With a gateway that serves Gateways of the class "serin", HTTPRoutes, Ingresses and routes of Istio
     #[arg(long, conflicts_with = "namespaced")]
     gateway: bool,
-    /// Processes of the gateway; with several a change counts as served once one of them serves it
+    /// With HTTPS at the gateway, whose certificates are Secrets: it may then read every Secret of the cluster
+    #[arg(long, requires = "gateway")]
+    gateway_tls: bool,
+    /// Processes of the gateway; a change counts as served once all of them serve it
     #[arg(long, value_name = "N", default_value_t = 1, requires = "gateway", value_parser = clap::value_parser!(u8).range(1..))]
     gateway_replicas: u8,
     /// Without the CustomResourceDefinitions, which are of the whole cluster
@@ -58,8 +61,7 @@ pub(crate) fn install(context: &Context, args: &InstallArgs) -> Result<(), CliEr
     }
     objects.extend(manifests(namespace, args));
     if args.gateway {
-        let (image, replicas) = (&args.image, args.gateway_replicas);
-        objects.extend(gateway::manifests(namespace, image, replicas));
+        objects.extend(gateway::manifests(namespace, args));
     }
     if args.analysis_templates {
         objects.extend(crate::analysis_templates::manifests());

@@ -106,7 +106,7 @@ fn run(cli: Cli, printer: Printer) -> Result<(), CliError> {
         Command::Crds => install::crds(&context),
         Command::Install(args) => install::install(&context, &args),
         Command::Down(args) => client_runtime()?.block_on(down::run(&context, args)),
-        Command::Gateway(GatewayCommand::Serve(args)) => gateway_command::serve(&context, args),
+        Command::Gateway(GatewayCommand::Serve(args)) => gateway_command::serve(&context, *args),
         Command::Gateway(GatewayCommand::Upgrade) => {
             client_runtime()?.block_on(gateway_command::upgrade(&context))
         }

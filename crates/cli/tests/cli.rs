@@ -483,7 +483,9 @@ fn a_way_of_releasing_that_nobody_has_is_told_with_those_that_there_are() {
 
         For more information, try '--help'.
     "#]]);
-    Place::new().check(&["sim", "--seed", "7", "--seeds", "3"], &expect![[r#"
+    Place::new().check(
+        &["sim", "--seed", "7", "--seeds", "3"],
+        &expect![[r#"
         exit 64
         --- stderr
         error: the argument '--seed <SEED>' cannot be used with '--seeds <N>'
@@ -491,5 +493,6 @@ fn a_way_of_releasing_that_nobody_has_is_told_with_those_that_there_are() {
         Usage: serin sim --seed <SEED> [WAY]...
 
         For more information, try '--help'.
-    "#]]);
+    "#]],
+    );
 }

@@ -4,6 +4,7 @@
 
 mod support;
 
+use std::net::SocketAddr;
 use std::process::Stdio;
 
 use k8s_openapi::api::coordination::v1::Lease;
@@ -11,7 +12,8 @@ use kube::Api;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 use serin_api::rollout::{Rollout, RolloutPhase as Phase};
-use support::{Platform, until};
+use support::{PATIENCE, Platform, get, poll, until};
+use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::Child;
 
 /// A controller process; it ends with this value.
@@ -112,4 +114,100 @@ async fn the_other_controller_goes_on_when_the_leader_is_stopped() {
 
     two.signal(Signal::TERM);
     leads(&platform, "one").await;
+}
+
+const SHOP: &str = r#"
+apiVersion: v1
+kind: Pod
+metadata: {name: shop, labels: {app: shop}}
+spec: {containers: [{name: shop, image: "serin.dev/demo:v1"}]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: shop}
+spec: {selector: {app: shop}, ports: [{port: 80, targetPort: 8080}]}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: shop}
+spec: {hostnames: [shop.example.com], rules: [{backendRefs: [{name: shop, port: 80}]}]}
+"#;
+
+/// A gateway in the foreground, with a state directory of its own.
+struct Gateway {
+    child: Child,
+    address: SocketAddr,
+}
+
+impl Gateway {
+    async fn start(platform: &Platform, home: &str, arguments: &[&str]) -> Self {
+        let home = platform.dir().join(home);
+        let mut words = vec!["gateway", "serve", "--listen", "127.0.0.1:0"];
+        words.extend(arguments);
+        let mut command = platform.command(env!("CARGO_BIN_EXE_serin"), &words);
+        command.env("SERIN_HOME", &home);
+        let mut command = tokio::process::Command::from(command);
+        command.stderr(Stdio::piped()).kill_on_drop(true);
+        let child = command.spawn().unwrap();
+        let file = home.join("run").join("gateway.json");
+        let address = poll("where the gateway listens", async || {
+            let info: serde_json::Value =
+                serde_json::from_slice(&std::fs::read(&file).ok()?).ok()?;
+            info.pointer("/listen/0")?.as_str()?.parse().ok()
+        });
+        let address = address.await;
+        Self { child, address }
+    }
+
+    async fn until_it_serves(&self) {
+        let served = async || {
+            let answer = get(self.address, "shop.example.com", "/").await.ok()?;
+            (answer.status == 200).then_some(answer)
+        };
+        let answer = poll("an answer through the gateway", served).await;
+        assert_eq!(answer.version(), "v1");
+    }
+
+    fn terminate(&self) {
+        let pid = i32::try_from(self.child.id().unwrap()).unwrap();
+        kill_process(Pid::from_raw(pid).unwrap(), Signal::TERM).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_gateway_in_the_foreground_takes_connections_for_its_delay_and_ends_without_one() {
+    let platform = Platform::new();
+    let up = ["up", "--detach", "--listen", "127.0.0.1:0", "--no-gateway"];
+    platform.serin(&up).await;
+    platform.apply(SHOP).await;
+
+    let mut patient = Gateway::start(&platform, "patient", &["--stop-delay", "10m"]).await;
+    patient.until_it_serves().await;
+    patient.terminate();
+    let told = patient.child.stderr.take().unwrap();
+    let mut told = BufReader::new(told).lines();
+    let heard = async {
+        while let Some(line) = told.next_line().await.unwrap() {
+            if line.contains("asked to stop") {
+                return;
+            }
+        }
+        panic!("it ended without a word of its delay");
+    };
+    tokio::time::timeout(PATIENCE, heard).await.unwrap();
+    // Each on a connection of its own: somebody who has not learnt of the end yet.
+    for _ in 0..20 {
+        let answer = get(patient.address, "shop.example.com", "/").await.unwrap();
+        assert_eq!(answer.status, 200);
+        assert_eq!(answer.version(), "v1");
+    }
+
+    let mut prompt = Gateway::start(&platform, "prompt", &[]).await;
+    prompt.until_it_serves().await;
+    prompt.terminate();
+    let ended = tokio::time::timeout(PATIENCE, prompt.child.wait()).await;
+    assert_eq!(ended.unwrap().unwrap().code(), Some(0));
+    get(prompt.address, "shop.example.com", "/")
+        .await
+        .unwrap_err();
 }

@@ -38,6 +38,8 @@ pub enum Target {
     DestinationRule(ObjectName),
     /// A Service.
     Service(ObjectName),
+    /// The Lease of a gateway that is one of several.
+    Replica(ObjectName),
     /// A Pod.
     Pod(ObjectName),
 }
@@ -52,6 +54,7 @@ impl fmt::Display for Target {
             Self::VirtualService(name) => write!(f, "VirtualService {name}"),
             Self::DestinationRule(name) => write!(f, "DestinationRule {name}"),
             Self::Service(name) => write!(f, "Service {name}"),
+            Self::Replica(name) => write!(f, "Lease {name}"),
             Self::Pod(name) => write!(f, "Pod {name}"),
         }
     }
@@ -66,7 +69,8 @@ pub struct Due {
     pub resource_version: String,
     /// What is said, without times: two patches that say the same need not both be sent.
     pub said: String,
-    /// A JSON Patch. It first tests the uid, so that it never speaks of an object that was made anew under the same name.
+    /// A JSON Patch. It first tests the uid, so that it never speaks of an object that was made anew under the same name. A Lease is
+    /// applied whole, as it may have to be made.
     pub patch: Value,
 }
 

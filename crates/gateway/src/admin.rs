@@ -1,5 +1,5 @@
 //! The admin pages, on a unix socket for this user alone and, when set, on a TCP address: `/metrics`, `/stats?window=SECONDS`,
-//! `/healthz`, `/routes`.
+//! `/healthz`, `/readyz`, `/routes`.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -36,6 +36,8 @@ pub(crate) struct Pages {
     pub(crate) problems: ArcSwap<Vec<String>>,
     /// Every kind that may not be read, as sentences.
     pub(crate) forbidden: ArcSwap<Vec<String>>,
+    /// For which other gateways acknowledgements wait, as sentences.
+    pub(crate) waiting: ArcSwap<Vec<String>>,
     /// Requests in flight, as the control loop last saw them.
     pub(crate) in_flight: AtomicUsize,
 }
@@ -103,6 +105,12 @@ fn answer(
     }
     match path {
         "/healthz" => page(StatusCode::OK, "text/plain", "ok\n".into()),
+        "/readyz" if pages.is_ready() => page(StatusCode::OK, "text/plain", "ok\n".into()),
+        "/readyz" => page(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "text/plain",
+            "the API has not been read yet\n".into(),
+        ),
         "/metrics" => page(StatusCode::OK, "text/plain; version=0.0.4", pages.metrics()),
         "/routes" => page(StatusCode::OK, "application/json", pages.routes()),
         "/totals" => {
@@ -124,7 +132,8 @@ fn answer(
         _ => page(
             StatusCode::NOT_FOUND,
             "text/plain",
-            "there are /healthz, /metrics, /routes, /stats?window=SECONDS and /totals\n".into(),
+            "there are /healthz, /readyz, /metrics, /routes, /stats?window=SECONDS and /totals\n"
+                .into(),
         ),
     }
 }
@@ -157,8 +166,16 @@ impl Pages {
             registry: Arc::default(),
             problems: ArcSwap::default(),
             forbidden: ArcSwap::default(),
+            waiting: ArcSwap::default(),
             in_flight: AtomicUsize::default(),
         }
+    }
+
+    /// Whether it should get requests: its routes are those of the API, or it has waited for them long enough.
+    fn is_ready(&self) -> bool {
+        let until = self.shared.settings.sync_until;
+        self.shared.is_live.load(Ordering::Relaxed)
+            || until.is_none_or(|until| std::time::Instant::now() >= until)
     }
 
     fn metrics(&self) -> String {
@@ -190,6 +207,7 @@ impl Pages {
             "live": self.shared.is_live.load(Ordering::Relaxed),
             "problems": **self.problems.load(),
             "forbidden": **self.forbidden.load(),
+            "waiting": **self.waiting.load(),
             "unhealthy": **self.shared.health.out.load(),
             "table": *live.table,
         });

@@ -10,6 +10,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::names::ObjectName;
+use crate::replicas::Replica;
 use crate::watch::ApiSource;
 
 /// The settings of `serin gateway`.
@@ -44,6 +45,8 @@ pub struct GatewayConfig {
     pub in_cluster: bool,
     /// The Service in front of this gateway, as NAMESPACE/NAME: its addresses are told in the status of Ingresses and Gateways.
     pub service: Option<ObjectName>,
+    /// The name of this pod, where several gateways are behind `service`: what is acknowledged then is what all of them serve.
+    pub replica: Option<String>,
     /// IP addresses and host names that are told there instead. Empty: those of `service`, else those of `listen` and `tlsListen`.
     pub addresses: Vec<String>,
     /// The class of Ingresses to take; `None` takes every class.
@@ -100,6 +103,7 @@ impl Default for GatewayConfig {
             kubeconfig: None,
             in_cluster: false,
             service: None,
+            replica: None,
             addresses: Vec::new(),
             ingress_class: None,
             gateway_ports: BTreeMap::new(),
@@ -217,6 +221,14 @@ impl GatewayConfig {
             ApiSource::Cluster => true,
             ApiSource::Kubeconfig(path) => path.exists(),
         }
+    }
+
+    /// Which of the gateways behind a Service this is.
+    pub(crate) fn replica(&self) -> Option<Replica> {
+        Some(Replica {
+            service: self.service.clone()?,
+            name: self.replica.clone()?,
+        })
     }
 
     pub(crate) fn worker_count(&self) -> usize {

@@ -16,6 +16,7 @@ use crate::health;
 use crate::live::{Lasting, LiveTable};
 use crate::lower::{LowerOptions, lower};
 use crate::proxy::Shared;
+use crate::replicas::{Progress, Replica};
 use crate::table::RouteTable;
 use crate::tls::{self, CertificateTable, Files};
 use crate::watch::{Input, World};
@@ -56,6 +57,9 @@ pub(crate) struct Control {
     /// Whether another gateway of this home still finishes its requests.
     predecessor: Option<Predecessor>,
     is_leaving: bool,
+    /// Which of several gateways this is; `None` when it is the only one.
+    replica: Option<Replica>,
+    progress: Progress,
     drain_limit: Duration,
 }
 
@@ -84,6 +88,8 @@ impl Control {
             writer: Writer::default(),
             predecessor: None,
             is_leaving: false,
+            replica: None,
+            progress: Progress::default(),
             drain_limit: DRAIN_LIMIT,
         }
     }
@@ -162,7 +168,12 @@ impl Control {
         self.predecessor = predecessor;
     }
 
-    /// From now on nothing is said to the control plane.
+    /// From now on it speaks for all gateways behind a Service, and they for it.
+    pub(crate) fn set_replica(&mut self, replica: Replica) {
+        self.replica = Some(replica);
+    }
+
+    /// From now on nothing is said to the control plane but how far this one is, which others wait for.
     pub(crate) fn leave(&mut self) {
         self.is_leaving = true;
     }
@@ -213,16 +224,21 @@ impl Control {
 
     /// Takes in what has come; whether it was news.
     fn take_in(&mut self, received: &mut Vec<Input>) -> bool {
-        let mut is_news = false;
+        let (mut is_news, mut is_word) = (false, false);
         for input in received.drain(..) {
             if let Input::Connected(client) = &input {
                 self.writer.set_client(client.clone());
             }
-            is_news |= self.world.handle(input);
+            let of_another = input.is_of_another_gateway();
+            let changed = self.world.handle(input);
+            is_news |= changed && !of_another;
+            is_word |= of_another;
         }
         if is_news {
             tell(&self.pages.forbidden, self.world.forbidden());
             self.refresh();
+        } else if is_word {
+            self.acknowledge();
         }
         is_news
     }
@@ -258,20 +274,30 @@ impl Control {
 
     /// Says what is to be said of the table in use. Unsettled objects are not spoken of: the table is not made of them.
     fn acknowledge(&mut self) {
-        if !self.world.is_settled() || self.is_leaving {
+        if !self.world.is_settled() {
             return;
         }
         if self.predecessor.as_ref().is_some_and(Predecessor::is_gone) {
             self.predecessor = None;
         }
-        let instances = &self.lasting.instances;
+        let (objects, instances) = (&self.world.objects, &self.lasting.instances);
         let in_flight = |uid: &str| instances.in_flight(uid);
         let now = jiff::Timestamp::now();
-        let due = acks::due(&self.table, &self.world.objects, &in_flight, now);
-        let mut due = due;
+        let mut due = Vec::new();
+        if !self.is_leaving {
+            due = acks::due(&self.table, objects, &in_flight, now);
+        }
         if self.predecessor.is_some() {
             // It may still have requests under way to a pod that this one knows nothing of.
             due.retain(|due| !matches!(due.target, acks::Target::Pod(_)));
+        }
+        if let Some(replica) = &self.replica {
+            let waiting = replica.settle(&mut due, objects);
+            self.pages.waiting.store(Arc::new(waiting));
+            self.progress.advance(objects, &in_flight);
+            // The first one, as others may wait for it.
+            let own = replica.due(&self.progress, objects, now);
+            due.splice(0..0, own);
         }
         self.writer.offer(due);
     }

@@ -8,14 +8,18 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use bytes::BytesMut;
+use http::{HeaderMap, HeaderValue, Method, header};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::live::{Lasting, LiveTable};
+use crate::live::{Lasting, LiveTable, RequestView};
 use crate::names::{ObjectName, Source, SourceKind};
 use crate::ports::{Door, Scheme};
 use crate::proxy::proxy_protocol::{self, Found};
+use crate::proxy::swift;
 use crate::proxy::websocket::Frames;
+use crate::proxy::wire::chunks::Chunks;
 use crate::proxy::{Client, Settings, Shared, Worker, converse};
 use crate::table::{
     Backend, EndpointEntry, HeaderChanges, HostMatch, PathMatch, PortEntry, PortRef, Protocol,
@@ -55,6 +59,112 @@ pub fn frames(bytes: &[u8]) {
     third.pass(bytes.get(..1).unwrap_or_default());
     if let Some(end) = third.pass_to_end(bytes.get(1..).unwrap_or_default()) {
         assert!(end < bytes.len().max(1));
+    }
+}
+
+/// A head on the short path: it is taken when it is whole and not before, nothing behind it counts, and it has no header that says
+/// anything of a body.
+pub fn head(bytes: &[u8]) {
+    let Some((headers, length)) = swift::simple(bytes) else {
+        return;
+    };
+    for name in [
+        header::CONTENT_LENGTH,
+        header::TRANSFER_ENCODING,
+        header::CONNECTION,
+        header::UPGRADE,
+        header::EXPECT,
+    ] {
+        assert!(!headers.contains_key(&name), "{name} on the short path");
+    }
+    let all = bytes.get(..length).unwrap_or_default();
+    assert_eq!(swift::simple(all), Some((headers, length)));
+    for cut in 0..length {
+        let part = bytes.get(..cut).unwrap_or_default();
+        assert_eq!(swift::simple(part), None, "after {cut} bytes of {length}");
+    }
+}
+
+/// A chunked body: however the bytes are cut, it has the same content and ends in the same place.
+pub fn chunks(bytes: &[u8]) {
+    let whole = unchunked([bytes]);
+    let single = unchunked(bytes.chunks(1));
+    assert_eq!(whole, single);
+}
+
+/// The content, the trailers, and whether it has ended; `None` when it is no chunked body.
+fn unchunked<'a>(
+    parts: impl IntoIterator<Item = &'a [u8]>,
+) -> Option<(Vec<u8>, Option<HeaderMap>, bool)> {
+    let (mut chunks, mut read) = (Chunks::default(), BytesMut::new());
+    let (mut content, mut trailers) = (Vec::new(), None);
+    for part in parts {
+        read.extend_from_slice(part);
+        while let Some(frame) = chunks.next(&mut read).ok()? {
+            match frame.into_data() {
+                Ok(data) => content.extend_from_slice(&data),
+                Err(frame) => trailers = frame.into_trailers().ok(),
+            }
+        }
+    }
+    Some((content, trailers, chunks.has_ended()))
+}
+
+/// Rules of every kind, for requests that say whatever they like.
+#[derive(Debug)]
+pub struct Routes(LiveTable);
+
+impl Routes {
+    /// The rules: paths of all kinds, headers, cookies, a query, and a user who stays.
+    ///
+    /// # Errors
+    /// When they are no rules, which is a mistake here.
+    pub fn new() -> Result<Self, serde_json::Error> {
+        let table = serde_json::from_str(include_str!("fuzzing/routes.json"))?;
+        Ok(Self(crate::live::live_for_bench(table)))
+    }
+
+    /// A request in lines: host, path, query, cookies, and the value of a header. The same one always finds the same rule, with a
+    /// prefix that is within its path.
+    pub fn find(&self, bytes: &[u8]) {
+        let mut lines = bytes.split(|byte| *byte == b'\n');
+        let mut line = || lines.next().unwrap_or_default();
+        let mut text = || String::from_utf8_lossy(line()).into_owned();
+        let (host, path, query) = (text(), text(), text());
+        let mut headers = HeaderMap::new();
+        for name in [header::COOKIE, header::USER_AGENT] {
+            if let Ok(value) = HeaderValue::from_bytes(line()) {
+                headers.append(name, value);
+            }
+        }
+        let request = RequestView {
+            host: &host,
+            port: None,
+            path: &path,
+            query: &query,
+            method: &Method::GET,
+            headers: &headers,
+            scheme: "http",
+            client: "192.0.2.1",
+            listener: 80,
+        };
+        let found = self.0.find(&request);
+        let again = self.0.find(&request).map(|(_, prefix)| prefix);
+        assert_eq!(found.map(|(_, prefix)| prefix), again);
+        if let Some(prefix) = again.flatten() {
+            assert!(path.is_char_boundary(prefix), "{prefix} in {path:?}");
+        }
+        let Some((rule, prefix)) = found else {
+            return;
+        };
+        let extras = rule.extras.as_deref();
+        let rewrite = extras.and_then(|extras| extras.rewrite.as_ref());
+        if let (Some(rewrite), Ok(uri)) = (rewrite, path.parse()) {
+            let _ = rewrite.target(&uri, prefix);
+        }
+        if let Some(user) = extras.and_then(|extras| extras.sticky.as_ref()) {
+            assert_eq!(user.user(&request), user.user(&request));
+        }
     }
 }
 
@@ -304,12 +414,20 @@ mod tests {
         let v1 = b"PROXY TCP4 192.0.2.1 198.51.100.1 56324 443\r\nGET / HTTP/1.1\r\n".to_vec();
         let mut v2 = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c".to_vec();
         v2.extend([192, 0, 2, 1, 198, 51, 100, 1, 0xdc, 4, 1, 187]);
+        let get = b"GET /a?b=c HTTP/1.1\r\nhost: a\r\nconnection: keep-alive\r\nx-b: 1\r\n\r\n";
+        let chunked =
+            b"4;a=b\r\nbody\r\n1f\r\n0123456789012345678901234567890\r\n0\r\nx: 1\r\n\r\n";
+        let request = b"www.example.com\n/api/v1/items/7\na=b&q=%20x\nid=a; group=canary\nagent/1";
+        let routes = Routes::new().unwrap();
         let socket = b"\x81\x02hi\x82\xfe\x01\x00abcd".to_vec();
         for _ in 0..20_000 * rounds() {
             for seed in [&v1, &v2] {
                 proxy_header(&numbers.mutate(seed));
             }
             frames(&numbers.mutate(&socket));
+            head(&numbers.mutate(get));
+            chunks(&numbers.mutate(chunked));
+            routes.find(&numbers.mutate(request));
         }
     }
 

@@ -31,6 +31,7 @@ mod instances;
 mod ports;
 mod prometheus;
 mod proxy;
+mod replicas;
 mod series;
 #[cfg(test)]
 mod testing;

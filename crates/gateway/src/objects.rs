@@ -6,6 +6,7 @@ use std::sync::OnceLock;
 use jiff::Timestamp;
 use k8s_openapi::ByteString;
 use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Namespace, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::Ingress;
@@ -44,6 +45,8 @@ pub struct Objects {
     pub secrets: BTreeMap<ObjectName, TlsSecret>,
     /// Pods, of which only identity, labels and end are kept.
     pub pods: BTreeMap<ObjectName, PodLife>,
+    /// The Leases of the gateways behind the same Service.
+    pub replicas: BTreeMap<ObjectName, Lease>,
     /// Kinds of which nothing could be read. Their rules in the table before stay.
     pub unread: BTreeSet<SourceKind>,
 }

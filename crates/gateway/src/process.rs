@@ -22,6 +22,7 @@ use crate::lower::{LowerOptions, Published, Sockets, per_million};
 use crate::ports::{self, BindError, Listener, Scheme};
 use crate::proxy::{Phase, Settings, Shared};
 use crate::tls::{Files, Tls};
+use crate::watch::Scope;
 use crate::{disk, health, unix, watch, worker};
 
 /// While it stops, answers say `Connection: close` for so long before idle connections are closed.
@@ -190,6 +191,9 @@ impl Gateway {
             },
         };
         let mut control = Control::new(Arc::clone(&shared), Arc::clone(&pages), options);
+        if let Some(replica) = config.replica() {
+            control.set_replica(replica);
+        }
         control.set_drain_limit(millis(config.drain_limit_ms));
         if let Some(table) = disk::load(&disk::routes(&config.home)) {
             control.swap(table);
@@ -228,8 +232,11 @@ impl Gateway {
         let certificates = disk::keep(disk::certificates(&config.home), certificates);
         let saving = [tokio::spawn(routes), tokio::spawn(certificates)];
         let (inputs, mut received) = mpsc::channel(MOST_INPUTS);
-        let has_tls = self.shared.settings.https_port.is_some();
-        tokio::spawn(watch::feed(config.api(), has_tls, inputs));
+        let scope = Scope {
+            has_tls: self.shared.settings.https_port.is_some(),
+            service: config.replica().map(|replica| replica.service),
+        };
+        tokio::spawn(watch::feed(config.api(), scope, inputs));
         let (checks, shared) = (self.control.to_check(), Arc::clone(&self.shared));
         tokio::spawn(async move { health::run(checks, &shared.health, health::ask).await });
         let mut why = None;
@@ -238,8 +245,10 @@ impl Gateway {
                 why = stop.wait() => Some(why),
                 _ = ended.recv() => None,
             };
-            if why == Some(Why::Stopped) {
-                tokio::time::sleep(config.stop_delay()).await;
+            if why == Some(Why::Stopped) && !config.stop_delay().is_zero() {
+                let delay = config.stop_delay();
+                tracing::info!(?delay, "asked to stop; connections are taken for the delay");
+                tokio::time::sleep(delay).await;
             }
         };
         self.control.run(&mut received, until).await;

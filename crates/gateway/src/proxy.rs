@@ -29,12 +29,12 @@ mod mirror;
 mod pool;
 pub(crate) mod proxy_protocol;
 mod steps;
-mod swift;
+pub(crate) mod swift;
 mod tap;
 mod trace;
 mod upgrade;
 pub(crate) mod websocket;
-mod wire;
+pub(crate) mod wire;
 
 use budget::RetryBudget;
 pub(crate) use front::{Client, converse, serve};

@@ -23,7 +23,9 @@ use serin_api::gateway_api::{Gateway, GatewayClass, HTTPRoute, ReferenceGrant};
 use serin_api::istio::{DestinationRule, VirtualService};
 use tokio::sync::mpsc;
 
+use crate::names::ObjectName;
 use crate::objects::{TlsSecret, trim, trim_pod};
+use crate::replicas::{OF_SERVICE, trim_lease};
 
 mod world;
 
@@ -34,6 +36,15 @@ const RETRY: Duration = Duration::from_millis(500);
 const SLOWEST_RETRY: Duration = Duration::from_secs(2);
 /// The pause before a kind is asked for again that is not served, or that may not be read.
 const REFUSED_RETRY: Duration = Duration::from_secs(10);
+
+/// What is followed beside routes, Services and pods.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Scope {
+    /// Whether certificates are used: only then Secrets are read.
+    pub(crate) has_tls: bool,
+    /// The Service that other gateways may be behind.
+    pub(crate) service: Option<ObjectName>,
+}
 
 /// Where the API is.
 #[derive(Clone, Debug)]
@@ -68,7 +79,7 @@ impl ApiSource {
 
 /// Feeds the control loop until it is gone. A kubeconfig is read again whenever the API cannot be reached, as its address may have
 /// changed.
-pub(crate) async fn feed(source: ApiSource, has_tls: bool, inputs: mpsc::Sender<Input>) {
+pub(crate) async fn feed(source: ApiSource, scope: Scope, inputs: mpsc::Sender<Input>) {
     let mut complaint = String::new();
     while !inputs.is_closed() {
         let read = || source.text();
@@ -76,7 +87,7 @@ pub(crate) async fn feed(source: ApiSource, has_tls: bool, inputs: mpsc::Sender<
         match source.client(&text).await {
             Ok(client) => {
                 complaint.clear();
-                let _ = follow(&client, has_tls, &inputs, || read() != text).await;
+                let _ = follow(&client, &scope, &inputs, || read() != text).await;
             }
             Err(error) => {
                 if complaint != error {
@@ -101,15 +112,14 @@ async fn client(kubeconfig: &str) -> Result<Client, String> {
 }
 
 /// Follows all kinds through one client until the control loop is gone or, after an error, `has_moved` says that the API is elsewhere.
-/// Secrets are read only where certificates are used.
 pub(crate) async fn follow(
     client: &Client,
-    has_tls: bool,
+    scope: &Scope,
     inputs: &mpsc::Sender<Input>,
     has_moved: impl Fn() -> bool,
 ) -> Option<()> {
     inputs.send(Input::Connected(client.clone())).await.ok()?;
-    let mut all = futures::stream::select_all(streams(client, has_tls));
+    let mut all = futures::stream::select_all(streams(client, scope));
     let mut is_away = false;
     while let Some(input) = all.next().await {
         match input {
@@ -134,8 +144,8 @@ pub(crate) async fn follow(
 /// One stream for each kind.
 fn streams(
     client: &Client,
-    has_tls: bool,
-) -> [BoxStream<'static, Result<Input, watcher::Error>>; 12] {
+    scope: &Scope,
+) -> [BoxStream<'static, Result<Input, watcher::Error>>; 13] {
     [
         stream(
             client,
@@ -197,19 +207,41 @@ fn streams(
             |o: &mut DestinationRule| trim(&mut o.metadata),
             Input::DestinationRule,
         ),
-        if has_tls {
-            secrets(client)
-        } else {
-            futures::stream::iter([Ok(Input::Unknown(Kind::Secret))]).boxed()
-        },
+        secrets(client, scope),
         stream(client, Kind::Pod, trim_pod, Input::Pod),
+        replicas(client, scope),
     ]
 }
 
-fn secrets(client: &Client) -> BoxStream<'static, Result<Input, watcher::Error>> {
+/// A kind that is not asked for.
+fn nothing(kind: Kind) -> BoxStream<'static, Result<Input, watcher::Error>> {
+    futures::stream::iter([Ok(Input::Unknown(kind))]).boxed()
+}
+
+/// The Leases of the gateways behind the same Service.
+fn replicas(client: &Client, scope: &Scope) -> BoxStream<'static, Result<Input, watcher::Error>> {
+    let Some(service) = &scope.service else {
+        return nothing(Kind::Replica);
+    };
+    let labels = format!("{OF_SERVICE}={}", service.name);
+    let of_service = watcher::Config::default().labels(&labels);
+    let api = Api::namespaced(client.clone(), &service.namespace);
+    stream_of(api, of_service, Kind::Replica, trim_lease, Input::Replica)
+}
+
+fn secrets(client: &Client, scope: &Scope) -> BoxStream<'static, Result<Input, watcher::Error>> {
+    if !scope.has_tls {
+        return nothing(Kind::Secret);
+    }
     let of_tls = watcher::Config::default().fields("type=kubernetes.io/tls");
     let trim = |secret: &mut TlsSecret| trim(&mut secret.metadata);
-    stream_of(client, of_tls, Kind::Secret, trim, Input::Secret)
+    stream_of(
+        Api::all(client.clone()),
+        of_tls,
+        Kind::Secret,
+        trim,
+        Input::Secret,
+    )
 }
 
 fn stream<K>(
@@ -221,11 +253,12 @@ fn stream<K>(
 where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + 'static,
 {
-    stream_of(client, watcher::Config::default(), kind, trim, wrap)
+    let api = Api::all(client.clone());
+    stream_of(api, watcher::Config::default(), kind, trim, wrap)
 }
 
 fn stream_of<K>(
-    client: &Client,
+    api: Api<K>,
     which: watcher::Config,
     kind: Kind,
     trim: fn(&mut K),
@@ -234,7 +267,6 @@ fn stream_of<K>(
 where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + 'static,
 {
-    let api: Api<K> = Api::all(client.clone());
     let events = watch(api, which).backoff(Waits::default());
     events
         .flat_map(move |event| {
@@ -380,7 +412,7 @@ mod tests {
         let (sender, mut inputs) = mpsc::channel(16);
         let feeding = tokio::spawn(feed(
             ApiSource::Kubeconfig(kubeconfig.clone()),
-            false,
+            Scope::default(),
             sender,
         ));
         let mut world = World::default();

@@ -4,7 +4,7 @@ use jiff::SignedDuration;
 
 use super::field::{Field, unique};
 use crate::Problem;
-use crate::units::parse_duration_text;
+use crate::units::{UNIT_DURATION_EXPECTED, parse_unit_duration};
 
 pub(super) fn virtual_service(root: &Field<'_>, out: &mut Vec<Problem>) {
     let spec = root.get("spec");
@@ -150,9 +150,9 @@ fn percentage(field: &Field<'_>, out: &mut Vec<Problem>) {
 }
 
 fn duration(field: &Field<'_>, out: &mut Vec<Problem>) -> Option<SignedDuration> {
-    let parsed = field.text().map(parse_duration_text)?;
+    let parsed = field.text().map(parse_unit_duration)?;
     if parsed.is_none() {
-        out.push(field.invalid("must be a duration such as \"10s\" or \"500ms\""));
+        out.push(field.invalid(UNIT_DURATION_EXPECTED));
     }
     parsed
 }

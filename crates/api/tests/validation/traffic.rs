@@ -232,9 +232,10 @@ fn destination_rules() {
             spec.host: Required value: name the Service
             spec.trafficPolicy.loadBalancer.simple: Unsupported value: "FASTEST": supported values: "UNSPECIFIED", "LEAST_CONN", "LEAST_REQUEST", "RANDOM", "ROUND_ROBIN", "PASSTHROUGH"
             spec.trafficPolicy.loadBalancer.consistentHash: Required value: exactly one of httpHeaderName, httpCookie, useSourceIp and httpQueryParameterName
-            spec.trafficPolicy.outlierDetection.interval: Invalid value: "soon": must be a duration such as "10s" or "500ms"
+            spec.trafficPolicy.outlierDetection.interval: Invalid value: "soon": must be a duration with its unit, such as "10s" or "500ms"
             spec.trafficPolicy.outlierDetection.maxEjectionPercent: Invalid value: 101: must be between 0 and 100, inclusive
             spec.trafficPolicy.connectionPool.tcp.maxConnections: Invalid value: -1: must be greater than or equal to 0
+            spec.trafficPolicy.connectionPool.tcp.connectTimeout: Invalid value: "1": must be a duration with its unit, such as "10s" or "500ms"
             spec.subsets[0].name: Required value
             spec.subsets[2].name: Duplicate value: "v1""#]],
     );

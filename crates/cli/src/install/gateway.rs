@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use super::{bound, metadata};
+use super::{InstallArgs, bound, metadata};
 
 /// The name of everything that is installed for the gateway.
 pub(super) const NAME: &str = "serin-gateway";
@@ -16,14 +16,19 @@ const HOME: &str = "/var/lib/serin";
 const PORTS: [(&str, u16); 3] = [("http", 8080), ("https", 8443), ("admin", 9090)];
 
 /// Its objects in their order.
-pub(super) fn manifests(namespace: &str, image: &str, replicas: u8) -> Vec<Value> {
+pub(super) fn manifests(namespace: &str, args: &InstallArgs) -> Vec<Value> {
+    let mut rules = serin_gateway::rights::rules();
+    rules.extend(
+        args.gateway_tls
+            .then(serin_gateway::rights::of_certificates),
+    );
     vec![
         json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata(NAME, Some(namespace))}),
         json!({
             "apiVersion": "rbac.authorization.k8s.io/v1",
             "kind": "ClusterRole",
             "metadata": metadata(NAME, None),
-            "rules": serin_gateway::rights::rules(),
+            "rules": rules,
         }),
         bound(
             "ClusterRoleBinding",
@@ -32,8 +37,21 @@ pub(super) fn manifests(namespace: &str, image: &str, replicas: u8) -> Vec<Value
             (NAME, namespace),
             None,
         ),
-        deployment(namespace, image, replicas),
-        service(namespace),
+        json!({
+            "apiVersion": "rbac.authorization.k8s.io/v1",
+            "kind": "Role",
+            "metadata": metadata(NAME, Some(namespace)),
+            "rules": [serin_gateway::rights::of_replicas()],
+        }),
+        bound(
+            "RoleBinding",
+            "Role",
+            NAME,
+            (NAME, namespace),
+            Some(namespace),
+        ),
+        deployment(namespace, args),
+        service(namespace, args.gateway_tls),
         json!({
             "apiVersion": "networking.k8s.io/v1",
             "kind": "IngressClass",
@@ -54,8 +72,10 @@ fn labels() -> Value {
     json!({"app.kubernetes.io/name": "serin", "app.kubernetes.io/component": COMPONENT})
 }
 
-fn service(namespace: &str) -> Value {
+fn service(namespace: &str, tls: bool) -> Value {
     let port = |name: &str, port: u16| json!({"name": name, "port": port, "targetPort": name});
+    let mut ports = vec![port("http", 80)];
+    ports.extend(tls.then(|| port("https", 443)));
     json!({
         "apiVersion": "v1",
         "kind": "Service",
@@ -63,18 +83,18 @@ fn service(namespace: &str) -> Value {
         "spec": {
             "type": "LoadBalancer",
             "selector": labels(),
-            "ports": [port("http", 80), port("https", 443)],
+            "ports": ports,
         },
     })
 }
 
-fn deployment(namespace: &str, image: &str, replicas: u8) -> Value {
+fn deployment(namespace: &str, args: &InstallArgs) -> Value {
     json!({
         "apiVersion": "apps/v1",
         "kind": "Deployment",
         "metadata": metadata(NAME, Some(namespace)),
         "spec": {
-            "replicas": replicas,
+            "replicas": args.gateway_replicas,
             "selector": {"matchLabels": labels()},
             "strategy": {"rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}},
             "template": {
@@ -88,7 +108,7 @@ fn deployment(namespace: &str, image: &str, replicas: u8) -> Value {
                         "seccompProfile": {"type": "RuntimeDefault"},
                     },
                     "terminationGracePeriodSeconds": 60,
-                    "containers": [container(namespace, image)],
+                    "containers": [container(namespace, args)],
                     "volumes": [{"name": "state", "emptyDir": {}}],
                 },
             },
@@ -96,31 +116,41 @@ fn deployment(namespace: &str, image: &str, replicas: u8) -> Value {
     })
 }
 
-fn container(namespace: &str, image: &str) -> Value {
+fn container(namespace: &str, args: &InstallArgs) -> Value {
     let [http, https, admin] = PORTS.map(|(_, port)| format!("0.0.0.0:{port}"));
-    let ports = PORTS.map(|(name, port)| json!({"name": name, "containerPort": port}));
-    let probe = |period: u8| {
-        let get = json!({"path": "/healthz", "port": "admin"});
+    let served = PORTS
+        .iter()
+        .filter(|(name, _)| args.gateway_tls || *name != "https");
+    let ports = served.map(|(name, port)| json!({"name": name, "containerPort": port}));
+    let ports: Vec<_> = ports.collect();
+    let mut words = vec![
+        "gateway".to_owned(),
+        "serve".to_owned(),
+        format!("--listen={http}"),
+        format!("--admin-listen={admin}"),
+        format!("--service={namespace}/{NAME}"),
+        // Set by the kubelet.
+        "--replica=$(POD_NAME)".to_owned(),
+        format!("--ingress-class={CLASS}"),
+        // For so long connections may come from where the end of the pod is not known yet.
+        "--stop-delay=10s".to_owned(),
+    ];
+    words.extend(args.gateway_tls.then(|| format!("--tls-listen={https}")));
+    let probe = |path: &str, period: u8| {
+        let get = json!({"path": path, "port": "admin"});
         json!({"httpGet": get, "periodSeconds": period})
     };
     json!({
         "name": COMPONENT,
-        "image": image,
-        "args": [
-            "gateway",
-            "serve",
-            format!("--listen={http}"),
-            format!("--tls-listen={https}"),
-            format!("--admin-listen={admin}"),
-            format!("--service={namespace}/{NAME}"),
-            format!("--ingress-class={CLASS}"),
-            // For so long connections may come from where the end of the pod is not known yet.
-            "--stop-delay=10s",
+        "image": args.image,
+        "args": words,
+        "env": [
+            {"name": "SERIN_HOME", "value": HOME},
+            {"name": "POD_NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
         ],
-        "env": [{"name": "SERIN_HOME", "value": HOME}],
         "ports": ports,
-        "livenessProbe": probe(10),
-        "readinessProbe": probe(2),
+        "livenessProbe": probe("/healthz", 10),
+        "readinessProbe": probe("/readyz", 2),
         "resources": {"requests": {"cpu": "100m", "memory": "64Mi"}, "limits": {"memory": "1Gi"}},
         "securityContext": {
             "allowPrivilegeEscalation": false,

@@ -32,18 +32,8 @@ type Refused = Arc<Mutex<BTreeSet<(String, String)>>>;
 
 /// Installs everything, and answers a client that is the service account of the controllers, with a list of what it was refused.
 async fn installed(server: &ApiServer) -> (Client, Refused) {
-    let args = InstallArgs {
-        image: "serin:test".to_owned(),
-        replicas: 1,
-        namespaced: false,
-        metrics_host: Vec::new(),
-        analysis_templates: false,
-        gateway: false,
-        gateway_replicas: 1,
-        without_crds: true,
-    };
     let router = server.router();
-    for object in manifests("serin-system", &args) {
+    for object in manifests("serin-system", &arguments()) {
         let answer = router.clone().oneshot(creation(&object)).await.unwrap();
         assert_eq!(answer.status(), StatusCode::CREATED, "{object}");
     }
@@ -56,6 +46,20 @@ async fn installed(server: &ApiServer) -> (Client, Refused) {
         ..User::default()
     };
     as_user(server, account)
+}
+
+fn arguments() -> InstallArgs {
+    InstallArgs {
+        image: "serin:test".to_owned(),
+        replicas: 1,
+        namespaced: false,
+        metrics_host: Vec::new(),
+        analysis_templates: false,
+        gateway: false,
+        gateway_tls: false,
+        gateway_replicas: 1,
+        without_crds: true,
+    }
 }
 
 /// A client that is this user, with a list of what it was refused.
@@ -268,20 +272,48 @@ async fn a_gateway_can_be_installed() {
     use clap::Parser;
 
     let router = ApiServer::new(Store::in_memory()).router();
-    let objects = super::gateway::manifests("default", "serin:test", 1);
+    let args = InstallArgs {
+        gateway_tls: true,
+        ..arguments()
+    };
+    let objects = super::gateway::manifests("default", &args);
     for object in &objects {
         let answer = router.clone().oneshot(creation(object)).await.unwrap();
         assert_eq!(answer.status(), StatusCode::CREATED, "{object}");
     }
-    let deployment = objects.iter().find(|o| o["kind"] == "Deployment").unwrap();
-    let container = &deployment["spec"]["template"]["spec"]["containers"][0];
-    let words = container["args"].as_array().unwrap().iter();
-    let words = words.map(|word| word.as_str().unwrap());
-    let command = crate::args::Cli::try_parse_from(std::iter::once("serin").chain(words));
+    let words = words_of_the_gateway(&objects);
+    let command =
+        crate::args::Cli::try_parse_from(std::iter::once("serin".to_owned()).chain(words));
     assert!(matches!(
         command.unwrap().command,
         crate::args::Command::Gateway(crate::gateway_command::GatewayCommand::Serve(_))
     ));
+}
+
+fn words_of_the_gateway(objects: &[Value]) -> Vec<String> {
+    let deployment = objects.iter().find(|o| o["kind"] == "Deployment").unwrap();
+    let container = &deployment["spec"]["template"]["spec"]["containers"][0];
+    let words = container["args"].as_array().unwrap().iter();
+    words
+        .map(|word| word.as_str().unwrap().to_owned())
+        .collect()
+}
+
+#[test]
+fn a_gateway_without_tls_reads_no_secret() {
+    for tls in [false, true] {
+        let args = InstallArgs {
+            gateway_tls: tls,
+            ..arguments()
+        };
+        let objects = super::gateway::manifests("default", &args);
+        let text = json!(objects).to_string();
+        assert_eq!(text.contains("secrets"), tls);
+        assert_eq!(text.contains("https"), tls);
+        let words = words_of_the_gateway(&objects);
+        let has_tls = words.iter().any(|word| word.starts_with("--tls-listen"));
+        assert_eq!(has_tls, tls);
+    }
 }
 
 async fn create<K>(client: &Client, value: Value)

@@ -46,7 +46,12 @@ impl Part {
         match self {
             Self::Controllers => rights::of_controllers(),
             Self::Node => rights::of_node(),
-            Self::Gateway => serin_gateway::rights::rules(),
+            // Where it speaks TLS is its own setting, which may change while this platform runs.
+            Self::Gateway => {
+                let mut rules = serin_gateway::rights::rules();
+                rules.push(serin_gateway::rights::of_certificates());
+                rules
+            }
         }
     }
 }

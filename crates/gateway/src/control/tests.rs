@@ -17,9 +17,10 @@ use super::*;
 use crate::lower::Sockets;
 use crate::proxy::Settings;
 use crate::tls::Tls;
-use crate::watch::follow;
+use crate::watch::{Scope, follow};
 
 mod addresses;
+mod replicas;
 mod rights;
 
 struct World {
@@ -40,17 +41,25 @@ impl World {
 
     /// `own` is the client of the gateway.
     fn with(client: Client, own: Client) -> Self {
-        let options = LowerOptions {
+        Self::with_options(client, own, Self::options(), None)
+    }
+
+    fn options() -> LowerOptions {
+        LowerOptions {
             sockets: Sockets {
                 http: vec![([127, 0, 0, 1], 8080).into()],
                 ..Sockets::default()
             },
             ..LowerOptions::default()
-        };
-        Self::with_options(client, own, options)
+        }
     }
 
-    fn with_options(client: Client, own: Client, options: LowerOptions) -> Self {
+    fn with_options(
+        client: Client,
+        own: Client,
+        options: LowerOptions,
+        replica: Option<Replica>,
+    ) -> Self {
         let shared = Arc::new(Shared::new(
             Settings {
                 hold: Duration::ZERO,
@@ -74,8 +83,15 @@ impl World {
         ));
         let pages = Arc::new(Pages::new(Arc::clone(&shared)));
         let mut control = Control::new(Arc::clone(&shared), Arc::clone(&pages), options);
+        let scope = Scope {
+            has_tls: true,
+            service: replica.as_ref().map(|replica| replica.service.clone()),
+        };
+        if let Some(replica) = replica {
+            control.set_replica(replica);
+        }
         let (inputs, mut received) = mpsc::channel(16);
-        tokio::spawn(async move { follow(&own, true, &inputs, || false).await });
+        tokio::spawn(async move { follow(&own, &scope, &inputs, || false).await });
         let (stop, stopped) = oneshot::channel();
         let control = tokio::spawn(async move {
             let stopped = async {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
+use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Pod, Service};
 use k8s_openapi::api::networking::v1::Ingress;
 use kube::api::{Patch, PatchParams};
@@ -17,6 +18,7 @@ use serin_api::keys::FIELD_MANAGER;
 use tokio::time::Instant;
 
 use crate::acks::{Due, Target};
+use crate::names::ObjectName;
 
 /// Patches under way at once; the others wait for their turn.
 const MOST_AT_ONCE: usize = 32;
@@ -139,6 +141,9 @@ async fn send(
     patch: serde_json::Value,
 ) -> (Target, Result<(), String>) {
     let sent = async {
+        if let Target::Replica(name) = &target {
+            return apply(client, name, &patch).await;
+        }
         let patch: json_patch::Patch =
             serde_json::from_value(patch).map_err(|error| error.to_string())?;
         let patch = Patch::Json::<()>(patch);
@@ -175,6 +180,7 @@ async fn send(
                 let api: Api<Service> = Api::namespaced(client, &name.namespace);
                 api.patch_status(&name.name, &params, &patch).await.err()
             }
+            Target::Replica(_) => None,
             Target::Pod(name) => {
                 let api: Api<Pod> = Api::namespaced(client, &name.namespace);
                 api.patch_status(&name.name, &params, &patch).await.err()
@@ -192,10 +198,16 @@ async fn send(
     (target, result)
 }
 
+async fn apply(client: Client, name: &ObjectName, lease: &serde_json::Value) -> Result<(), String> {
+    let api: Api<Lease> = Api::namespaced(client, &name.namespace);
+    let params = PatchParams::apply(FIELD_MANAGER).force();
+    let applied = api.patch(&name.name, &params, &Patch::Apply(lease)).await;
+    applied.map(drop).map_err(|error| error.to_string())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::names::ObjectName;
 
     fn due(resource_version: &str, said: &str) -> Due {
         Due {

@@ -9,7 +9,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serin_api::Problem;
 use serin_api::keys::annotation;
 use serin_api::problem::FieldPath;
-use serin_api::units::parse_duration_text;
+use serin_api::units::{UNIT_DURATION_EXPECTED, parse_unit_duration};
 
 use crate::table::{
     Breaker, Ejection, HashKey, HealthCheck, Limits, RateLimit, RulePolicy, ServicePolicy,
@@ -103,9 +103,9 @@ fn positive(text: &str) -> Result<u32, String> {
 }
 
 fn millis(text: &str) -> Result<u64, String> {
-    let millis = parse_duration_text(text).and_then(|d| u64::try_from(d.as_millis()).ok());
+    let millis = parse_unit_duration(text).and_then(|d| u64::try_from(d.as_millis()).ok());
     let millis = millis.filter(|ms| *ms > 0);
-    millis.ok_or_else(|| "must be a duration such as 10s".into())
+    millis.ok_or_else(|| UNIT_DURATION_EXPECTED.into())
 }
 
 /// `100/s`, `6000/m` or `10/10s`, with `burst=20`.

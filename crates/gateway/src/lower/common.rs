@@ -3,7 +3,7 @@
 use http::{HeaderName, HeaderValue};
 use serin_api::Problem;
 use serin_api::problem::FieldPath;
-use serin_api::units::parse_duration_text;
+use serin_api::units::{UNIT_DURATION_EXPECTED, parse_unit_duration};
 
 use super::http_route::{regex_problem, whole_regex};
 use crate::names::ObjectName;
@@ -32,10 +32,10 @@ pub(super) fn millis(
     refused: &mut Vec<Problem>,
 ) -> Option<u64> {
     let text = text?;
-    let millis = parse_duration_text(text).and_then(|d| u64::try_from(d.as_millis()).ok());
+    let millis = parse_unit_duration(text).and_then(|d| u64::try_from(d.as_millis()).ok());
     if millis.is_none() {
-        let why = "must be a duration such as \"10s\" or \"500ms\"; \"0s\" is no limit";
-        refused.push(Problem::invalid(at.clone(), text, why));
+        let why = format!("{UNIT_DURATION_EXPECTED}; \"0s\" is no limit");
+        refused.push(Problem::invalid(at.clone(), text, &why));
     }
     millis
 }

@@ -120,7 +120,7 @@ fn session(rule: &HttpRouteRule) -> Option<HashKey> {
     let lifetime = session.cookie_config.as_ref();
     let lifetime = lifetime.and_then(|config| config.lifetime_type.as_deref());
     let absolute = session.absolute_timeout.as_deref();
-    let absolute = absolute.and_then(serin_api::units::parse_duration_text);
+    let absolute = absolute.and_then(serin_api::units::parse_unit_duration);
     let seconds = absolute.and_then(|d| u64::try_from(d.as_secs()).ok());
     Some(HashKey::Cookie {
         name: name.to_owned(),

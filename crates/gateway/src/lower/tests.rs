@@ -185,7 +185,7 @@ spec: {rules: [{backendRefs: [{name: stable, port: 80}]}]}
             ! httproute/default/bad is not served as it stands: spec.rules[0].matches[1].headers[0].name: Invalid value: a b: is no name
             ! httproute/default/bad is not served as it stands: spec.rules[0].matches[1].path.value: Invalid value: (: is no regular expression: unclosed group
             ! httproute/default/bad is not served as it stands: spec.rules[0].backendRefs[0].weight: Invalid value: -1: must be 0 or more
-            ! httproute/default/bad is not served as it stands: spec.rules[0].timeouts.request: Invalid value: soon: must be a duration such as "10s" or "500ms"; "0s" is no limit
+            ! httproute/default/bad is not served as it stands: spec.rules[0].timeouts.request: Invalid value: soon: must be a duration with its unit, such as "10s" or "500ms"; "0s" is no limit
             ! httproute/default/bad is served in part: spec.rules[0].filters[0].requestMirror.backendRef.name: Invalid value: : there is no such Service
         "#]],
     );

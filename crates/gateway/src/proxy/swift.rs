@@ -420,6 +420,15 @@ fn parse(read: &mut BytesMut) -> Result<Simple, NotSimple> {
     Ok(simple)
 }
 
+/// For the fuzzers: the headers of a request of the simple form and how many bytes it has.
+pub(crate) fn simple(bytes: &[u8]) -> Option<(HeaderMap, usize)> {
+    let mut read = BytesMut::from(bytes);
+    let found = parse(&mut read);
+    let taken = bytes.len() - read.len();
+    assert!(found.is_ok() || taken == 0, "what is put back is whole");
+    Some((found.ok()?.parts.headers, taken))
+}
+
 /// `None` when it has another form.
 fn build(
     parsed: &httparse::Request<'_, '_>,

@@ -20,7 +20,7 @@ use tokio::net::TcpStream;
 use super::head;
 use chunks::Chunks;
 
-mod chunks;
+pub(crate) mod chunks;
 
 /// The longest head of an answer.
 const MAX_HEAD: usize = super::pool::MAX_ANSWER_HEAD;

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Namespace, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::Ingress;
@@ -33,6 +34,7 @@ pub(crate) enum Input {
     DestinationRule(Event<DestinationRule>),
     Secret(Event<TlsSecret>),
     Pod(Event<PodLife>),
+    Replica(Event<Lease>),
     /// The API does not know the kind, so there are no objects of it.
     Unknown(Kind),
     /// The gateway may not read the kind; the words of the API.
@@ -54,6 +56,7 @@ pub(crate) enum Kind {
     DestinationRule,
     Secret,
     Pod,
+    Replica,
 }
 
 /// The objects, and how far their lists are.
@@ -85,8 +88,15 @@ enum State {
     Forbidden(String),
 }
 
+impl Input {
+    /// Whether it tells only how far another gateway is, which changes no table.
+    pub(crate) fn is_of_another_gateway(&self) -> bool {
+        matches!(self, Self::Replica(Event::Apply(_) | Event::Delete(_)))
+    }
+}
+
 impl Kind {
-    pub(crate) const ALL: [Self; 12] = [
+    pub(crate) const ALL: [Self; 13] = [
         Self::Service,
         Self::Slice,
         Self::Ingress,
@@ -99,6 +109,7 @@ impl Kind {
         Self::DestinationRule,
         Self::Secret,
         Self::Pod,
+        Self::Replica,
     ];
 
     fn plural(self) -> &'static str {
@@ -115,6 +126,7 @@ impl Kind {
             Self::DestinationRule => "DestinationRules",
             Self::Secret => "Secrets",
             Self::Pod => "Pods",
+            Self::Replica => "Leases of other gateways",
         }
     }
 
@@ -214,6 +226,7 @@ impl World {
             Input::DestinationRule(event) => take!(DestinationRule, destination_rules, event),
             Input::Secret(event) => take!(Secret, secrets, event),
             Input::Pod(event) => take!(Pod, pods, event),
+            Input::Replica(event) => take!(Replica, replicas, event),
             Input::Unknown(kind) => {
                 objects.clear(kind);
                 feeds.entry(kind).or_default().set(State::Unknown)
@@ -283,6 +296,7 @@ impl Objects {
             Kind::DestinationRule => self.destination_rules.clear(),
             Kind::Secret => self.secrets.clear(),
             Kind::Pod => self.pods.clear(),
+            Kind::Replica => self.replicas.clear(),
         }
     }
 }

@@ -50,7 +50,7 @@ async fn in_a_cluster_an_ingress_of_our_class_says_where_the_service_of_the_gate
             ..Published::default()
         },
     };
-    let world = World::with_options(client.clone(), client, options);
+    let world = World::with_options(client.clone(), client, options, None);
     let _: Service = world.create(service()).await;
     let _: Ingress = world.create(ingress("theirs", "other")).await;
     let _: Ingress = world.create(ingress("web", "serin")).await;

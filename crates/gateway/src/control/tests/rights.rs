@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Mutex;
 
 use http::{Request, StatusCode};
+use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::networking::v1::Ingress;
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding};
 use kube::client::Body;
@@ -11,6 +12,14 @@ use serin_api::istio::{DestinationRule, VirtualService};
 use tower::ServiceExt;
 
 use super::*;
+
+/// All that it may need.
+fn rules() -> Vec<Value> {
+    let mut rules = crate::rights::rules();
+    rules.push(crate::rights::of_certificates());
+    rules.push(crate::rights::of_replicas());
+    rules
+}
 
 /// Method and path of what was refused.
 type Refused = Arc<Mutex<BTreeSet<(String, String)>>>;
@@ -53,7 +62,13 @@ async fn with_rights(rules: Vec<Value>) -> (World, Refused) {
         }
     });
     let own = Client::new(service, "default");
-    (World::with(anybody, own), refused)
+    let replica = Replica {
+        service: crate::names::ObjectName::new("default", "serin-gateway"),
+        name: "serin-gateway-1".into(),
+    };
+    let options = World::options();
+    let world = World::with_options(anybody, own, options, Some(replica));
+    (world, refused)
 }
 
 async fn create_class_and_gateway(world: &World) {
@@ -88,7 +103,7 @@ async fn until_acknowledged(world: &World) {
 
 #[tokio::test]
 async fn everything_that_is_said_and_read_is_in_the_rights() {
-    let (world, refused) = with_rights(crate::rights::rules()).await;
+    let (world, refused) = with_rights(rules()).await;
     create_class_and_gateway(&world).await;
     let service: Service = world.create(service()).await;
     let pod: Pod = world.create(pod()).await;
@@ -103,6 +118,8 @@ async fn everything_that_is_said_and_read_is_in_the_rights() {
         .await;
     create_istio(&world).await;
     until_acknowledged(&world).await;
+    let is_told = |lease: &Lease| lease.metadata.annotations.is_some();
+    world.until("serin-gateway-1", is_told).await;
     let is_told = |ingress: &Ingress| ingress.status.is_some();
     world.until("web", is_told).await;
     let is_told = |service: &VirtualService| service.status.is_some();
@@ -129,7 +146,7 @@ async fn everything_that_is_said_and_read_is_in_the_rights() {
 
 /// The rules without the right to these resources.
 fn rights_without(gone: &[&str]) -> Vec<Value> {
-    let mut rules = crate::rights::rules();
+    let mut rules = rules();
     for rule in &mut rules {
         let resources = rule["resources"].as_array_mut().unwrap();
         resources.retain(|one| !gone.contains(&one.as_str().unwrap()));

@@ -128,7 +128,7 @@ spec: {host: web, subsets: [{name: v9}]}
             ! virtualservice/default/broken is not served as it stands: spec.http[0].retries.retryOn: Invalid value: nonsense: is no condition of Istio and no status
             ! virtualservice/default/broken is not served as it stands: spec.http[0].match[0].uri.regex: Invalid value: (: is no regular expression: unclosed group
             ! virtualservice/default/broken is not served as it stands: spec.http[0].match[1].headers[x]: Required value: exactly one of exact, prefix and regex
-            ! virtualservice/default/broken is not served as it stands: spec.http[0].timeout: Invalid value: soon: must be a duration such as "10s" or "500ms"; "0s" is no limit
+            ! virtualservice/default/broken is not served as it stands: spec.http[0].timeout: Invalid value: soon: must be a duration with its unit, such as "10s" or "500ms"; "0s" is no limit
             ! virtualservice/default/dangling is served in part: spec.http[0].route[0].destination.subset: Invalid value: v9: no DestinationRule gives Service default/web such a subset
             ! virtualservice/default/dangling is served in part: spec.http[0].route[1].destination.host: Invalid value: nobody: there is no such Service
             ! virtualservice/default/hostless is not served as it stands: spec.hosts: Required value: name the hosts whose requests are routed

@@ -129,14 +129,18 @@ async fn one_by_one(front: Front, behind: Behind) {
     let gate = Gate::serving(table);
     // The head comes before any event.
     let asked = tokio::time::timeout(TOO_LATE, asked(&gate, front));
-    let mut answer = asked.await.expect("a head that waits for events");
+    let mut answer = asked
+        .await
+        .unwrap_or_else(|_| panic!("the head waits for events: {front:?}, {behind:?}"));
     for number in 0..EVENTS {
         permits.add_permits(1);
         let wanted = event(number);
         let mut seen = Vec::new();
         while seen.len() < wanted.len() {
             let frame = tokio::time::timeout(TOO_LATE, answer.frame()).await;
-            let frame = frame.expect("an event that is kept back").unwrap().unwrap();
+            let frame =
+                frame.unwrap_or_else(|_| panic!("an event is kept back: {front:?}, {behind:?}"));
+            let frame = frame.unwrap().unwrap();
             seen.extend_from_slice(&frame.into_data().unwrap());
         }
         assert_eq!(String::from_utf8_lossy(&seen), wanted);
@@ -149,7 +153,6 @@ async fn one_by_one(front: Front, behind: Behind) {
 async fn each_event_arrives_before_the_next_one_is_sent() {
     for front in [Front::Get, Front::Post, Front::Http2] {
         for behind in [Behind::Chunks, Behind::Close, Behind::Length, Behind::Http2] {
-            println!("{front:?} in front and {behind:?} behind");
             one_by_one(front, behind).await;
         }
     }

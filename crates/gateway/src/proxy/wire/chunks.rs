@@ -18,7 +18,7 @@ const SOME: u64 = 4 * 1024;
 
 /// Where in the body the next byte stands.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) enum Chunks {
+pub(crate) enum Chunks {
     /// At the line with a size.
     #[default]
     Size,
@@ -32,7 +32,7 @@ pub(super) enum Chunks {
 }
 
 impl Chunks {
-    pub(super) fn has_ended(&self) -> bool {
+    pub(crate) fn has_ended(&self) -> bool {
         *self == Self::Ended
     }
 
@@ -45,7 +45,7 @@ impl Chunks {
     }
 
     /// The next frame in what was read; `None` when more has to be read first, or the body has ended.
-    pub(super) fn next(&mut self, read: &mut BytesMut) -> io::Result<Option<Frame<Bytes>>> {
+    pub(crate) fn next(&mut self, read: &mut BytesMut) -> io::Result<Option<Frame<Bytes>>> {
         loop {
             match self {
                 Self::Size => {
