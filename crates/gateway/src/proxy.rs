@@ -31,6 +31,7 @@ pub(crate) mod proxy_protocol;
 mod steps;
 pub(crate) mod swift;
 mod tap;
+mod timers;
 mod trace;
 mod upgrade;
 pub(crate) mod websocket;
@@ -166,6 +167,7 @@ pub(crate) struct Worker {
     pub(crate) shared: Arc<Shared>,
     pub(crate) pool: Pool,
     pub(crate) retries: RetryBudget,
+    timers: timers::Timers,
     /// Connections of clients.
     living: watch::Sender<usize>,
 }
@@ -176,6 +178,7 @@ impl Worker {
             shared,
             pool: Pool::default(),
             retries: RetryBudget::new(Instant::now()),
+            timers: timers::Timers::default(),
             living: watch::Sender::new(0),
         }
     }

@@ -116,12 +116,18 @@ pub(super) async fn run(
         .upgrade
         .is_some()
         .then(|| hyper::upgrade::on(&mut request));
-    let (parts, body) = request.into_parts();
+    let (mut parts, body) = request.into_parts();
+    if parts.version == Version::HTTP_2 {
+        head::from_http2(&parts.uri, &mut parts.headers);
+    } else {
+        head::strip_hop(&mut parts.headers);
+    }
+    parts.headers.remove(header::EXPECT);
     let inbound = Inbound::new(body, upgrade, worker.shared.settings.body_idle, &busy);
     answer(worker, hop, head, parts, inbound, busy).await
 }
 
-/// Answers a request. Not an `async fn`, whose future would hold everything twice.
+/// Answers a request whose headers are those that pass this hop. Not an `async fn`, whose future would hold everything twice.
 pub(super) fn answer<'a>(
     worker: &'a Arc<Worker>,
     hop: &'a Hop,
@@ -130,12 +136,6 @@ pub(super) fn answer<'a>(
     inbound: Inbound,
     busy: Busy,
 ) -> impl Future<Output = Response<AnswerBody>> + Send + use<'a> {
-    if parts.version == Version::HTTP_2 {
-        head::from_http2(&parts.uri, &mut parts.headers);
-    } else {
-        head::strip_hop(&mut parts.headers);
-    }
-    parts.headers.remove(header::EXPECT);
     hop.apply(&mut parts.headers);
     if let Some(share) = worker.shared.settings.trace_share {
         trace::begin(&mut parts.headers, share);
@@ -504,7 +504,7 @@ impl Exchange<'_> {
             return Ok(sent.await);
         };
         loop {
-            if let Ok(answered) = tokio::time::timeout_at(at.into(), sent.as_mut()).await {
+            if let Some(answered) = self.worker.timers.until(at.into(), sent.as_mut()).await {
                 return Ok(answered);
             }
             let progress = self.progress.as_ref().map(|progress| progress.last());

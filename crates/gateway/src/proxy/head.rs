@@ -100,12 +100,23 @@ pub(super) fn check<B>(request: &Request<B>) -> Result<Head, &'static str> {
     {
         return Err("The Host header and the target of the request differ.\n");
     }
-    let (host, port) = split_host(host).ok_or("The Host header is no host.\n")?;
+    let head = Head::named(host).ok_or("The Host header is no host.\n")?;
     Ok(Head {
-        host: host.to_ascii_lowercase(),
-        port,
         upgrade: upgrade(request.headers()),
+        ..head
     })
+}
+
+impl Head {
+    /// That of a request for this host, as its header has it, which asks for no change of the protocol. `None`: it is no host.
+    pub(super) fn named(host: &str) -> Option<Self> {
+        let (host, port) = split_host(host)?;
+        Some(Self {
+            host: host.to_ascii_lowercase(),
+            port,
+            upgrade: None,
+        })
+    }
 }
 
 /// Makes of the headers of an HTTP/2 request those of an HTTP/1.1 one: a Host, and one Cookie (RFC 9113 section 8.2.3).
@@ -128,7 +139,7 @@ pub(super) fn from_http2(uri: &Uri, headers: &mut HeaderMap) {
 
 /// The host and the port of a Host header.
 fn split_host(host: &str) -> Option<(&str, Option<u16>)> {
-    let is_host = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    let is_host = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
     let (name, port) = match host.strip_prefix('[') {
         Some(v6) => {
             let (address, rest) = v6.split_once(']')?;
@@ -144,7 +155,7 @@ fn split_host(host: &str) -> Option<(&str, Option<u16>)> {
             None => (host, None),
         },
     };
-    if !name.starts_with('[') && !name.chars().all(is_host) {
+    if !name.starts_with('[') && !name.bytes().all(is_host) {
         return None;
     }
     let name = name.strip_suffix('.').unwrap_or(name);

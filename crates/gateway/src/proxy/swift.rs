@@ -443,20 +443,21 @@ fn build(
     let headers = request.headers_mut();
     // Those that tell of the client come to them.
     headers.reserve(parsed.headers.len() + 3);
+    let mut head = None;
     for header in parsed.headers.iter() {
         let name = HeaderName::from_bytes(header.name.as_bytes()).ok()?;
         match role(&name, header.value) {
-            Role::Passes => {
-                let value = HeaderValue::from_maybe_shared(part(header.value)?).ok()?;
-                headers.append(name, value);
-            }
-            Role::Stays => {}
+            Role::Host if head.is_some() => return None,
+            Role::Host => head = Some(Head::named(str::from_utf8(header.value).ok()?)?),
+            Role::Stays => continue,
             Role::NotSimple => return None,
+            Role::Passes => {}
         }
+        let value = HeaderValue::from_maybe_shared(part(header.value)?).ok()?;
+        headers.append(name, value);
     }
-    let head = head::check(&request).ok()?;
     let (parts, ()) = request.into_parts();
-    Some(Simple { parts, head })
+    Some(Simple { parts, head: head? })
 }
 
 fn simple_method(method: &str) -> Option<Method> {
@@ -472,6 +473,8 @@ fn simple_method(method: &str) -> Option<Method> {
 /// What a header means for the form of its request.
 enum Role {
     Passes,
+    /// It passes, and there has to be one.
+    Host,
     /// It says what is so anyway, to this hop only.
     Stays,
     NotSimple,
@@ -479,6 +482,7 @@ enum Role {
 
 fn role(name: &HeaderName, value: &[u8]) -> Role {
     match name.as_str() {
+        "host" => Role::Host,
         "connection" if value.eq_ignore_ascii_case(b"keep-alive") => Role::Stays,
         "connection" | "content-length" | "transfer-encoding" | "upgrade" | "expect" | "te"
         | "trailer" | "keep-alive" | "proxy-connection" | "http2-settings" => Role::NotSimple,
