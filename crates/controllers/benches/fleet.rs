@@ -106,14 +106,16 @@ async fn measure(arguments: &Arguments, looks: &Looks) {
         looks.forget();
         release(&client, arguments.rollouts, round).await;
         await_all(&client, arguments.rollouts, round).await;
+        let used = cpu() - before.2;
+        let took = (before.0.elapsed(), before.1.elapsed());
         forget_events(&client).await;
         let what = if round == 0 { "first deploy" } else { "canary" };
         let each = |kib: f64| kib / arguments.rollouts as f64;
         println!(
             "{what} {round}: {:.1} s, {:.1} s by its own clock, {:.2} ms CPU each, {:.1} MiB ({:.1} KiB each above empty); {}",
-            before.0.elapsed().as_secs_f64(),
-            before.1.elapsed().as_secs_f64(),
-            each((cpu() - before.2).as_secs_f64() * 1000.0),
+            took.0.as_secs_f64(),
+            took.1.as_secs_f64(),
+            each(used.as_secs_f64() * 1000.0),
             mib(rss_kib()),
             each(rss_kib() as f64 - empty as f64),
             looks.told(),
@@ -189,10 +191,19 @@ async fn await_all(client: &Client, count: usize, round: usize) {
     }
 }
 
+/// One by one: whoever watches is to keep up.
 async fn forget_events(client: &Client) {
     let api: Api<Event> = Api::default_namespaced(client.clone());
-    let (params, all) = (DeleteParams::default(), ListParams::default());
-    api.delete_collection(&params, &all).await.unwrap();
+    let all = api.list_metadata(&ListParams::default()).await.unwrap();
+    let all = futures::stream::iter(all.items);
+    all.for_each_concurrent(AT_ONCE, |event| {
+        let api = api.clone();
+        async move {
+            let gone = api.delete(&event.name_any(), &DeleteParams::default());
+            gone.await.unwrap();
+        }
+    })
+    .await;
 }
 
 /// Says of every pod that it is ready, and lets every pod go that is to go.
