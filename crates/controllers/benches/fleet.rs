@@ -14,6 +14,9 @@
     reason = "a bench ends at what it did not expect, and prints what it measured"
 )]
 
+#[path = "../tests/support/node.rs"]
+mod node;
+
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -24,6 +27,7 @@ use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::{self, watcher};
 use kube::{Api, Client, ResourceExt};
+use node::{let_go, node};
 use serde_json::{Value, json};
 use serin_api::rollout::{Rollout, RolloutPhase};
 use serin_apiserver::{ApiServer, Store};
@@ -93,7 +97,7 @@ async fn measure(arguments: &Arguments, looks: &Looks) {
     let shutdown = CancellationToken::new();
     let controllers = serin_controllers::run(client.clone(), config, shutdown.clone());
     let controllers = tokio::spawn(controllers);
-    let node = tokio::spawn(node(client.clone()));
+    let node = tokio::spawn(node(client.clone(), AT_ONCE, tend));
     let empty = rss_kib();
     println!("{} rollouts of 3 pods, 4 steps", arguments.rollouts);
     println!("empty: {:.1} MiB", mib(empty));
@@ -207,33 +211,9 @@ async fn forget_events(client: &Client) {
 }
 
 /// Says of every pod that it is ready, and lets every pod go that is to go.
-async fn node(client: Client) {
-    let api: Api<Pod> = Api::default_namespaced(client);
-    let events = watcher(api.clone(), watcher::Config::default()).default_backoff();
-    events
-        .applied_objects()
-        .for_each_concurrent(AT_ONCE, |pod| {
-            let api = api.clone();
-            // A node that has fallen behind lists again, as the watcher does by itself.
-            async move {
-                if let Ok(pod) = pod {
-                    tend(&api, &pod).await;
-                }
-            }
-        })
-        .await;
-}
-
-async fn tend(api: &Api<Pod>, pod: &Pod) {
-    let name = pod.name_any();
+async fn tend(api: Api<Pod>, pod: Pod) {
     if pod.metadata.deletion_timestamp.is_some() {
-        let _ = api
-            .delete(&name, &DeleteParams::default().grace_period(0))
-            .await;
-        return;
-    }
-    if pod.status.as_ref().is_some_and(|s| s.conditions.is_some()) {
-        return;
+        return let_go(&api, &pod).await;
     }
     let status = json!({"status": {
         "phase": "Running",
@@ -242,7 +222,11 @@ async fn tend(api: &Api<Pod>, pod: &Pod) {
     }});
     // It may have been deleted in the meantime.
     let _ = api
-        .patch_status(&name, &PatchParams::default(), &Patch::Merge(status))
+        .patch_status(
+            &pod.name_any(),
+            &PatchParams::default(),
+            &Patch::Merge(status),
+        )
         .await;
 }
 

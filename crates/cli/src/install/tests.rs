@@ -1,20 +1,20 @@
 //! The rights that are installed are those that a release needs: the controllers go through one with nothing else.
 
+#[path = "../../../controllers/tests/support/node.rs"]
+mod node;
+
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use futures::StreamExt;
 use http::{Request, StatusCode};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::batch::v1::{CronJob, Job};
 use k8s_openapi::api::core::v1::{ConfigMap, Endpoints, Pod, Service};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
-use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
+use kube::api::{Patch, PatchParams, PostParams};
 use kube::client::Body;
-use kube::runtime::WatchStreamExt;
 use kube::runtime::wait::await_condition;
-use kube::runtime::watcher::{self, watcher};
 use kube::{Api, Client, ResourceExt};
 use serin_api::analysis::AnalysisTemplate;
 use serin_api::gateway_api::HTTPRoute;
@@ -26,6 +26,7 @@ use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
 use super::*;
+use node::{let_go, node};
 
 /// Method and path of requests that were refused.
 type Refused = Arc<Mutex<BTreeSet<(String, String)>>>;
@@ -104,27 +105,19 @@ fn creation(object: &Value) -> Request<axum::body::Body> {
         .unwrap()
 }
 
-async fn node(client: Client) {
-    let api: Api<Pod> = Api::default_namespaced(client);
-    let pods = watcher(api.clone(), watcher::Config::default()).default_backoff();
-    let pods = pods.applied_objects();
-    pods.for_each_concurrent(8, |pod| {
-        let api = api.clone();
-        async move {
-            let pod = pod.unwrap();
-            let name = pod.name_any();
-            if pod.metadata.deletion_timestamp.is_some() {
-                let _ = api.delete(&name, &DeleteParams::default().grace_period(0)).await;
-            } else if pod.status.as_ref().is_none_or(|s| s.conditions.is_none()) {
-                let ends = pod.labels().contains_key("job-name");
-                let phase = if ends { "Succeeded" } else { "Running" };
-                let status = json!({"status": {"phase": phase, "podIP": "127.0.0.2", "conditions": [
-                    {"type": "Ready", "status": "True", "lastTransitionTime": pod.metadata.creation_timestamp}]}});
-                let _ = api.patch_status(&name, &PatchParams::default(), &Patch::Merge(status)).await;
-            }
-        }
-    })
-    .await;
+/// Says of every pod that it is ready, or that its Job is done, and lets every pod go that is to go.
+async fn tend(api: Api<Pod>, pod: Pod) {
+    if pod.metadata.deletion_timestamp.is_some() {
+        return let_go(&api, &pod).await;
+    }
+    let ends = pod.labels().contains_key("job-name");
+    let phase = if ends { "Succeeded" } else { "Running" };
+    let status = json!({"status": {"phase": phase, "podIP": "127.0.0.2", "conditions": [
+        {"type": "Ready", "status": "True", "lastTransitionTime": pod.metadata.creation_timestamp}]}});
+    let (name, params) = (pod.name_any(), PatchParams::default());
+    let _ = api
+        .patch_status(&name, &params, &Patch::Merge(status))
+        .await;
 }
 
 fn object<T: serde::de::DeserializeOwned>(value: Value) -> T {
@@ -244,7 +237,7 @@ async fn a_release_needs_no_right_that_is_not_installed() {
             shutdown.clone(),
         )),
         tokio::spawn(serin_controllers::run(controllers, ours, shutdown.clone())),
-        tokio::spawn(node(anybody.clone())),
+        tokio::spawn(node(anybody.clone(), 8, tend)),
     ];
     create_around(&anybody).await;
     let api: Api<Rollout> = Api::default_namespaced(anybody.clone());
@@ -366,7 +359,7 @@ async fn the_controllers_of_one_machine_need_no_right_that_they_do_not_have() {
             config,
             shutdown.clone(),
         )),
-        tokio::spawn(node(anybody.clone())),
+        tokio::spawn(node(anybody.clone(), 8, tend)),
     ];
     create_around(&anybody).await;
     create::<Rollout>(&anybody, json!(rollout("v1"))).await;

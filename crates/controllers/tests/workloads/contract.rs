@@ -1,5 +1,6 @@
 //! The contract of Argo Rollouts over the embedded API: what clients send, and what becomes of the objects that are named.
 
+use jiff::SignedDuration;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Pod, Service};
 use k8s_openapi::api::networking::v1::Ingress;
@@ -78,7 +79,8 @@ async fn undo_full_promotion_and_restart_are_plain_patches() {
     assert_eq!(image_counts(&world).await, counted(&[("web:v1", 5)]));
     // restart
     let before = uids(&world).await;
-    let at = serin_api::conditions::time(world.now());
+    // Times of pods are whole seconds: what is there now is older than the next one.
+    let at = serin_api::conditions::time(world.now() + SignedDuration::from_secs(1));
     world
         .merge::<Rollout>("web", json!({"spec": {"restartAt": at}}))
         .await;

@@ -21,6 +21,9 @@ mod istio;
 #[cfg(test)]
 mod jobs;
 #[cfg(test)]
+#[path = "../support/node.rs"]
+mod node;
+#[cfg(test)]
 mod releases;
 #[cfg(test)]
 mod rollouts;

@@ -1,13 +1,14 @@
 //! The embedded API with all controllers and a node that only says that its pods are ready, on a virtual clock.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures::StreamExt;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
-use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
+use kube::api::{Patch, PatchParams, PostParams};
 use kube::core::NamespaceResourceScope;
 use kube::runtime::wait::await_condition;
 use kube::runtime::watcher::{self, Event};
@@ -20,6 +21,8 @@ use serin_controllers::{Clock, Config};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
+
+use crate::node::{let_go, node};
 
 /// The image of pods that never become ready.
 pub(crate) const BAD: &str = "bad";
@@ -75,8 +78,8 @@ impl World {
             bounds: Arc::new(Mutex::new(Bounds::NONE)),
             patience: pace * 3600,
         };
-        let node = node(world.client.clone(), world.clock.clone(), pace);
-        world.tasks.spawn(node);
+        let lives = lives(world.client.clone(), world.clock.clone(), pace);
+        world.tasks.spawn(lives);
         let sampler = sample(world.client.clone(), Arc::clone(&world.bounds));
         world.tasks.spawn(sampler);
         world.start_controllers();
@@ -201,32 +204,22 @@ pub(crate) fn is_ready(pod: &Pod) -> bool {
     serin_api::conditions::is_true(conditions, "Ready")
 }
 
-async fn node(client: Client, clock: Clock, pace: Duration) {
-    let api: Api<Pod> = Api::default_namespaced(client);
-    let mut events = watcher::watcher(api.clone(), watcher::Config::default()).boxed();
-    let mut begun = BTreeMap::new();
-    let mut lives = JoinSet::new();
-    while let Some(event) = events.next().await {
-        let (Event::Apply(pod) | Event::InitApply(pod)) = event.unwrap() else {
-            continue;
-        };
-        let uid = pod.metadata.uid.clone().unwrap();
-        let leaves = pod.metadata.deletion_timestamp.is_some();
-        if begun.insert((uid, leaves), ()).is_some() {
-            continue;
-        }
-        let number = u8::try_from(begun.len() % 250).unwrap();
-        let (api, clock) = (api.clone(), clock.clone());
-        lives.spawn(async move {
-            if leaves {
+/// Pods live at this pace, each at its own.
+async fn lives(client: Client, clock: Clock, pace: Duration) {
+    let begun = AtomicU32::new(0);
+    node(client, None, |api, pod| {
+        let number = begun.fetch_add(1, Ordering::Relaxed) % 250;
+        let clock = &clock;
+        async move {
+            if pod.metadata.deletion_timestamp.is_some() {
                 sleep(pace * 3).await;
-                let now = DeleteParams::default().grace_period(0);
-                let _ = api.delete(&pod.name_any(), &now).await;
+                let_go(&api, &pod).await;
             } else {
-                live(&api, &clock, &pod, pace * 37 / u32::from(40 + number)).await;
+                live(&api, clock, &pod, pace * 37 / (40 + number)).await;
             }
-        });
-    }
+        }
+    })
+    .await;
 }
 
 /// Pods do not become ready all at once: each has its own pace.
