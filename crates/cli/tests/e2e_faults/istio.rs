@@ -1,9 +1,14 @@
 //! A canary behind a VirtualService of Istio, which our gateway serves and acknowledges, while users send requests.
 
+use kube::api::{DeleteParams, PropagationPolicy};
+use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
+use serin_api::istio::VirtualService;
+use serin_api::keys::annotation;
+use serin_api::rollout::Rollout;
 
 use crate::apps::{self, HOST, is_healthy, pods, rollout_until, served_percent};
-use crate::support::{Platform, Visitors};
+use crate::support::{Platform, Visitors, until};
 
 /// Requests of which the shares are counted. All of them are: of a part, taken at fixed times, one side may get more.
 const COUNTED: u64 = 600;
@@ -77,5 +82,32 @@ async fn a_virtual_service_splits_as_asked_and_an_abort_goes_back_with_nothing_l
     platform.serin(&full).await;
     rollout_until(&platform, "all users on v2", is_healthy).await;
     answers_alone(&visitors, "v2").await;
+    visitors.stop().await.assert_none_failed();
+}
+
+/// The instances stay, as `kubectl delete --cascade=orphan` leaves them.
+#[tokio::test]
+async fn a_rollout_that_is_deleted_gives_its_route_back_with_nothing_lost() {
+    let platform = apps::started(&manifest("v1")).await;
+    let visitors = Visitors::start(platform.gateway().await, HOST);
+    platform.apply(&manifest("v2")).await;
+    splits(&platform, &visitors, 30).await;
+    let client = platform.client().await;
+    let services: Api<VirtualService> = Api::default_namespaced(client.clone());
+    let split = services.get("shop").await.unwrap();
+    assert!(split.annotations().contains_key(annotation::SPLIT_BY));
+    let orphan = DeleteParams {
+        propagation_policy: Some(PropagationPolicy::Orphan),
+        ..DeleteParams::default()
+    };
+    let rollouts: Api<Rollout> = Api::default_namespaced(client);
+    rollouts.delete("shop", &orphan).await.unwrap();
+    let free = |service: &VirtualService| {
+        let annotations = service.annotations();
+        !annotations.contains_key(annotation::SPLIT_BY)
+    };
+    until(&services, "shop", "given back", free).await;
+    assert_eq!(weights(&platform).await, json!([100, 0]));
+    visitors.await_more(COUNTED).await;
     visitors.stop().await.assert_none_failed();
 }

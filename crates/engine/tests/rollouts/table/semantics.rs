@@ -334,6 +334,7 @@ pub(super) const SEMANTICS: &[Point] = &[
         &[
             "a_rollout_that_is_deleted_leaves_nothing_in_a_route",
             "a_rollout_that_is_deleted_leaves_nothing_in_a_virtual_service",
+            "a_rollout_that_is_deleted_gives_its_route_back_with_nothing_lost",
         ],
         "Argo Rollouts leaves them. Versions of an experiment that were orphaned go only when the route is served without them.",
     ),
