@@ -203,8 +203,8 @@ async fn forget_events(client: &Client) {
     all.for_each_concurrent(AT_ONCE, |event| {
         let api = api.clone();
         async move {
-            let gone = api.delete(&event.name_any(), &DeleteParams::default());
-            gone.await.unwrap();
+            let (name, params) = (event.name_any(), DeleteParams::default());
+            api.delete(&name, &params).await.unwrap();
         }
     })
     .await;
