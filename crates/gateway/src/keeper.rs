@@ -30,6 +30,8 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(250);
 const LOOK: Duration = Duration::from_millis(20);
 /// How long a new gateway has to serve, else the one before goes on.
 const TAKES_OVER: Duration = Duration::from_secs(15);
+/// This signal asks a gateway to finish and go with its keeper.
+const STOPPED: Signal = Signal::INT;
 /// This signal asks a gateway to finish and go because another one serves in its place.
 pub(crate) const REPLACED: Signal = Signal::USR2;
 
@@ -165,7 +167,7 @@ async fn keep(config: &KeeperConfig) -> Result<(), KeeperError> {
             };
             match asked {
                 Asked::Stop => {
-                    gateway.end(Signal::TERM, config.stop_grace).await;
+                    gateway.end(STOPPED, config.stop_grace).await;
                     while leaving.join_next().await.is_some() {}
                     return Ok(());
                 }

@@ -2,12 +2,12 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use listenfd::ListenFd;
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::process::{Resource, Rlimit, Signal, getppid, getrlimit, kill_process, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
@@ -27,6 +27,8 @@ use crate::{disk, health, unix, watch, worker};
 
 /// While it stops, answers say `Connection: close` for so long before idle connections are closed.
 const LEAVING: Duration = Duration::from_secs(1);
+/// Another gateway has so long to take the place of one that was asked to end.
+const REPLACED_WITHIN: Duration = Duration::from_secs(20);
 /// After a start the API is waited for no longer than this before a host without a route is answered 404.
 const FIRST_SYNC: Duration = Duration::from_secs(10);
 /// How long before the end connections that live long are closed.
@@ -215,7 +217,7 @@ impl Gateway {
         config: &GatewayConfig,
         listeners: Vec<Listener>,
     ) -> Result<(), GatewayError> {
-        let mut stop = Stop::new().map_err(system("listen for signals"))?;
+        let mut stop = Stop::new(&config.home).map_err(system("listen for signals"))?;
         let (worker_ended, mut ended) = mpsc::channel::<()>(1);
         let mut workers = Vec::new();
         for index in 0..config.worker_count() {
@@ -332,25 +334,54 @@ enum Why {
 }
 
 struct Stop {
+    home: PathBuf,
     terminate: tokio::signal::unix::Signal,
     interrupt: tokio::signal::unix::Signal,
     replaced: tokio::signal::unix::Signal,
 }
 
 impl Stop {
-    fn new() -> io::Result<Self> {
+    fn new(home: &Path) -> io::Result<Self> {
         Ok(Self {
+            home: home.to_owned(),
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
             replaced: signal(SignalKind::from_raw(REPLACED.as_raw()))?,
         })
     }
 
+    /// Waits until it is to go. One that has a keeper is not ended by SIGTERM before another one serves in its place: nobody would
+    /// take connections meanwhile.
     async fn wait(&mut self) -> Why {
-        tokio::select! {
-            _ = self.terminate.recv() => Why::Stopped,
-            _ = self.interrupt.recv() => Why::Stopped,
-            _ = self.replaced.recv() => Why::Replaced,
+        let mut until = None;
+        loop {
+            let late = async {
+                match until {
+                    Some(at) => tokio::time::sleep_until(at).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                _ = self.interrupt.recv() => return Why::Stopped,
+                _ = self.replaced.recv() => return Why::Replaced,
+                () = late => return Why::Stopped,
+                _ = self.terminate.recv() => {
+                    if until.is_some() || !self.ask_keeper() {
+                        return Why::Stopped;
+                    }
+                    until = Some(tokio::time::Instant::now() + REPLACED_WITHIN);
+                }
+            }
         }
+    }
+
+    /// Asks the keeper, if there is one, for another gateway.
+    fn ask_keeper(&self) -> bool {
+        let known = info::read_endpoint(&self.home).and_then(|info| info.keeper_pid);
+        let parent = getppid().filter(|parent| {
+            known
+                .is_some_and(|keeper| i64::from(keeper) == i64::from(parent.as_raw_nonzero().get()))
+        });
+        parent.is_some_and(|keeper| kill_process(keeper, Signal::HUP).is_ok())
     }
 }

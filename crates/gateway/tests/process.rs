@@ -283,6 +283,16 @@ fn one_connection(
 
 #[test]
 fn upgrades_under_load_refuse_and_reset_nobody() {
+    others_serve_under_load(|info| kill(info.keeper_pid.unwrap(), Signal::HUP));
+}
+
+#[test]
+fn a_gateway_that_is_asked_to_end_goes_when_another_one_serves() {
+    others_serve_under_load(|info| kill(info.pid, Signal::TERM));
+}
+
+/// A few times, after `act`.
+fn others_serve_under_load(act: impl Fn(&GatewayInfo)) {
     let running = Running::start(home_with_routes(application()));
     let mut info = running.gateway(None);
     let address = info.listen[0];
@@ -292,8 +302,9 @@ fn upgrades_under_load_refuse_and_reset_nobody() {
             .map(|_| scope.spawn(|| load(address, &stop)))
             .collect();
         for _ in 0..3 {
-            kill(running.keeper.id(), Signal::HUP);
+            act(&info);
             let next = running.gateway(Some(info.pid));
+            assert!(lives(info.pid), "nobody served for a while");
             assert_eq!(
                 (next.keeper_pid, &next.listen),
                 (info.keeper_pid, &info.listen)
