@@ -17,6 +17,7 @@ use serin_api::keys::annotation;
 use serin_api::rollout::{Canary, Rollout, Route, Subsets};
 use serin_api::units::Weight;
 use serin_engine::rollout::RouteView;
+use serin_engine::workload;
 
 use super::virtual_service::Places;
 use super::{Sides, Split, http_route, virtual_service};
@@ -254,10 +255,11 @@ impl Reconcile for AbandonedExperiments {
             return Ok(Next::Change);
         };
         let leaves = experiment.metadata.deletion_timestamp.is_some();
-        if leaves
-            || self.rollouts.get(&namespace, rollout).is_some()
-            || self.is_in_routes(&namespace, rollout)
-        {
+        // One that was begun by an older controller names no Rollout there, and has an owner.
+        let owner = workload::controller_of(&experiment.metadata);
+        let owner = owner.map_or(rollout.as_str(), |owner| owner.name.as_str());
+        let lives = |name: &str| self.rollouts.get(&namespace, name).is_some();
+        if leaves || lives(owner) || lives(rollout) || self.is_in_routes(&namespace, rollout) {
             return Ok(Next::Change);
         }
         let api: Api<Experiment> = Api::namespaced(self.client.clone(), &namespace);
