@@ -295,7 +295,7 @@ fn a_gateway_that_is_asked_to_end_goes_when_another_one_serves() {
 fn others_serve_under_load(act: impl Fn(&GatewayInfo)) {
     let running = Running::start(home_with_routes(application()));
     let mut info = running.gateway(None);
-    let address = info.listen[0];
+    let address = *info.listen.first().unwrap();
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let loads: Vec<_> = (0..4)
