@@ -1,5 +1,6 @@
-//! What the gateway has to say to the control plane: which generation of a route and of a Service it serves, at which
-//! addresses, and which pods are drained. A pure function of the table in use and the objects as they were last seen gives the patches that are due.
+//! What the gateway has to say to the control plane: which generation of a route and of a Service it serves, at which addresses,
+//! and which pods are drained. A pure function of the table in use and the objects as they were last seen gives the patches that
+//! are due.
 //!
 //! Absent on purpose: nothing here sends a patch, and nothing is remembered. What is already said is in the objects.
 

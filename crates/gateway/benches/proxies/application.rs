@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use rustix::net::RecvFlags;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -94,13 +95,14 @@ impl Connections {
                 },
             };
             // What has arrived is a request, whether or not it was looked at.
-            let came = end.is_none()
-                || !request.is_empty()
-                || stream.try_read_buf(&mut request).is_ok_and(|n| n > 0);
+            let came = end.is_none() || !request.is_empty() || has_come(&stream);
             match end {
                 _ if !came => return,
                 Some(End::Kill) => return self.leave_unanswered(),
                 Some(End::Graceful) | None => {}
+            }
+            if end.is_some() && read(&mut stream, &mut request).await.is_err() {
+                return;
             }
             if self.answer(&mut stream).await.is_err() || end.is_some() {
                 return;
@@ -130,6 +132,12 @@ impl Connections {
     fn leave_unanswered(&self) {
         self.cut.fetch_add(1, Ordering::Relaxed);
     }
+}
+
+/// Whether the system has got something. The runtime may not have been told yet.
+fn has_come(stream: &TcpStream) -> bool {
+    let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+    rustix::net::recv(stream, &mut [0_u8; 1][..], flags).is_ok_and(|(read, _)| read > 0)
 }
 
 /// Reads one request with its body; `false` at the end of the connection. May be dropped and called again.

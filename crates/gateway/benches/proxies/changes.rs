@@ -18,37 +18,32 @@ pub(crate) async fn run(origins: [std::net::SocketAddr; 2], options: &Options) {
         return;
     };
     println!("changes: of shares by an HTTPRoute, every millisecond, under full load");
-    let mut ratios = Vec::new();
-    let mut costs = Vec::new();
+    let mut ratios = [(); 3].map(|()| Vec::new());
     let (mut changes, mut errors, mut answers) = (0, 0, 0);
     for round in 0..options.rounds {
-        let order = if round % 2 == 0 {
-            [true, false]
+        let changes_first = round % 2 == 0;
+        let first = measure(&peer, changes_first, options.time).await;
+        let second = measure(&peer, !changes_first, options.time).await;
+        errors += first.errors + second.errors;
+        let (with, without) = if changes_first {
+            (first, second)
         } else {
-            [false, true]
+            (second, first)
         };
-        let mut got = [(0.0, 0.0); 2];
-        for with in order {
-            let one = measure(&peer, with, options.time).await;
-            errors += one.errors;
-            if with {
-                changes += one.changes;
-                answers += one.answers;
-            }
-            let slot = got.get_mut(usize::from(with));
-            slot.into_iter()
-                .for_each(|slot| *slot = (one.answers as f64, one.cpu_micros / one.answers as f64));
+        changes += with.changes;
+        answers += with.answers;
+        for (ratios, of) in ratios
+            .iter_mut()
+            .zip([One::rate, One::workers_cpu, One::cpu])
+        {
+            ratios.push(of(&with) / of(&without));
         }
-        let [without, with] = got;
-        ratios.push(with.0 / without.0);
-        costs.push(with.1 / without.1);
     }
     let seconds = options.time.as_secs_f64() * options.rounds as f64;
+    let [rate, workers_cpu, cpu] = ratios.map(|ratios| table::interval(&ratios));
     println!(
-        "  {:.0} changes/s, {answers} requests, {errors} errors; with / without: requests/s {}, CPU for each {}",
+        "  {:.0} changes/s, {answers} requests, {errors} errors; with / without: requests/s {rate}, CPU of the workers for each {workers_cpu}, of the whole gateway {cpu}",
         f64::from(changes) / seconds,
-        table::interval(&ratios),
-        table::interval(&costs),
     );
 }
 
@@ -57,6 +52,22 @@ struct One {
     errors: u64,
     changes: u32,
     cpu_micros: f64,
+    workers_cpu_micros: f64,
+}
+
+impl One {
+    /// Of requests; all runs last as long.
+    fn rate(&self) -> f64 {
+        self.answers as f64
+    }
+
+    fn cpu(&self) -> f64 {
+        self.cpu_micros / self.answers as f64
+    }
+
+    fn workers_cpu(&self) -> f64 {
+        self.workers_cpu_micros / self.answers as f64
+    }
 }
 
 async fn measure(peer: &Peer, with: bool, time: Duration) -> One {
@@ -88,14 +99,16 @@ async fn measure(peer: &Peer, with: bool, time: Duration) -> One {
         }
         changes
     });
-    let before = peer.cpu_micros();
+    let before = (peer.cpu_micros(), peer.workers_cpu_micros());
     let measured = load.run().await;
-    let cpu_micros = peer.cpu_micros() - before;
+    let cpu_micros = peer.cpu_micros() - before.0;
+    let workers_cpu_micros = peer.workers_cpu_micros() - before.1;
     is_over.store(true, Ordering::Relaxed);
     One {
         answers: measured.micros.len(),
         errors: measured.errors,
         changes: changing.await.unwrap(),
         cpu_micros,
+        workers_cpu_micros,
     }
 }

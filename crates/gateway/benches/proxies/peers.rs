@@ -241,11 +241,19 @@ impl Peer {
 
     /// What all threads of the process have used, in the kernel and outside of it.
     pub(crate) fn cpu_micros(&self) -> f64 {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
-        let (_, rest) = stat.rsplit_once(')').unwrap();
-        let fields = rest.split_whitespace().skip(11).take(2);
-        let ticks: f64 = fields.map(|ticks| ticks.parse::<f64>().unwrap()).sum();
-        ticks / TICKS_PER_SECOND * 1e6
+        used_micros(&format!("/proc/{}/stat", self.child.id()))
+    }
+
+    /// What those threads of our gateway have used that serve requests.
+    pub(crate) fn workers_cpu_micros(&self) -> f64 {
+        let threads = fs::read_dir(format!("/proc/{}/task", self.child.id())).unwrap();
+        let paths = threads.map(|thread| thread.unwrap().path());
+        let workers = paths.filter(|path| {
+            let name = fs::read_to_string(path.join("comm")).unwrap_or_default();
+            name.starts_with("worker-")
+        });
+        let stats = workers.map(|path| path.join("stat").display().to_string());
+        stats.map(|stat| used_micros(&stat)).sum()
     }
 
     /// The resident memory of the process.
@@ -255,6 +263,15 @@ impl Peer {
         line.and_then(|line| line.split_whitespace().next()?.parse().ok())
             .unwrap()
     }
+}
+
+/// Of a process or of a thread, in the kernel and outside of it.
+fn used_micros(stat: &str) -> f64 {
+    let stat = fs::read_to_string(stat).unwrap();
+    let (_, rest) = stat.rsplit_once(')').unwrap();
+    let fields = rest.split_whitespace().skip(11).take(2);
+    let ticks: f64 = fields.map(|ticks| ticks.parse::<f64>().unwrap()).sum();
+    ticks / TICKS_PER_SECOND * 1e6
 }
 
 impl Drop for Peer {

@@ -10,13 +10,11 @@ use std::time::{Duration, Instant};
 
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri, Version, header};
-use hyper::body::{Body, Incoming};
+use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 
 use super::answer::{self, Reason};
-use super::body::{
-    self, AnswerBody, Busy, Progress, RequestBody, Source, Ticket, Upload, Upstream,
-};
+use super::body::{self, AnswerBody, Busy, Progress, RequestBody, Source, Ticket, Upstream};
 use super::failure::{Failure, Next, next, sentence};
 use super::forwarded::Hop;
 use super::head::{self, Head};
@@ -29,8 +27,11 @@ use crate::series::Outcome;
 use crate::table::Protocol;
 
 mod choice;
+mod inbound;
 
 use choice::{Choice, Chosen, entry_of, no_backend, overloaded};
+
+pub(super) use inbound::Inbound;
 
 /// How long an endpoint that could not be reached comes last.
 const SUSPECT_MS: u64 = 500;
@@ -66,39 +67,6 @@ struct Exchange<'a> {
     started: Instant,
     busy: Busy,
     ticket: Ticket,
-}
-
-/// What comes with the head of a request.
-#[derive(Debug)]
-pub(super) struct Inbound {
-    body: RequestBody,
-    /// Of the body, where there is one.
-    progress: Option<Arc<Progress>>,
-    upgrade: Option<OnUpgrade>,
-}
-
-impl Inbound {
-    /// Nothing.
-    pub(super) fn nothing() -> Self {
-        Self {
-            body: RequestBody::Empty,
-            progress: None,
-            upgrade: None,
-        }
-    }
-
-    fn new(body: Incoming, upgrade: Option<OnUpgrade>, patience: Duration, busy: &Busy) -> Self {
-        let nothing = Self::nothing();
-        if body.is_end_stream() {
-            return Self { upgrade, ..nothing };
-        }
-        let upload = Upload::new(body, patience, busy.clone());
-        Self {
-            progress: Some(upload.progress()),
-            body: RequestBody::Client(upload),
-            upgrade,
-        }
-    }
 }
 
 /// Answers a request that hyper has read.

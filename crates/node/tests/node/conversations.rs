@@ -6,6 +6,7 @@ use k8s_openapi::api::core::v1::Pod;
 use serde_json::json;
 use serin_node::{Conversation, ConversationRequest, Ending, converse};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::timeout;
 
 use crate::world::World;
@@ -64,6 +65,8 @@ async fn a_command_has_the_environment_and_streams_of_its_own() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_terminal_has_a_size_and_passes_signals_on() {
+    // What a shell starts in the background ignores the signal, and so would the command; with a handler here it does not.
+    let _interrupts = signal(SignalKind::interrupt()).unwrap();
     let world = World::new(false);
     let pod = running(&world).await;
     let script =
