@@ -46,14 +46,14 @@ spec:
     format!("{service}{}", labels.map(one).concat())
 }
 
-/// How many of 1,000 requests without the header, and of 200 with each of its values, each version answers.
+/// How many of 10,000 requests without the header, and of 200 with each of its values, each version answers.
 async fn shares(
     gateway: SocketAddr,
     header: &str,
     values: [&str; 2],
 ) -> Vec<BTreeMap<String, usize>> {
     let mut shares = Vec::new();
-    for (value, count) in [("", 1_000), (values[0], 200), (values[1], 200)] {
+    for (value, count) in [("", 10_000), (values[0], 200), (values[1], 200)] {
         let mut met = BTreeMap::new();
         for _ in 0..count {
             let headers = [(header, value)];
@@ -113,7 +113,7 @@ async fn a_canary_of_istio_gets_its_share_and_every_request_with_its_header() {
     let labels = ["v1", "v2"];
     let shares = split_by("4.2-1.yaml", labels, "", "canary", ["true", "false"]).await;
     let expected = [
-        counts(&[("v1", 900), ("v2", 100)]),
+        counts(&[("v1", 9_000), ("v2", 1_000)]),
         counts(&[("v2", 200)]),
         counts(&[("v1", 180), ("v2", 20)]),
     ];
@@ -125,7 +125,7 @@ async fn a_test_of_istio_goes_by_the_group_and_else_half_and_half() {
     let labels = ["version-a", "version-b"];
     let shares = split_by("5.2-2.yaml", labels, SUBSETS, "ab-test-group", ["A", "B"]).await;
     let expected = [
-        counts(&[("version-a", 500), ("version-b", 500)]),
+        counts(&[("version-a", 5_000), ("version-b", 5_000)]),
         counts(&[("version-a", 200)]),
         counts(&[("version-b", 200)]),
     ];
