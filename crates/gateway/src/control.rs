@@ -328,7 +328,7 @@ fn tell(shown: &ArcSwap<Vec<String>>, problems: Vec<String>) {
 }
 
 /// Never ends without a time.
-async fn sleep_until(at: Option<Instant>) {
+pub(crate) async fn sleep_until(at: Option<Instant>) {
     match at {
         Some(at) => tokio::time::sleep_until(at).await,
         None => std::future::pending().await,

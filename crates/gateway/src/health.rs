@@ -16,6 +16,7 @@ use serde::Serialize;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use crate::control::sleep_until;
 use crate::instances::{Endpoint, Instances};
 use crate::names::ObjectName;
 use crate::table::{HealthCheck, Protocol, RouteTable};
@@ -139,7 +140,7 @@ pub(crate) async fn run<A>(
                     report.out.store(Arc::new(schedule.out()));
                 }
             }
-            () = until(wake_at) => {}
+            () = sleep_until(wake_at) => {}
         }
     }
 }
@@ -156,14 +157,6 @@ fn tell(change: &Change) {
         Change::Back { service, address } => {
             tracing::info!(%service, %address, "an instance is back: it passes its health checks");
         }
-    }
-}
-
-/// Never ends without a time.
-async fn until(at: Option<Instant>) {
-    match at {
-        Some(at) => tokio::time::sleep_until(at).await,
-        None => std::future::pending().await,
     }
 }
 

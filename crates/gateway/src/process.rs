@@ -355,16 +355,10 @@ impl Stop {
     async fn wait(&mut self) -> Why {
         let mut until = None;
         loop {
-            let late = async {
-                match until {
-                    Some(at) => tokio::time::sleep_until(at).await,
-                    None => std::future::pending().await,
-                }
-            };
             tokio::select! {
                 _ = self.interrupt.recv() => return Why::Stopped,
                 _ = self.replaced.recv() => return Why::Replaced,
-                () = late => return Why::Stopped,
+                () = control::sleep_until(until) => return Why::Stopped,
                 _ = self.terminate.recv() => {
                     if until.is_some() || !self.ask_keeper() {
                         return Why::Stopped;

@@ -428,11 +428,14 @@ impl Exchange<'_> {
         chosen: &Chosen,
     ) -> Result<Response<Source>, Failure> {
         let headers = chosen.headers.as_ref().unwrap_or(&self.headers);
-        let host = (!headers.contains_key(header::HOST)).then(|| host_of(chosen));
+        let host = match headers.contains_key(header::HOST) {
+            true => None,
+            false => host_of(chosen),
+        };
         let asked = Asked {
             method: &self.method,
             target: chosen.target.as_ref().unwrap_or(&self.uri),
-            host: host.as_ref().and_then(Option::as_ref),
+            host: host.as_ref(),
             headers,
         };
         self.in_time(std::pin::pin!(connection.ask(asked)), chosen)

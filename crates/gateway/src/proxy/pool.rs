@@ -251,7 +251,15 @@ impl Connection {
                 to_http2(&mut request);
                 sender.try_send_request(*request).await
             }
-            Sender::Wire(_) => return self.send_over_wire(request).await,
+            Sender::Wire(_) => {
+                return self
+                    .ask(Asked::of(&request))
+                    .await
+                    .map_err(|failure| match failure {
+                        Failure::Unsent => SendError::Unsent(request),
+                        failure => SendError::Failed(failure),
+                    });
+            }
         };
         match sent {
             Ok(answer) => Ok(answer.map(|incoming| Source::driven(incoming, self))),
@@ -262,31 +270,18 @@ impl Connection {
         }
     }
 
-    async fn send_over_wire(
-        self,
-        request: Box<Request<RequestBody>>,
-    ) -> Result<Response<Source>, SendError> {
-        let endpoint = self.endpoint;
-        let Sender::Wire(wire) = self.sender else {
-            return Err(SendError::Unsent(request));
-        };
-        match wire.send(Asked::of(&request)).await {
-            Ok(answer) => Ok(answer.map(|body| Source::wire(body, endpoint))),
-            Err(error) => Err(match of_wire(error) {
-                Failure::Unsent => SendError::Unsent(request),
-                failure => SendError::Failed(failure),
-            }),
-        }
-    }
-
     /// Asks over a connection that needs no request of its own, which is as it was after a failure.
     pub(super) async fn ask(self, asked: Asked<'_>) -> Result<Response<Source>, Failure> {
         let endpoint = self.endpoint;
         let Sender::Wire(wire) = self.sender else {
             return Err(Failure::Unsent);
         };
-        let answer = wire.send(asked).await.map_err(of_wire)?;
-        Ok(answer.map(|body| Source::wire(body, endpoint)))
+        match wire.send(asked).await {
+            Ok(answer) => Ok(answer.map(|body| Source::wire(body, endpoint))),
+            Err(WireError::Unsent) => Err(Failure::Unsent),
+            Err(WireError::Lost) => Err(Failure::Lost),
+            Err(WireError::Garbage) => Err(Failure::Garbage),
+        }
     }
 
     /// Whether it can be [asked](Self::ask).
@@ -321,14 +316,6 @@ impl Connection {
             Sender::Wire(_) | Sender::Http1 { .. } => false,
             Sender::Http2 { users, .. } => Arc::strong_count(users) > 1,
         }
-    }
-}
-
-fn of_wire(error: WireError) -> Failure {
-    match error {
-        WireError::Unsent => Failure::Unsent,
-        WireError::Lost => Failure::Lost,
-        WireError::Garbage => Failure::Garbage,
     }
 }
 
