@@ -144,19 +144,23 @@ async fn uids(world: &World) -> Vec<String> {
     staying.filter_map(|pod| pod.uid()).collect()
 }
 
+/// A release that takes this step, gives testers a route of their own and pauses.
+async fn release_to_testers(world: &World, step: Value) {
+    let header = json!({"name": "testers", "match": [{"headerName": "x-tester", "headerValue": {"exact": "1"}}]});
+    let steps = json!([step, {"setHeaderRoute": header}, {"pause": {}}]);
+    world
+        .create::<Rollout>(rollout("v1", with_steps(steps, json!({}))))
+        .await;
+    until(world, "v1", is(RolloutPhase::Healthy)).await;
+    release(world, "v2").await;
+    until(world, "the pause", is(RolloutPhase::Paused)).await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_header_route_is_there_for_its_steps() {
     let world = World::start();
     route(&world).await;
-    let header = json!({"name": "testers", "match": [{"headerName": "x-tester", "headerValue": {"exact": "1"}}]});
-    let steps =
-        json!([{"setCanaryScale": {"replicas": 1}}, {"setHeaderRoute": header}, {"pause": {}}]);
-    world
-        .create::<Rollout>(rollout("v1", with_steps(steps, json!({}))))
-        .await;
-    until(&world, "v1", is(RolloutPhase::Healthy)).await;
-    release(&world, "v2").await;
-    until(&world, "the pause", is(RolloutPhase::Paused)).await;
+    release_to_testers(&world, json!({"setCanaryScale": {"replicas": 1}})).await;
     let seen: HTTPRoute = world.get("web").await;
     let first = &seen.spec.rules[0];
     assert_eq!(first.name.as_deref(), Some("testers"));
@@ -352,14 +356,7 @@ async fn a_rollout_that_is_deleted_leaves_nothing_in_a_route() {
     let world = World::start();
     route(&world).await;
     let before: HTTPRoute = world.get("web").await;
-    let header = json!({"name": "testers", "match": [{"headerName": "x-tester", "headerValue": {"exact": "1"}}]});
-    let steps = json!([{"setWeight": 20}, {"setHeaderRoute": header}, {"pause": {}}]);
-    world
-        .create::<Rollout>(rollout("v1", with_steps(steps, json!({}))))
-        .await;
-    until(&world, "v1", is(RolloutPhase::Healthy)).await;
-    release(&world, "v2").await;
-    until(&world, "the pause", is(RolloutPhase::Paused)).await;
+    release_to_testers(&world, json!({"setWeight": 20})).await;
     let split: HTTPRoute = world.get("web").await;
     assert_eq!(split.spec.rules.len(), before.spec.rules.len() + 1);
     // A control plane that was away when it was deleted finds it too.
