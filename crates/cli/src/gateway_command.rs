@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use rustix::process::Signal;
-use serin_gateway::GatewayConfig;
 use serin_gateway::names::ObjectName;
+use serin_gateway::{GatewayConfig, OtlpConfig};
 
 use crate::client::KubeconfigChoice;
 use crate::context::{Context, parse_timeout};
@@ -62,6 +62,10 @@ pub(crate) struct ServeArgs {
     /// The class of the Ingresses to serve [default: `ingressClass` of the settings, or those of every class]
     #[arg(long, value_name = "CLASS")]
     ingress_class: Option<String>,
+    /// The collector of OpenTelemetry that gets spans of requests whose trace is recorded, such as http://collector.observability:4318
+    /// [default: `otlp` of the settings]
+    #[arg(long, value_name = "URL")]
+    otlp_endpoint: Option<String>,
     /// How long connections are taken after SIGTERM, such as 10s, for those who learn of the end later
     #[arg(long, value_name = "DURATION", value_parser = parse_timeout)]
     stop_delay: Option<Duration>,
@@ -87,6 +91,11 @@ pub(crate) fn serve(context: &Context, args: ServeArgs) -> Result<(), CliError> 
     }
     if !args.address.is_empty() {
         config.addresses = args.address;
+    }
+    if let Some(endpoint) = args.otlp_endpoint {
+        let given = config.otlp.take();
+        let given = given.unwrap_or_else(|| OtlpConfig::new(String::new()));
+        config.otlp = Some(OtlpConfig { endpoint, ..given });
     }
     config.replica = args.replica.or(config.replica);
     config.service = args.service.or(config.service);

@@ -18,7 +18,9 @@ use serde::Serialize;
 
 use crate::config::AccessLogConfig;
 use crate::live::wins;
-use crate::series::{Outcome, Series};
+use crate::observers::{Ended, Entry, cut};
+use crate::series::Outcome;
+use crate::trace::TraceId;
 
 /// Lines that may wait to be written.
 const QUEUE: usize = 8 * 1024;
@@ -26,39 +28,14 @@ const QUEUE: usize = 8 * 1024;
 const BATCH: usize = 64 * 1024;
 /// How often it is looked whether somebody has moved the file away.
 const LOOK: Duration = Duration::from_secs(1);
-/// The longest path, host or trace that is written.
-const LONGEST: usize = 2 * 1024;
 
 /// Where workers leave what they have to tell.
 #[derive(Debug)]
 pub(crate) struct AccessLog {
-    queue: SyncSender<Box<Entry>>,
+    queue: SyncSender<Arc<Ended>>,
     /// Of how many of a million requests that went well.
     share: u32,
     dropped: AtomicU64,
-}
-
-/// One request. It is filled in as the request goes on.
-#[derive(Debug)]
-pub(crate) struct Entry {
-    pub(crate) method: http::Method,
-    pub(crate) host: String,
-    /// Without its query, which may hold what is nobody's business.
-    pub(crate) path: String,
-    pub(crate) protocol: http::Version,
-    pub(crate) scheme: &'static str,
-    pub(crate) client: String,
-    /// The trace that the request belongs to.
-    pub(crate) trace: Option<String>,
-    pub(crate) started: Instant,
-    pub(crate) status: Option<u16>,
-    pub(crate) outcome: Option<Outcome>,
-    pub(crate) series: Option<Arc<Series>>,
-    /// The instance that was asked last.
-    pub(crate) instance: Option<SocketAddr>,
-    pub(crate) retries: u32,
-    pub(crate) received: u64,
-    pub(crate) sent: u64,
 }
 
 /// A line.
@@ -90,7 +67,7 @@ struct Line<'a> {
     instance: Option<SocketAddr>,
     retries: u32,
     #[serde(skip_serializing_if = "Option::is_none")]
-    trace_id: Option<&'a str>,
+    trace_id: Option<TraceId>,
 }
 
 impl AccessLog {
@@ -98,23 +75,27 @@ impl AccessLog {
     ///
     /// # Errors
     /// When the file cannot be opened or the thread cannot be started.
-    pub(crate) fn start(home: &Path, config: &AccessLogConfig) -> io::Result<Arc<Self>> {
+    pub(crate) fn start(home: &Path, config: &AccessLogConfig) -> io::Result<Self> {
         let output = Output::open(home, config)?;
         let (queue, lines) = sync_channel(QUEUE);
         std::thread::Builder::new()
             .name("access-log".into())
             .spawn(move || write_all(&lines, output))?;
-        Ok(Arc::new(Self {
+        Ok(Self {
             queue,
             share: crate::lower::per_million(config.sample * 100.0),
             dropped: AtomicU64::new(0),
-        }))
+        })
     }
 
-    /// Hands a request that has ended to the writer, if it is to be told of.
-    pub(crate) fn tell(&self, entry: Box<Entry>) {
-        let is_told = entry.failed() || wins(self.share);
-        if is_told && self.queue.try_send(entry).is_err() {
+    /// Whether there is to be a line of this request.
+    pub(crate) fn wants(&self, entry: &Entry) -> bool {
+        entry.failed() || wins(self.share)
+    }
+
+    /// Hands a request to the writer.
+    pub(crate) fn tell(&self, ended: Arc<Ended>) {
+        if self.queue.try_send(ended).is_err() {
             self.dropped.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -125,50 +106,37 @@ impl AccessLog {
     }
 }
 
-impl Entry {
-    fn failure(&self) -> Option<&'static str> {
-        match self.outcome {
-            Some(outcome) => outcome.failure(),
-            // Nobody has answered, so nobody was there to be answered.
-            None => self.status.is_none().then_some("client_gone"),
-        }
-    }
-
-    fn failed(&self) -> bool {
-        self.failure().is_some() || self.status.is_some_and(|status| status >= 500)
-    }
-
-    fn line(&self, now: Timestamp, passed: Duration) -> Line<'_> {
-        let key = self.series.as_ref().map(|series| &series.key);
-        let latency = match self.outcome {
-            Some(Outcome::Answered { latency, .. }) => Some(millis(latency)),
-            _ => None,
-        };
-        Line {
-            time: now,
-            method: self.method.as_str(),
-            scheme: self.scheme,
-            host: cut(&self.host),
-            path: cut(&self.path),
-            protocol: match self.protocol {
-                http::Version::HTTP_2 => "HTTP/2",
-                http::Version::HTTP_10 => "HTTP/1.0",
-                _ => "HTTP/1.1",
-            },
-            client: &self.client,
-            status: self.status,
-            failure: self.failure(),
-            duration_ms: millis(passed),
-            latency_ms: latency,
-            request_bytes: self.received,
-            response_bytes: self.sent,
-            route: key.map_or("", |key| &key.route),
-            service: key.map_or("", |key| &key.service),
-            revision: key.map_or("", |key| &key.revision),
-            instance: self.instance,
-            retries: self.retries,
-            trace_id: self.trace.as_deref().map(cut),
-        }
+fn line(ended: &Ended) -> Line<'_> {
+    let entry = &ended.entry;
+    let key = entry.series.as_ref().map(|series| &series.key);
+    let latency = match entry.outcome {
+        Some(Outcome::Answered { latency, .. }) => Some(millis(latency)),
+        _ => None,
+    };
+    Line {
+        time: ended.time,
+        method: entry.method.as_str(),
+        scheme: entry.scheme,
+        host: cut(&entry.host),
+        path: cut(&entry.path),
+        protocol: match entry.protocol {
+            http::Version::HTTP_2 => "HTTP/2",
+            http::Version::HTTP_10 => "HTTP/1.0",
+            _ => "HTTP/1.1",
+        },
+        client: &entry.client,
+        status: entry.status,
+        failure: entry.failure(),
+        duration_ms: millis(ended.passed),
+        latency_ms: latency,
+        request_bytes: entry.received,
+        response_bytes: entry.sent,
+        route: key.map_or("", |key| &key.route),
+        service: key.map_or("", |key| &key.service),
+        revision: key.map_or("", |key| &key.revision),
+        instance: entry.instance,
+        retries: entry.retries,
+        trace_id: entry.traced.trace,
     }
 }
 
@@ -176,29 +144,20 @@ fn millis(duration: Duration) -> f64 {
     (duration.as_secs_f64() * 1e6).round() / 1e3
 }
 
-/// The beginning of a text that is longer than anybody needs.
-fn cut(text: &str) -> &str {
-    let mut end = text.len().min(LONGEST);
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    text.get(..end).unwrap_or_default()
-}
-
 /// Writes lines until no worker is left. What waits is written at once when the queue is empty.
-fn write_all(lines: &Receiver<Box<Entry>>, mut output: Output) {
+fn write_all(lines: &Receiver<Arc<Ended>>, mut output: Output) {
     let mut batch = Vec::with_capacity(BATCH);
     let mut complaint = String::new();
     loop {
         match lines.recv_timeout(LOOK) {
-            Ok(entry) => add(&mut batch, &entry),
+            Ok(ended) => add(&mut batch, &ended),
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => return,
         }
         while batch.len() < BATCH
-            && let Ok(entry) = lines.try_recv()
+            && let Ok(ended) = lines.try_recv()
         {
-            add(&mut batch, &entry);
+            add(&mut batch, &ended);
         }
         match output.write(&batch) {
             Ok(()) => complaint.clear(),
@@ -214,10 +173,9 @@ fn write_all(lines: &Receiver<Box<Entry>>, mut output: Output) {
     }
 }
 
-fn add(batch: &mut Vec<u8>, entry: &Entry) {
-    let line = entry.line(Timestamp::now(), entry.started.elapsed());
+fn add(batch: &mut Vec<u8>, ended: &Ended) {
     // Writing to memory cannot fail, and every field is text or a number.
-    if serde_json::to_writer(&mut *batch, &line).is_ok() {
+    if serde_json::to_writer(&mut *batch, &line(ended)).is_ok() {
         batch.push(b'\n');
     }
 }
@@ -328,55 +286,17 @@ fn append_to(path: &Path) -> io::Result<File> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serin_api::traffic::SeriesKey;
 
-    fn entry() -> Entry {
-        let registry = crate::series::Registry::default();
-        Entry {
-            method: http::Method::POST,
-            host: "app.example.com".into(),
-            path: "/a\"\u{1}b".into(),
-            protocol: http::Version::HTTP_2,
-            scheme: "https",
-            client: "192.0.2.1".into(),
-            trace: Some("4bf92f3577b34da6a3ce929d0e0e4736".into()),
-            started: Instant::now(),
-            status: Some(200),
-            outcome: Some(Outcome::Answered {
-                class: 2,
-                latency: Duration::from_micros(1500),
-            }),
-            series: Some(registry.series(SeriesKey {
-                route: "httproute/default/web".into(),
-                service: "default/web".into(),
-                revision: "v2".into(),
-            })),
-            instance: Some(([127, 0, 0, 1], 9000).into()),
-            retries: 1,
-            received: 10,
-            sent: 2000,
-        }
-    }
-
-    fn shown(entry: &Entry) -> String {
-        let now = "2026-01-02T03:04:05Z".parse().unwrap();
-        serde_json::to_string(&entry.line(now, Duration::from_millis(4))).unwrap()
+    fn shown(ended: &Ended) -> String {
+        serde_json::to_string(&line(ended)).unwrap()
     }
 
     #[test]
     fn a_line_says_what_became_of_the_request() {
         expect_test::expect![[r#"{"time":"2026-01-02T03:04:05Z","method":"POST","scheme":"https","host":"app.example.com","path":"/a\"\u0001b","protocol":"HTTP/2","client":"192.0.2.1","status":200,"duration_ms":4.0,"latency_ms":1.5,"request_bytes":10,"response_bytes":2000,"route":"httproute/default/web","service":"default/web","revision":"v2","instance":"127.0.0.1:9000","retries":1,"trace_id":"4bf92f3577b34da6a3ce929d0e0e4736"}"#]]
-        .assert_eq(&shown(&entry()));
-        let nobody = Entry {
-            status: None,
-            outcome: None,
-            series: None,
-            instance: None,
-            trace: None,
-            ..entry()
-        };
+        .assert_eq(&shown(&Ended::example()));
         expect_test::expect![[r#"{"time":"2026-01-02T03:04:05Z","method":"POST","scheme":"https","host":"app.example.com","path":"/a\"\u0001b","protocol":"HTTP/2","client":"192.0.2.1","failure":"client_gone","duration_ms":4.0,"request_bytes":10,"response_bytes":2000,"retries":1}"#]]
-        .assert_eq(&shown(&nobody));
+        .assert_eq(&shown(&Ended::unanswered()));
     }
 
     #[test]
@@ -419,16 +339,13 @@ mod tests {
             share: 0,
             dropped: AtomicU64::new(0),
         };
-        let failed = || {
-            Box::new(Entry {
-                outcome: Some(Outcome::Timeout),
-                ..entry()
-            })
-        };
-        log.tell(Box::new(entry()));
-        assert_eq!((lines.try_iter().count(), log.dropped()), (0, 0));
-        log.tell(failed());
-        log.tell(failed());
+        let mut ended = Ended::example();
+        assert!(!log.wants(&ended.entry));
+        ended.entry.outcome = Some(Outcome::Timeout);
+        assert!(log.wants(&ended.entry));
+        let ended = Arc::new(ended);
+        log.tell(Arc::clone(&ended));
+        log.tell(ended);
         assert_eq!((lines.try_iter().count(), log.dropped()), (1, 1));
     }
 }

@@ -3,7 +3,7 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -18,9 +18,11 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::Semaphore;
 
+use crate::access_log::AccessLog;
 use crate::prometheus;
 use crate::proxy::Shared;
 use crate::series::Registry;
+use crate::spans::{Counts, Spans};
 
 const MOST_CONNECTIONS: usize = 32;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -180,7 +182,12 @@ impl Pages {
 
     fn metrics(&self) -> String {
         let gauges = &self.shared.gauges;
-        let log = self.shared.settings.access_log.as_ref();
+        let observers = &self.shared.settings.observers;
+        let log = observers.access_log.as_ref();
+        let spans = observers.spans.as_ref().map(Spans::counts);
+        let count = |of: fn(&Counts) -> &AtomicU64| {
+            spans.map_or(0, |counts| of(counts).load(Ordering::Relaxed))
+        };
         let own = prometheus::Gauges {
             in_flight: self.in_flight.load(Ordering::Relaxed),
             connections: gauges.connections.load(Ordering::Relaxed),
@@ -195,7 +202,9 @@ impl Pages {
             checks_passed: self.shared.health.passed.load(Ordering::Relaxed),
             checks_failed: self.shared.health.failed.load(Ordering::Relaxed),
             unhealthy: self.shared.health.out.load().len(),
-            log_dropped: log.map_or(0, |log| log.dropped()),
+            log_dropped: log.map_or(0, AccessLog::dropped),
+            spans_exported: count(|counts| &counts.exported),
+            spans_dropped: count(|counts| &counts.dropped),
         };
         prometheus::render(&self.registry.totals(), &own)
     }

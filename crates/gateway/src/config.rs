@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
+use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -59,6 +60,8 @@ pub struct GatewayConfig {
     /// The share, 0 to 1, of the traces that are begun here which applications are to record. `None`: a request that comes without a
     /// trace goes on without one, and the application decides.
     pub trace_sample: Option<f64>,
+    /// Where spans of requests go whose trace is recorded; `None`: the gateway makes none.
+    pub otlp: Option<OtlpConfig>,
     /// Worker threads; `None` is one for each core, at most 4.
     pub workers: Option<usize>,
     /// Milliseconds that a request is held while no instance is ready, before it is answered 503.
@@ -109,6 +112,7 @@ impl Default for GatewayConfig {
             gateway_ports: BTreeMap::new(),
             access_log: None,
             trace_sample: None,
+            otlp: None,
             workers: None,
             hold_ms: 5_000,
             max_held: 10_000,
@@ -161,6 +165,58 @@ impl Default for AccessLogConfig {
             max_bytes: 64 * 1024 * 1024,
             keep: 3,
         }
+    }
+}
+
+/// A collector of OpenTelemetry, by OTLP over HTTP.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct OtlpConfig {
+    /// Its address without the path, `http://127.0.0.1:4318`; `/v1/traces` is put behind it.
+    pub endpoint: String,
+    /// Headers of every request, such as one that has a token.
+    #[serde(default)]
+    pub headers: BTreeMap<String, String>,
+    /// A file with the certificates, as PEM, of those who vouch for a collector behind https. A relative path is below the state
+    /// directory. `None`: those that the system trusts.
+    #[serde(default)]
+    pub certificate: Option<PathBuf>,
+    /// The name of the gateway among services.
+    #[serde(default = "OtlpConfig::default_service_name")]
+    pub service_name: String,
+    /// Milliseconds that one request may take.
+    #[serde(default = "OtlpConfig::default_timeout_ms")]
+    pub timeout_ms: u64,
+}
+
+impl OtlpConfig {
+    /// A collector at this address.
+    pub fn new(endpoint: String) -> Self {
+        Self {
+            endpoint,
+            headers: BTreeMap::new(),
+            certificate: None,
+            service_name: Self::default_service_name(),
+            timeout_ms: Self::default_timeout_ms(),
+        }
+    }
+
+    fn default_service_name() -> String {
+        "serin-gateway".into()
+    }
+
+    fn default_timeout_ms() -> u64 {
+        10_000
+    }
+}
+
+impl fmt::Debug for OtlpConfig {
+    /// Without the values of headers, which may be secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OtlpConfig")
+            .field("endpoint", &self.endpoint)
+            .field("headers", &self.headers.keys())
+            .finish_non_exhaustive()
     }
 }
 

@@ -301,7 +301,7 @@ fn settings() -> Settings {
         writes_forwarded: true,
         https_port: None,
         redirects_all: false,
-        access_log: None,
+        observers: Arc::default(),
         trace_share: None,
         sync_until: None,
     }

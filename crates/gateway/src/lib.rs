@@ -2,7 +2,7 @@
 //!
 //! A process of its own with its own life: it lowers Services, EndpointSlices, Ingresses and HTTPRoutes into one immutable
 //! table ([`lower`]), swaps it atomically ([`live`]), proxies by it on several single-threaded workers, acknowledges what it
-//! serves ([`acks`]) and measures each revision (`series`). The last good table is on disk, so that it starts and serves
+//! serves ([`acks`]), measures each revision (`series`) and tells of single requests (`observers`). The last good table is on disk, so that it starts and serves
 //! with no control plane. A tiny parent, the keeper, holds the listening sockets and restarts it.
 //!
 //! Absent on purpose: this crate never needs the control plane to keep serving, never decides a weight and never prints.
@@ -28,19 +28,22 @@ mod disk;
 mod handover;
 mod health;
 mod instances;
+mod observers;
 mod ports;
 mod prometheus;
 mod proxy;
 mod replicas;
 mod series;
+mod spans;
 #[cfg(test)]
 mod testing;
 mod tls;
+mod trace;
 mod unix;
 mod watch;
 mod worker;
 
-pub use config::{ConfigError, GatewayConfig, KeeperConfig, kubeconfig};
+pub use config::{ConfigError, GatewayConfig, KeeperConfig, OtlpConfig, kubeconfig};
 pub use info::{GatewayInfo, admin_socket, healthy, read_endpoint};
 pub use keeper::{KeeperError, keeper_main};
 pub use process::{GatewayError, gateway_main};

@@ -19,8 +19,10 @@ use crate::handover::{self, Predecessor};
 use crate::info::{self, GatewayInfo};
 use crate::keeper::REPLACED;
 use crate::lower::{LowerOptions, Published, Sockets, per_million};
+use crate::observers::Observers;
 use crate::ports::{self, BindError, Listener, Scheme};
 use crate::proxy::{Phase, Settings, Shared};
+use crate::spans::{Exporter, Spans};
 use crate::tls::{Files, Tls};
 use crate::watch::Scope;
 use crate::{disk, health, unix, watch, worker};
@@ -55,6 +57,9 @@ pub enum GatewayError {
         /// Why.
         source: io::Error,
     },
+    /// The collector of spans cannot be used; which field of its settings is wrong, and why.
+    #[error("{0}; correct gateway/config.json")]
+    Otlp(String),
     /// A worker ended by itself.
     #[error("a worker thread ended")]
     Worker,
@@ -144,6 +149,7 @@ struct Gateway {
     shared: Arc<Shared>,
     pages: Arc<Pages>,
     control: Control,
+    exporter: Option<Exporter>,
 }
 
 impl Gateway {
@@ -154,10 +160,7 @@ impl Gateway {
     ) -> Result<Self, GatewayError> {
         let https_port = tls_listen.first().map(SocketAddr::port);
         let millis = Duration::from_millis;
-        let access_log = config.access_log.as_ref();
-        let access_log = access_log
-            .map(|log| AccessLog::start(&config.home, log))
-            .transpose();
+        let (observers, exporter) = observers(config)?;
         let settings = Settings {
             hold: millis(config.hold_ms),
             connect_timeout: millis(config.connect_timeout_ms),
@@ -172,7 +175,7 @@ impl Gateway {
             writes_forwarded: config.forwarded,
             https_port,
             redirects_all: config.redirect_to_https,
-            access_log: access_log.map_err(system("open the access log"))?,
+            observers: Arc::new(observers),
             trace_share: config.trace_sample.map(|share| per_million(share * 100.0)),
             sync_until: config.has_api().then(|| Instant::now() + FIRST_SYNC),
         };
@@ -209,6 +212,7 @@ impl Gateway {
             shared,
             pages,
             control,
+            exporter,
         })
     }
 
@@ -227,6 +231,7 @@ impl Gateway {
             workers.push(thread.map_err(system("start a worker thread"))?);
         }
         self.control.set_predecessor(Predecessor::of(&config.home));
+        let exporting = self.exporter.take().map(Exporter::start);
         self.serve_admin(config).await?;
         let offering = tokio::spawn(handover::offer(config.home.clone(), listeners));
         let routes = disk::keep(disk::routes(&config.home), self.control.to_save());
@@ -268,6 +273,9 @@ impl Gateway {
         self.control.leave();
         let leaving = leave(Arc::clone(&self.shared), workers, why, config);
         self.control.run(&mut received, leaving).await;
+        if let Some(exporting) = exporting {
+            exporting.finish().await;
+        }
         Ok(())
     }
 
@@ -292,6 +300,17 @@ impl Gateway {
         }
         Ok(())
     }
+}
+
+/// Who is told of requests, and what sends their spans away.
+fn observers(config: &GatewayConfig) -> Result<(Observers, Option<Exporter>), GatewayError> {
+    let log = config.access_log.as_ref();
+    let log = log.map(|log| AccessLog::start(&config.home, log));
+    let spans = config.otlp.as_ref();
+    let spans = spans.map(|otlp| Spans::new(otlp, &config.home)).transpose();
+    let (spans, exporter) = spans.map_err(GatewayError::Otlp)?.unzip();
+    let access_log = log.transpose().map_err(system("open the access log"))?;
+    Ok((Observers { access_log, spans }, exporter))
 }
 
 /// Takes no new connections, asks clients to leave, and waits for what is in flight.

@@ -5,6 +5,7 @@ use std::fmt::Write;
 use serin_api::traffic::{Counts, LATENCY_BOUNDS_SECONDS, Series};
 
 /// Numbers about the gateway itself.
+#[derive(Debug, Default)]
 pub(crate) struct Gauges {
     pub(crate) in_flight: usize,
     pub(crate) connections: usize,
@@ -20,6 +21,8 @@ pub(crate) struct Gauges {
     pub(crate) checks_failed: u64,
     pub(crate) unhealthy: usize,
     pub(crate) log_dropped: u64,
+    pub(crate) spans_exported: u64,
+    pub(crate) spans_dropped: u64,
 }
 
 /// The whole page. `status` is the class of the application's answer (`2xx`); requests that got none count under the status that
@@ -93,6 +96,8 @@ fn write_gauges(page: &mut String, gauges: &Gauges) -> std::fmt::Result {
         ("unhealthy_instances", "gauge", "Instances that are left out because of their health checks.", gauges.unhealthy as u64),
         ("forbidden_kinds", "gauge", "Kinds of objects that the gateway may not read.", gauges.forbidden as u64),
         ("access_log_dropped_total", "counter", "Lines of the access log that nobody could write in time.", gauges.log_dropped),
+        ("spans_exported_total", "counter", "Spans that the collector has taken.", gauges.spans_exported),
+        ("spans_dropped_total", "counter", "Spans that did not get to the collector.", gauges.spans_dropped),
     ];
     for (name, kind, help, value) in own {
         let name = format!("serin_gateway_{name}");
@@ -194,17 +199,14 @@ mod tests {
             in_flight: 2,
             connections: 3,
             resting: 2,
-            held: 0,
             generation: 7,
-            no_route: 0,
-            bad_requests: 0,
             retries: 1,
-            forbidden: 0,
             ejections: 1,
             checks_passed: 8,
             checks_failed: 3,
             unhealthy: 1,
-            log_dropped: 0,
+            spans_exported: 9,
+            ..Gauges::default()
         };
         let page = render(&[series], &gauges);
         let lines: Vec<_> = page
@@ -242,6 +244,8 @@ mod tests {
             serin_gateway_health_checks_failed_total 3
             serin_gateway_unhealthy_instances 1
             serin_gateway_forbidden_kinds 0
-            serin_gateway_access_log_dropped_total 0"#]].assert_eq(&lines.join("\n"));
+            serin_gateway_access_log_dropped_total 0
+            serin_gateway_spans_exported_total 9
+            serin_gateway_spans_dropped_total 0"#]].assert_eq(&lines.join("\n"));
     }
 }

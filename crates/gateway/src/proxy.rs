@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
-use crate::access_log::AccessLog;
 use crate::health;
 use crate::live::LiveTable;
+use crate::observers::Observers;
 use crate::tls::Tls;
 
 mod answer;
@@ -32,7 +32,6 @@ mod steps;
 pub(crate) mod swift;
 mod tap;
 mod timers;
-mod trace;
 mod upgrade;
 pub(crate) mod websocket;
 pub(crate) mod wire;
@@ -76,13 +75,20 @@ pub(crate) struct Settings {
     pub(crate) https_port: Option<u16>,
     /// Whether plain requests of every host are sent there.
     pub(crate) redirects_all: bool,
-    /// Where requests that have ended are told of.
-    pub(crate) access_log: Option<Arc<AccessLog>>,
+    /// Who is told of requests that have ended.
+    pub(crate) observers: Arc<Observers>,
     /// Of how many of a million traces that are begun here it is said that they are to be recorded; `None`: none are begun.
     pub(crate) trace_share: Option<u32>,
     /// Until then a request for a host without a route waits for the first reading of the API, as its route may be younger than
     /// the table on disk. `None` where there is no API to read.
     pub(crate) sync_until: Option<Instant>,
+}
+
+impl Settings {
+    /// Whether anybody wants to know to which trace a request belongs.
+    fn looks_at_traces(&self) -> bool {
+        self.trace_share.is_some() || !self.observers.is_empty()
+    }
 }
 
 /// How far the process is on its way out.

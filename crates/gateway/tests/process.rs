@@ -340,3 +340,52 @@ fn corrupt_routes_are_no_reason_not_to_start() {
         "{text}"
     );
 }
+
+/// A collector of spans; what is sent to it.
+fn collector() -> (SocketAddr, std::sync::mpsc::Receiver<serde_json::Value>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let (told, bodies) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut text = Vec::new();
+        let mut byte = [0_u8];
+        loop {
+            stream.read_exact(&mut byte).unwrap();
+            text.push(byte[0]);
+            let body = text.windows(4).position(|end| end == b"\r\n\r\n");
+            let body = body.map(|end| serde_json::from_slice(&text[end + 4..]));
+            if let Some(Ok(body)) = body {
+                told.send(body).unwrap();
+                let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\n{}";
+                return stream.write_all(answer).unwrap();
+            }
+        }
+    });
+    (address, bodies)
+}
+
+#[test]
+fn spans_that_are_left_at_the_end_are_sent() {
+    let home = home_with_routes(application());
+    let (address, bodies) = collector();
+    let settings = serde_json::json!({
+        "traceSample": 1,
+        "otlp": {"endpoint": format!("http://{address}"), "serviceName": "edge"},
+    });
+    let path = home.path().join("gateway/config.json");
+    std::fs::write(path, settings.to_string()).unwrap();
+    let running = Running::start(home);
+    let info = running.gateway(None);
+    assert!(get(info.listen[0]).ends_with("hello"));
+    kill(running.keeper.id(), Signal::TERM);
+    let body = bodies.recv_timeout(Duration::from_secs(30)).unwrap();
+    let all = &body["resourceSpans"][0];
+    assert_eq!(
+        all["resource"]["attributes"][0]["value"]["stringValue"],
+        "edge"
+    );
+    let span = &all["scopeSpans"][0]["spans"][0];
+    assert_eq!(span["name"], "GET service/default/web");
+    until(|| (!lives(info.pid)).then_some(()));
+}

@@ -72,7 +72,7 @@ impl World {
                 writes_forwarded: false,
                 https_port: None,
                 redirects_all: false,
-                access_log: None,
+                observers: Arc::default(),
                 trace_share: None,
                 body_idle: Duration::from_secs(20),
                 rest_after: Duration::from_secs(20),

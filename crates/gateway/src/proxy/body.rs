@@ -20,9 +20,9 @@ use super::meter::Meter;
 use super::mirror::{Part, Tee};
 use super::pool::Connection;
 use super::wire::WireBody;
-use crate::access_log::{AccessLog, Entry};
 use crate::instances::InFlight;
 use crate::live::Permit;
+use crate::observers::{Entry, Observers};
 use crate::series::{Outcome, Series};
 
 /// The body of a request on its way to an instance.
@@ -195,8 +195,8 @@ pub(crate) struct Ticket {
     upload: Option<Arc<Progress>>,
     /// Bytes of the body of the answer.
     sent: u64,
-    /// What the access log is told in the end.
-    entry: Option<(Arc<AccessLog>, Box<Entry>)>,
+    /// What observers are told in the end.
+    entry: Option<(Arc<Observers>, Box<Entry>)>,
 }
 
 /// What a request holds until it has ended.
@@ -213,7 +213,7 @@ struct Held {
 impl Ticket {
     pub(super) fn new(
         upload: Option<Arc<Progress>>,
-        entry: Option<(Arc<AccessLog>, Box<Entry>)>,
+        entry: Option<(Arc<Observers>, Box<Entry>)>,
     ) -> Self {
         Self {
             series: None,
@@ -272,7 +272,7 @@ impl Ticket {
         }
     }
 
-    /// Records a request whose connection changes its protocol. Its bytes are counted as they pass, and the access log is told when
+    /// Records a request whose connection changes its protocol. Its bytes are counted as they pass, and observers are told when
     /// this ticket is dropped.
     pub(super) fn switch(&mut self, outcome: Outcome) -> Option<Arc<Series>> {
         let series = self.series.clone();
@@ -311,8 +311,8 @@ impl Ticket {
 impl Drop for Ticket {
     fn drop(&mut self) {
         self.finish(Outcome::ClientGone);
-        if let Some((log, entry)) = self.entry.take() {
-            log.tell(entry);
+        if let Some((observers, entry)) = self.entry.take() {
+            observers.tell(*entry);
         }
     }
 }

@@ -21,10 +21,11 @@ use super::head::{self, Head};
 use super::pool::{Connection, Need, SendError};
 use super::steps::{Early, Steps, tell_outliers};
 use super::wire::Asked;
-use super::{Counted, Worker, mirror, trace, upgrade};
+use super::{Counted, Worker, mirror, upgrade};
 use crate::live::{LiveRule, NoPick, Permit, RequestView};
 use crate::series::Outcome;
 use crate::table::Protocol;
+use crate::trace::{self, Traced};
 
 mod choice;
 mod inbound;
@@ -105,14 +106,22 @@ pub(super) fn answer<'a>(
     busy: Busy,
 ) -> impl Future<Output = Response<AnswerBody>> + Send + use<'a> {
     hop.apply(&mut parts.headers);
-    if let Some(share) = worker.shared.settings.trace_share {
-        trace::begin(&mut parts.headers, share);
-    }
+    let settings = &worker.shared.settings;
+    let observers = &settings.observers;
+    let traced = match settings.looks_at_traces() {
+        true => trace::pass(
+            &mut parts.headers,
+            settings.trace_share,
+            observers.spans.is_some(),
+        ),
+        false => Traced::default(),
+    };
     worker.retries.deposit();
     let is_safe = matches!(parts.method, Method::GET | Method::HEAD | Method::OPTIONS);
     let is_bodiless = inbound.progress.is_none() && inbound.upgrade.is_none();
-    let entry = worker.shared.settings.access_log.as_ref();
-    let entry = entry.map(|log| (Arc::clone(log), entry_of(&head, &parts, hop)));
+    let entry = observers
+        .want(&traced)
+        .then(|| (Arc::clone(observers), entry_of(&head, &parts, hop, traced)));
     let mut exchange = Box::new(Exchange {
         worker,
         is_repeatable: is_safe && is_bodiless,

@@ -11,6 +11,7 @@ use serin_api::traffic::Counts;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::{Notify, mpsc};
 
+use super::Settings;
 use world::{Answer, Client, Gate, Upstream, rule, service, table};
 
 use crate::table::{HeaderChanges, RouteTable};
@@ -25,6 +26,7 @@ mod policies;
 mod protocols;
 mod rests;
 mod simple;
+mod spans;
 mod weights;
 mod world;
 

@@ -6,16 +6,17 @@ use std::time::{Duration, Instant};
 use http::request::Parts;
 use http::{HeaderMap, Uri};
 
+use super::super::Settings;
 use super::super::answer::Reason;
 use super::super::body::Ticket;
 use super::super::forwarded::Hop;
 use super::super::head::Head;
 use super::super::steps::{AnswerChanges, Early, changed_headers};
-use super::super::{Settings, trace};
-use crate::access_log::Entry;
 use crate::instances::{Endpoint, InFlight};
 use crate::live::{LiveRule, NoPick, Outliers, Picked};
+use crate::observers::Entry;
 use crate::series::{Outcome, Series};
+use crate::trace::Traced;
 
 /// Where the request goes in this try.
 pub(super) struct Chosen {
@@ -79,16 +80,17 @@ impl Chosen {
     }
 }
 
-/// What the access log says of a request from its beginning.
-pub(super) fn entry_of(head: &Head, parts: &Parts, hop: &Hop) -> Box<Entry> {
+/// What observers are told of a request from its beginning.
+pub(super) fn entry_of(head: &Head, parts: &Parts, hop: &Hop, traced: Traced) -> Box<Entry> {
     Box::new(Entry {
         method: parts.method.clone(),
         host: head.host.to_string(),
+        port: head.port,
         path: parts.uri.path().to_owned(),
         protocol: parts.version,
         scheme: hop.scheme(),
         client: hop.address.to_str().unwrap_or_default().to_owned(),
-        trace: trace::trace_id(&parts.headers).map(str::to_owned),
+        traced,
         started: Instant::now(),
         status: None,
         outcome: None,

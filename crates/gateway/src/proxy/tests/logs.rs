@@ -3,6 +3,7 @@
 use super::*;
 use crate::access_log::AccessLog;
 use crate::config::AccessLogConfig;
+use crate::observers::Observers;
 
 #[tokio::test]
 async fn each_request_is_one_line_that_says_what_became_of_it() {
@@ -32,8 +33,11 @@ async fn each_request_is_one_line_that_says_what_became_of_it() {
         service("web", &[("w1", &web)]),
         service("dying", &[("d1", &dying)]),
     ];
-    let set = |settings: &mut crate::proxy::Settings| {
-        settings.access_log = Some(log);
+    let set = |settings: &mut Settings| {
+        settings.observers = Arc::new(Observers {
+            access_log: Some(log),
+            spans: None,
+        });
         settings.trace_share = Some(0);
     };
     let gate = Gate::with(set, table(vec![all, broken], both));
@@ -92,7 +96,13 @@ async fn a_connection_that_has_changed_its_protocol_is_one_line_with_its_bytes_o
         vec![rule(&[("web", 1)])],
         vec![service("web", &[("w1", &upstream)])],
     );
-    let gate = Gate::with(|settings| settings.access_log = Some(log), table);
+    let set = |settings: &mut Settings| {
+        settings.observers = Arc::new(Observers {
+            access_log: Some(log),
+            spans: None,
+        });
+    };
+    let gate = Gate::with(set, table);
     let mut stream = gate.stream().await;
     let head = b"GET /chat HTTP/1.1\r\nhost: a\r\nconnection: Upgrade\r\nupgrade: chat\r\n\r\n";
     stream.write_all(head).await.unwrap();

@@ -64,7 +64,7 @@ impl Gate {
             writes_forwarded: false,
             https_port: None,
             redirects_all: false,
-            access_log: None,
+            observers: Arc::default(),
             trace_share: None,
             body_idle: Duration::from_secs(20),
             rest_after: Duration::from_secs(20),
@@ -254,7 +254,7 @@ impl Answer {
 
 /// A server behind the gateway.
 pub(super) struct Upstream {
-    address: SocketAddr,
+    pub(super) address: SocketAddr,
     requests: Arc<AtomicUsize>,
     connections: Arc<AtomicUsize>,
     runtime: Mutex<Option<tokio::runtime::Runtime>>,
