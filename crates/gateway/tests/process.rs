@@ -354,7 +354,8 @@ fn collector() -> (SocketAddr, std::sync::mpsc::Receiver<serde_json::Value>) {
             stream.read_exact(&mut byte).unwrap();
             text.push(byte[0]);
             let body = text.windows(4).position(|end| end == b"\r\n\r\n");
-            let body = body.map(|end| serde_json::from_slice(&text[end + 4..]));
+            let body =
+                body.map(|end| serde_json::from_slice(text.get(end + 4..).unwrap_or_default()));
             if let Some(Ok(body)) = body {
                 told.send(body).unwrap();
                 let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\n{}";
