@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::acks;
@@ -19,14 +19,11 @@ use crate::proxy::Shared;
 use crate::replicas::{Progress, Replica};
 use crate::table::RouteTable;
 use crate::tls::{self, CertificateTable, Files};
-use crate::watch::{Input, World};
+use crate::watch::{Input, Receiver, World};
 
 mod writer;
 
 use writer::Writer;
-
-/// Events that are taken in before one table is made of them.
-const MOST_AT_ONCE: usize = 1024;
 
 /// After one table was made the next one is not made before this time has passed. A change that comes alone is served at once; of
 /// many in a row each costs little, and the workers keep their cores.
@@ -190,26 +187,21 @@ impl Control {
     }
 
     /// Runs until `stop` ends.
-    pub(crate) async fn run(
-        &mut self,
-        inputs: &mut mpsc::Receiver<Input>,
-        stop: impl Future<Output = ()>,
-    ) {
+    pub(crate) async fn run(&mut self, batches: &mut Receiver, stop: impl Future<Output = ()>) {
         let mut stop = std::pin::pin!(stop);
         let start = Instant::from_std(self.shared.started);
         let mut ticks = tokio::time::interval_at(start, Duration::from_secs(1));
         ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
-        let mut received = Vec::new();
         let mut rested_at = None;
         loop {
             let retry_at = self.writer.retry_at();
             tokio::select! {
                 () = &mut stop => return,
-                count = inputs.recv_many(&mut received, MOST_AT_ONCE), if rested_at.is_none() => {
-                    if count == 0 {
+                batch = batches.next(), if rested_at.is_none() => {
+                    let Some(batch) = batch else {
                         return;
-                    }
-                    if self.take_in(&mut received) {
+                    };
+                    if self.take_in(batch) {
                         rested_at = Some(Instant::now() + REST);
                     }
                 }
@@ -222,10 +214,10 @@ impl Control {
         }
     }
 
-    /// Takes in what has come; whether it was news.
-    fn take_in(&mut self, received: &mut Vec<Input>) -> bool {
+    /// Takes in what has come; whether it was news of which a table was to be made.
+    fn take_in(&mut self, batch: Vec<Input>) -> bool {
         let (mut is_news, mut is_word) = (false, false);
-        for input in received.drain(..) {
+        for input in batch {
             if let Input::Connected(client) = &input {
                 self.writer.set_client(client.clone());
             }
@@ -240,7 +232,7 @@ impl Control {
         } else if is_word {
             self.acknowledge();
         }
-        is_news
+        is_news && self.world.is_settled()
     }
 
     /// Makes the table that the objects ask for and serves it, when it is another one.
@@ -257,6 +249,7 @@ impl Control {
             .chain(&wrong)
             .map(ToString::to_string);
         let problems = problems.chain(self.files.problems.iter().cloned());
+        let problems = problems.chain(self.world.not_understood());
         tell(&self.pages.problems, problems.collect());
         if certificates != self.certificates {
             self.set_certificates(certificates.clone());

@@ -116,7 +116,10 @@ pub fn lower(objects: &Objects, last: &RouteTable, options: &LowerOptions) -> Lo
     said.take_splits(splits);
     let (rules, ingresses) = ingress::lower(objects, last, options, &mut said.problems);
     said.rules.extend(rules);
-    let unread = |rule: &&Rule| objects.unread.contains(&rule.source.kind);
+    let unread = |rule: &&Rule| {
+        let source = &rule.source;
+        objects.unread.contains(&source.kind) || objects.unreadable.contains(source)
+    };
     said.rules.extend(last.rules.iter().filter(unread).cloned());
     let (rules, conflicts) = conflicts::settle(said.rules);
     conflicts::tell(&conflicts, &rules, &mut said.verdicts, &mut said.problems);

@@ -16,7 +16,7 @@ use serin_api::gateway_api::{Gateway, GatewayClass, HTTPRoute, ReferenceGrant};
 use serin_api::istio::{DestinationRule, VirtualService};
 use serin_api::keys::condition;
 
-use crate::names::{ObjectName, SourceKind};
+use crate::names::{ObjectName, Source, SourceKind};
 
 /// One picture of the world. Every map is ordered by name, so the same objects always give the same table.
 #[derive(Clone, Debug, Default)]
@@ -49,6 +49,8 @@ pub struct Objects {
     pub replicas: BTreeMap<ObjectName, Lease>,
     /// Kinds of which nothing could be read. Their rules in the table before stay.
     pub unread: BTreeSet<SourceKind>,
+    /// Objects of which nothing could be read. Their rules in the table before stay.
+    pub unreadable: BTreeSet<Source>,
 }
 
 /// A Secret of type `kubernetes.io/tls`. Its certificate is read once, however often it is asked for.

@@ -37,8 +37,6 @@ const FIRST_SYNC: Duration = Duration::from_secs(10);
 const CUTTING: Duration = Duration::from_secs(1);
 /// Long enough that a busy connection never rests, short enough that many idle ones cost little.
 const REST_AFTER: Duration = Duration::from_secs(1);
-/// Events that wait for the control loop; beyond it the watches wait.
-const MOST_INPUTS: usize = 1024;
 
 /// Why the gateway does not run.
 #[derive(Debug, thiserror::Error)]
@@ -238,12 +236,12 @@ impl Gateway {
         let certificates = self.control.certificates_to_save();
         let certificates = disk::keep(disk::certificates(&config.home), certificates);
         let saving = [tokio::spawn(routes), tokio::spawn(certificates)];
-        let (inputs, mut received) = mpsc::channel(MOST_INPUTS);
+        let (sender, mut batches) = watch::channel();
         let scope = Scope {
             has_tls: self.shared.settings.https_port.is_some(),
             service: config.replica().map(|replica| replica.service),
         };
-        tokio::spawn(watch::feed(config.api(), scope, inputs));
+        tokio::spawn(watch::feed(config.api(), scope, sender));
         let (checks, shared) = (self.control.to_check(), Arc::clone(&self.shared));
         tokio::spawn(async move { health::run(checks, &shared.health, health::ask).await });
         let mut why = None;
@@ -258,7 +256,7 @@ impl Gateway {
                 tokio::time::sleep(delay).await;
             }
         };
-        self.control.run(&mut received, until).await;
+        self.control.run(&mut batches, until).await;
         let Some(why) = why else {
             return Err(GatewayError::Worker);
         };
@@ -272,7 +270,7 @@ impl Gateway {
         // Routes are followed to the end, but no longer spoken of.
         self.control.leave();
         let leaving = leave(Arc::clone(&self.shared), workers, why, config);
-        self.control.run(&mut received, leaving).await;
+        self.control.run(&mut batches, leaving).await;
         if let Some(exporting) = exporting {
             exporting.finish().await;
         }

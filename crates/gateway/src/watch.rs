@@ -4,31 +4,26 @@
 //! unsettled, and no table is made of it. A kind that the API does not serve has no objects; one that the gateway may not read keeps
 //! those that were last seen.
 
-use std::fmt::Debug;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use futures::StreamExt;
 use futures::stream::BoxStream;
-use k8s_openapi::api::core::v1::{Namespace, Service};
-use k8s_openapi::api::discovery::v1::EndpointSlice;
-use k8s_openapi::api::networking::v1::Ingress;
+use futures::{Stream, StreamExt};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::runtime::utils::Backoff;
 use kube::runtime::watcher::{self, Event};
 use kube::runtime::{WatchStreamExt, watcher as watch};
-use kube::{Api, Client, Config, Resource};
-use serde::de::DeserializeOwned;
-use serin_api::gateway_api::{Gateway, GatewayClass, HTTPRoute, ReferenceGrant};
-use serin_api::istio::{DestinationRule, VirtualService};
-use tokio::sync::mpsc;
+use kube::{Api, Client, Config};
 
 use crate::names::ObjectName;
-use crate::objects::{TlsSecret, trim, trim_pod};
-use crate::replicas::{OF_SERVICE, trim_lease};
+use crate::replicas::OF_SERVICE;
 
+mod batch;
+mod raw;
 mod world;
 
+pub(crate) use batch::{Receiver, Sender, channel};
+pub(crate) use raw::RawObject;
 pub(crate) use world::{Input, Kind, World};
 
 /// The pause between tries to reach the API, and between looks at the kubeconfig.
@@ -79,15 +74,15 @@ impl ApiSource {
 
 /// Feeds the control loop until it is gone. A kubeconfig is read again whenever the API cannot be reached, as its address may have
 /// changed.
-pub(crate) async fn feed(source: ApiSource, scope: Scope, inputs: mpsc::Sender<Input>) {
+pub(crate) async fn feed(source: ApiSource, scope: Scope, batches: Sender) {
     let mut complaint = String::new();
-    while !inputs.is_closed() {
+    while !batches.is_closed() {
         let read = || source.text();
         let text = read();
         match source.client(&text).await {
             Ok(client) => {
                 complaint.clear();
-                let _ = follow(&client, &scope, &inputs, || read() != text).await;
+                let _ = follow(&client, &scope, &batches, || read() != text).await;
             }
             Err(error) => {
                 if complaint != error {
@@ -115,179 +110,124 @@ async fn client(kubeconfig: &str) -> Result<Client, String> {
 pub(crate) async fn follow(
     client: &Client,
     scope: &Scope,
-    inputs: &mpsc::Sender<Input>,
+    batches: &Sender,
     has_moved: impl Fn() -> bool,
 ) -> Option<()> {
-    inputs.send(Input::Connected(client.clone())).await.ok()?;
-    let mut all = futures::stream::select_all(streams(client, scope));
+    batches.wanted().await?;
+    batches.give(vec![Input::Connected(client.clone())]).await?;
+    let streams = Kind::ALL.map(|kind| stream(kind, client, scope));
+    let mut events = futures::stream::select_all(streams);
     let mut is_away = false;
-    while let Some(input) = all.next().await {
-        match input {
-            Ok(input) => {
-                is_away = false;
-                inputs.send(input).await.ok()?;
-            }
-            Err(error) => {
-                if !is_away {
-                    tracing::warn!(%error, "the control plane cannot be reached; serving goes on");
+    loop {
+        batches.wanted().await?;
+        let mut batch = Vec::new();
+        let mut is_to_look = false;
+        for event in batch::gather(&mut events).await {
+            match event {
+                Ok(input) => {
+                    is_away = false;
+                    batch.push(input);
                 }
-                is_away = true;
-                if has_moved() {
-                    return Some(());
+                Err(error) => {
+                    if !is_away {
+                        tracing::warn!(%error, "the control plane cannot be reached; serving goes on");
+                    }
+                    (is_away, is_to_look) = (true, true);
                 }
             }
         }
+        batches.give(batch::newest(batch)).await?;
+        if is_to_look && has_moved() {
+            return Some(());
+        }
     }
-    Some(())
 }
 
-/// One stream for each kind.
-fn streams(
-    client: &Client,
-    scope: &Scope,
-) -> [BoxStream<'static, Result<Input, watcher::Error>>; 13] {
-    [
-        stream(
-            client,
-            Kind::Service,
-            |o: &mut Service| trim(&mut o.metadata),
-            Input::Service,
-        ),
-        stream(
-            client,
-            Kind::Slice,
-            |o: &mut EndpointSlice| trim(&mut o.metadata),
-            Input::Slice,
-        ),
-        stream(
-            client,
-            Kind::Ingress,
-            |o: &mut Ingress| trim(&mut o.metadata),
-            Input::Ingress,
-        ),
-        stream(
-            client,
-            Kind::Class,
-            |o: &mut GatewayClass| trim(&mut o.metadata),
-            Input::Class,
-        ),
-        stream(
-            client,
-            Kind::Gateway,
-            |o: &mut Gateway| trim(&mut o.metadata),
-            Input::Gateway,
-        ),
-        stream(
-            client,
-            Kind::Namespace,
-            |o: &mut Namespace| trim(&mut o.metadata),
-            Input::Namespace,
-        ),
-        stream(
-            client,
-            Kind::Route,
-            |o: &mut HTTPRoute| trim(&mut o.metadata),
-            Input::Route,
-        ),
-        stream(
-            client,
-            Kind::Grant,
-            |o: &mut ReferenceGrant| trim(&mut o.metadata),
-            Input::Grant,
-        ),
-        stream(
-            client,
-            Kind::VirtualService,
-            |o: &mut VirtualService| trim(&mut o.metadata),
-            Input::VirtualService,
-        ),
-        stream(
-            client,
-            Kind::DestinationRule,
-            |o: &mut DestinationRule| trim(&mut o.metadata),
-            Input::DestinationRule,
-        ),
-        secrets(client, scope),
-        stream(client, Kind::Pod, trim_pod, Input::Pod),
-        replicas(client, scope),
-    ]
-}
+type Events = BoxStream<'static, Result<Input, watcher::Error>>;
 
-/// A kind that is not asked for.
-fn nothing(kind: Kind) -> BoxStream<'static, Result<Input, watcher::Error>> {
-    futures::stream::iter([Ok(Input::Unknown(kind))]).boxed()
-}
-
-/// The Leases of the gateways behind the same Service.
-fn replicas(client: &Client, scope: &Scope) -> BoxStream<'static, Result<Input, watcher::Error>> {
-    let Some(service) = &scope.service else {
-        return nothing(Kind::Replica);
+/// What comes of one kind.
+fn stream(kind: Kind, client: &Client, scope: &Scope) -> Events {
+    let Some((api, which)) = asked(kind, client.clone(), scope) else {
+        return futures::stream::iter([Ok(Input::Unknown(kind))]).boxed();
     };
-    let labels = format!("{OF_SERVICE}={}", service.name);
-    let of_service = watcher::Config::default().labels(&labels);
-    let api = Api::namespaced(client.clone(), &service.namespace);
-    stream_of(api, of_service, Kind::Replica, trim_lease, Input::Replica)
+    let told = watched(kind, api, which).flat_map(move |event| {
+        let (input, pause) = match event {
+            Ok(event) => (Ok(Input::Event(kind, event)), None),
+            Err(error) => match refusal(&error) {
+                Some(Refusal::Unknown) => (Ok(Input::Unknown(kind)), Some(REFUSED_RETRY)),
+                Some(Refusal::Forbidden(why)) => {
+                    (Ok(Input::Forbidden(kind, why)), Some(REFUSED_RETRY))
+                }
+                None => (Err(error), None),
+            },
+        };
+        let told = futures::stream::iter([input]);
+        told.chain(
+            futures::stream::iter(pause)
+                .then(tokio::time::sleep)
+                .filter_map(async |()| None),
+        )
+    });
+    told.boxed()
 }
 
-fn secrets(client: &Client, scope: &Scope) -> BoxStream<'static, Result<Input, watcher::Error>> {
-    if !scope.has_tls {
-        return nothing(Kind::Secret);
+/// Where a kind is asked for, and which of its objects; `None` when there is no need of it.
+fn asked(kind: Kind, client: Client, scope: &Scope) -> Option<(Api<RawObject>, watcher::Config)> {
+    let (resource, all) = (kind.resource(), watcher::Config::default());
+    match kind {
+        Kind::Secret if !scope.has_tls => None,
+        Kind::Secret => {
+            let of_tls = all.fields("type=kubernetes.io/tls");
+            Some((Api::all_with(client, &resource), of_tls))
+        }
+        // The Leases of the gateways behind the same Service.
+        Kind::Replica => {
+            let service = scope.service.as_ref()?;
+            let of_service = all.labels(&format!("{OF_SERVICE}={}", service.name));
+            let api = Api::namespaced_with(client, &service.namespace, &resource);
+            Some((api, of_service))
+        }
+        _ => Some((Api::all_with(client, &resource), all)),
     }
-    let of_tls = watcher::Config::default().fields("type=kubernetes.io/tls");
-    let trim = |secret: &mut TlsSecret| trim(&mut secret.metadata);
-    stream_of(
-        Api::all(client.clone()),
-        of_tls,
-        Kind::Secret,
-        trim,
-        Input::Secret,
+}
+
+/// The events of one kind. The watcher goes on behind one that it cannot read, and that one would be lost; so all is listed anew.
+fn watched(
+    kind: Kind,
+    api: Api<RawObject>,
+    which: watcher::Config,
+) -> impl Stream<Item = watcher::Result<Event<RawObject>>> + Send {
+    let start = move || {
+        let events = watch(api.clone(), which.clone());
+        events.backoff(Waits::default()).boxed()
+    };
+    let first = start();
+    futures::stream::unfold(
+        (start, first, false),
+        move |(start, mut events, is_lost)| async move {
+            if is_lost {
+                tokio::time::sleep(RETRY).await;
+                events = start();
+            }
+            let event = events.next().await?;
+            let is_lost = event.as_ref().is_err_and(is_unreadable);
+            if is_lost {
+                let kind = kind.resource().kind;
+                tracing::warn!(%kind, "an event cannot be read; all objects of the kind are listed anew");
+            }
+            Some((event, (start, events, is_lost)))
+        },
     )
 }
 
-fn stream<K>(
-    client: &Client,
-    kind: Kind,
-    trim: fn(&mut K),
-    wrap: fn(Event<K>) -> Input,
-) -> BoxStream<'static, Result<Input, watcher::Error>>
-where
-    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + 'static,
-{
-    let api = Api::all(client.clone());
-    stream_of(api, watcher::Config::default(), kind, trim, wrap)
-}
-
-fn stream_of<K>(
-    api: Api<K>,
-    which: watcher::Config,
-    kind: Kind,
-    trim: fn(&mut K),
-    wrap: fn(Event<K>) -> Input,
-) -> BoxStream<'static, Result<Input, watcher::Error>>
-where
-    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + 'static,
-{
-    let events = watch(api, which).backoff(Waits::default());
-    events
-        .flat_map(move |event| {
-            let (input, pause) = match event {
-                Ok(event) => (Ok(wrap(event.modify(trim))), None),
-                Err(error) => match refusal(&error) {
-                    Some(Refusal::Unknown) => (Ok(Input::Unknown(kind)), Some(REFUSED_RETRY)),
-                    Some(Refusal::Forbidden(why)) => {
-                        (Ok(Input::Forbidden(kind, why)), Some(REFUSED_RETRY))
-                    }
-                    None => (Err(error), None),
-                },
-            };
-            let told = futures::stream::iter([input]);
-            told.chain(
-                futures::stream::iter(pause)
-                    .then(tokio::time::sleep)
-                    .filter_map(async |()| None),
-            )
-        })
-        .boxed()
+/// Whether it is of an event that is none.
+fn is_unreadable(error: &watcher::Error) -> bool {
+    match error {
+        watcher::Error::WatchFailed(kube::Error::SerdeError(_)) => true,
+        // Every object can be read as a Status that says nothing.
+        watcher::Error::WatchFailed(kube::Error::Api(status)) => status.code == 0,
+        _ => false,
+    }
 }
 
 /// Why the API does not give a kind to this gateway.
@@ -338,6 +278,8 @@ impl Backoff for Waits {
 
 #[cfg(test)]
 mod tests {
+    use k8s_openapi::api::core::v1::Service;
+
     use super::*;
 
     fn service(name: &str) -> Service {
@@ -385,10 +327,12 @@ mod tests {
         }
     }
 
-    async fn settled(world: &mut World, inputs: &mut mpsc::Receiver<Input>, services: usize) {
+    async fn settled(world: &mut World, batches: &mut Receiver, services: usize) {
         let settle = async {
             while !world.is_settled() || world.objects.services.len() != services {
-                world.handle(inputs.recv().await.unwrap());
+                for input in batches.next().await.unwrap() {
+                    world.handle(input);
+                }
             }
         };
         let bound = Duration::from_secs(30);
@@ -409,7 +353,7 @@ mod tests {
             let params = kube::api::PostParams::default();
             services.create(&params, &service).await.unwrap();
         };
-        let (sender, mut inputs) = mpsc::channel(16);
+        let (sender, mut batches) = channel();
         let feeding = tokio::spawn(feed(
             ApiSource::Kubeconfig(kubeconfig.clone()),
             Scope::default(),
@@ -419,15 +363,66 @@ mod tests {
 
         create("first").await;
         let control = Control::start(&server, &kubeconfig);
-        settled(&mut world, &mut inputs, 1).await;
+        settled(&mut world, &mut batches, 1).await;
 
         control.kill();
         create("second").await;
         let control = Control::start(&server, &kubeconfig);
-        settled(&mut world, &mut inputs, 2).await;
+        settled(&mut world, &mut batches, 2).await;
 
         control.kill();
         feeding.abort();
         drop(tokio::task::spawn_blocking(move || drop(home)).await);
+    }
+
+    /// An API that has Services alone, and gives these lists in turn. The first watch sends one event whose parts are in an order that
+    /// no API server has; the others send nothing.
+    fn odd_api(lists: Vec<&'static str>) -> Client {
+        let lists = std::sync::Mutex::new(lists.into_iter());
+        let is_told = std::sync::atomic::AtomicBool::new(false);
+        let state = std::sync::Arc::new((lists, is_told));
+        let service = tower::service_fn(move |request: http::Request<kube::client::Body>| {
+            let state = std::sync::Arc::clone(&state);
+            async move {
+                let (lists, is_told) = &*state;
+                let is_watch = request
+                    .uri()
+                    .query()
+                    .is_some_and(|q| q.contains("watch=true"));
+                let (status, text) = if request.uri().path() != "/api/v1/services" {
+                    (
+                        404,
+                        r#"{"kind":"Status","code":404,"message":"no","reason":"NotFound","status":"Failure"}"#,
+                    )
+                } else if !is_watch {
+                    (200, lists.lock().unwrap().next().unwrap())
+                } else if is_told.swap(true, std::sync::atomic::Ordering::Relaxed) {
+                    std::future::pending().await
+                } else {
+                    (
+                        200,
+                        "{\"object\":{\"metadata\":{\"name\":\"b\",\"resourceVersion\":\"2\"}},\"type\":\"ADDED\"}\n",
+                    )
+                };
+                let body = kube::client::Body::from(text.as_bytes().to_vec());
+                let answer = http::Response::builder().status(status).body(body);
+                Ok::<_, std::convert::Infallible>(answer.unwrap())
+            }
+        });
+        Client::new(service, "default")
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_event_that_cannot_be_read_is_not_lost() {
+        let one = r#"{"metadata":{"resourceVersion":"1"},"items":[{"metadata":{"name":"a"}}]}"#;
+        let two = r#"{"metadata":{"resourceVersion":"2"},"items":[{"metadata":{"name":"a"}},{"metadata":{"name":"b"}}]}"#;
+        let client = odd_api(vec![one, two]);
+        let (sender, mut batches) = channel();
+        let following =
+            tokio::spawn(
+                async move { follow(&client, &Scope::default(), &sender, || false).await },
+            );
+        settled(&mut World::default(), &mut batches, 2).await;
+        following.abort();
     }
 }

@@ -20,6 +20,7 @@ pub(crate) async fn run(origins: [std::net::SocketAddr; 2], options: &Options) {
     println!("changes: of shares by an HTTPRoute, every millisecond, under full load");
     let mut ratios = [(); 3].map(|()| Vec::new());
     let (mut changes, mut errors, mut answers) = (0, 0, 0);
+    let mut control_micros = 0.0;
     for round in 0..options.rounds {
         let changes_first = round % 2 == 0;
         let first = measure(&peer, changes_first, options.time).await;
@@ -32,6 +33,7 @@ pub(crate) async fn run(origins: [std::net::SocketAddr; 2], options: &Options) {
         };
         changes += with.changes;
         answers += with.answers;
+        control_micros += with.control_micros() - without.control_micros();
         for (ratios, of) in ratios
             .iter_mut()
             .zip([One::rate, One::workers_cpu, One::cpu])
@@ -42,8 +44,9 @@ pub(crate) async fn run(origins: [std::net::SocketAddr; 2], options: &Options) {
     let seconds = options.time.as_secs_f64() * options.rounds as f64;
     let [rate, workers_cpu, cpu] = ratios.map(|ratios| table::interval(&ratios));
     println!(
-        "  {:.0} changes/s, {answers} requests, {errors} errors; with / without: requests/s {rate}, CPU of the workers for each {workers_cpu}, of the whole gateway {cpu}",
+        "  {:.0} changes/s, {answers} requests, {errors} errors; with / without: requests/s {rate}, CPU of the workers for each {workers_cpu}, of the whole gateway {cpu}; {:.0} us of the control loop for a change",
         f64::from(changes) / seconds,
+        control_micros / f64::from(changes),
     );
 }
 
@@ -67,6 +70,11 @@ impl One {
 
     fn workers_cpu(&self) -> f64 {
         self.workers_cpu_micros / self.answers as f64
+    }
+
+    /// What is not of the workers.
+    fn control_micros(&self) -> f64 {
+        self.cpu_micros - self.workers_cpu_micros
     }
 }
 

@@ -90,14 +90,14 @@ impl World {
         if let Some(replica) = replica {
             control.set_replica(replica);
         }
-        let (inputs, mut received) = mpsc::channel(16);
-        tokio::spawn(async move { follow(&own, &scope, &inputs, || false).await });
+        let (sender, mut batches) = crate::watch::channel();
+        tokio::spawn(async move { follow(&own, &scope, &sender, || false).await });
         let (stop, stopped) = oneshot::channel();
         let control = tokio::spawn(async move {
             let stopped = async {
                 let _ = stopped.await;
             };
-            control.run(&mut received, stopped).await;
+            control.run(&mut batches, stopped).await;
             control
         });
         Self {

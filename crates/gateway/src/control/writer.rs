@@ -7,18 +7,13 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
-use k8s_openapi::api::coordination::v1::Lease;
-use k8s_openapi::api::core::v1::{Pod, Service};
-use k8s_openapi::api::networking::v1::Ingress;
 use kube::api::{Patch, PatchParams};
 use kube::{Api, Client};
-use serin_api::gateway_api::{Gateway, GatewayClass, HTTPRoute};
-use serin_api::istio::{DestinationRule, VirtualService};
 use serin_api::keys::FIELD_MANAGER;
 use tokio::time::Instant;
 
 use crate::acks::{Due, Target};
-use crate::names::ObjectName;
+use crate::watch::{Kind, RawObject};
 
 /// Patches under way at once; the others wait for their turn.
 const MOST_AT_ONCE: usize = 32;
@@ -141,54 +136,9 @@ async fn send(
     patch: serde_json::Value,
 ) -> (Target, Result<(), String>) {
     let sent = async {
-        if let Target::Replica(name) = &target {
-            return apply(client, name, &patch).await;
-        }
-        let patch: json_patch::Patch =
-            serde_json::from_value(patch).map_err(|error| error.to_string())?;
-        let patch = Patch::Json::<()>(patch);
-        let params = PatchParams {
-            field_manager: Some(FIELD_MANAGER.into()),
-            ..PatchParams::default()
-        };
-        let sent = match &target {
-            Target::Route(name) => {
-                let api: Api<HTTPRoute> = Api::namespaced(client, &name.namespace);
-                api.patch_status(&name.name, &params, &patch).await.err()
-            }
-            Target::GatewayClass(name) => {
-                let api: Api<GatewayClass> = Api::all(client);
-                api.patch_status(name, &params, &patch).await.err()
-            }
-            Target::Gateway(name) => {
-                let api: Api<Gateway> = Api::namespaced(client, &name.namespace);
-                api.patch_status(&name.name, &params, &patch).await.err()
-            }
-            Target::Ingress(name) => {
-                let api: Api<Ingress> = Api::namespaced(client, &name.namespace);
-                api.patch_status(&name.name, &params, &patch).await.err()
-            }
-            Target::VirtualService(name) => {
-                let api: Api<VirtualService> = Api::namespaced(client, &name.namespace);
-                api.patch_status(&name.name, &params, &patch).await.err()
-            }
-            Target::DestinationRule(name) => {
-                let api: Api<DestinationRule> = Api::namespaced(client, &name.namespace);
-                api.patch_status(&name.name, &params, &patch).await.err()
-            }
-            Target::Service(name) => {
-                let api: Api<Service> = Api::namespaced(client, &name.namespace);
-                api.patch_status(&name.name, &params, &patch).await.err()
-            }
-            Target::Replica(_) => None,
-            Target::Pod(name) => {
-                let api: Api<Pod> = Api::namespaced(client, &name.namespace);
-                api.patch_status(&name.name, &params, &patch).await.err()
-            }
-        };
-        match sent {
-            None => Ok(()),
-            Some(error) => Err(error.to_string()),
+        match &target {
+            Target::Replica(_) => apply(client, &target, &patch).await,
+            _ => patch_status(client, &target, patch).await,
         }
     };
     let result = match tokio::time::timeout(TIMEOUT, sent).await {
@@ -198,16 +148,52 @@ async fn send(
     (target, result)
 }
 
-async fn apply(client: Client, name: &ObjectName, lease: &serde_json::Value) -> Result<(), String> {
-    let api: Api<Lease> = Api::namespaced(client, &name.namespace);
+async fn patch_status(
+    client: Client,
+    target: &Target,
+    patch: serde_json::Value,
+) -> Result<(), String> {
+    let patch: json_patch::Patch = serde_json::from_value(patch).map_err(|e| e.to_string())?;
+    let params = PatchParams {
+        field_manager: Some(FIELD_MANAGER.into()),
+        ..PatchParams::default()
+    };
+    let (api, name) = api(client, target);
+    let patch = Patch::Json::<()>(patch);
+    let patched = api.patch_status(name, &params, &patch).await;
+    patched.map(drop).map_err(|error| error.to_string())
+}
+
+async fn apply(client: Client, target: &Target, lease: &serde_json::Value) -> Result<(), String> {
+    let (api, name) = api(client, target);
     let params = PatchParams::apply(FIELD_MANAGER).force();
-    let applied = api.patch(&name.name, &params, &Patch::Apply(lease)).await;
+    let applied = api.patch(name, &params, &Patch::Apply(lease)).await;
     applied.map(drop).map_err(|error| error.to_string())
+}
+
+/// Where an object is patched, and its name there. What is answered comes by the watch too, so it is not read here.
+fn api(client: Client, target: &Target) -> (Api<RawObject>, &str) {
+    let (kind, name) = match target {
+        Target::GatewayClass(name) => {
+            return (Api::all_with(client, &Kind::Class.resource()), name);
+        }
+        Target::Route(name) => (Kind::Route, name),
+        Target::Gateway(name) => (Kind::Gateway, name),
+        Target::Ingress(name) => (Kind::Ingress, name),
+        Target::VirtualService(name) => (Kind::VirtualService, name),
+        Target::DestinationRule(name) => (Kind::DestinationRule, name),
+        Target::Service(name) => (Kind::Service, name),
+        Target::Replica(name) => (Kind::Replica, name),
+        Target::Pod(name) => (Kind::Pod, name),
+    };
+    let api = Api::namespaced_with(client, &name.namespace, &kind.resource());
+    (api, &name.name)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::names::ObjectName;
 
     fn due(resource_version: &str, said: &str) -> Due {
         Due {

@@ -100,6 +100,7 @@ fn shown(lowered: &Lowered) -> String {
 
 mod gateways;
 mod istio;
+mod unread;
 
 const SERVICES: &str = "
 kind: Service
