@@ -29,7 +29,6 @@ use k8s_openapi::api::core::v1::{Pod, Service};
 use kube::Client;
 use serin_api::keys::label;
 use serin_api::release::ReleasePolicy;
-use serin_api::rollout::Rollout;
 use tokio_util::sync::CancellationToken;
 
 pub use analysis::Egress;
@@ -192,10 +191,10 @@ fn start_rollouts(hub: &mut shell::Hub, config: &Config, shared: &Shared) {
 
 /// Runs the controllers of what Rollouts that are gone have left in the objects of others.
 fn let_all_go(hub: &mut shell::Hub, rollouts: &rollout::Rollouts) {
-    let_go(hub, &rollouts.services, &rollouts.rollouts);
-    let_go(hub, &rollouts.destination_rules, &rollouts.rollouts);
-    let_go_route(hub, &rollouts.routes, rollouts);
-    let_go_route(hub, &rollouts.virtual_services, rollouts);
+    let_go(hub, &rollouts.services, rollouts);
+    let_go(hub, &rollouts.destination_rules, rollouts);
+    let_go(hub, &rollouts.routes, rollouts);
+    let_go(hub, &rollouts.virtual_services, rollouts);
     let experiments = rollout::AbandonedExperiments {
         client: hub.client.clone(),
         experiments: rollouts.experiments.clone(),
@@ -209,31 +208,17 @@ fn let_all_go(hub: &mut shell::Hub, rollouts: &rollout::Rollouts) {
     });
 }
 
-fn let_go_route<K: rollout::Carrier>(
-    hub: &mut shell::Hub,
-    routes: &shell::Cache<K>,
-    rollouts: &rollout::Rollouts,
-) {
-    let abandoned = rollout::AbandonedRoutes {
-        client: hub.client.clone(),
-        acknowledged: rollouts.acknowledged,
-        routes: routes.clone(),
-        rollouts: rollouts.rollouts.clone(),
-    };
-    let triggers = abandoned.clone();
-    hub.run(abandoned, routes, move || triggers.triggers());
-}
-
 /// Runs the controller of the objects of a kind whose Rollout is gone.
-fn let_go<K: rollout::Pointed>(
+fn let_go<K: rollout::Steered>(
     hub: &mut shell::Hub,
     objects: &shell::Cache<K>,
-    rollouts: &shell::Cache<Rollout>,
+    rollouts: &rollout::Rollouts,
 ) {
     let abandoned = rollout::Abandoned {
         client: hub.client.clone(),
+        acknowledged: rollouts.acknowledged,
         objects: objects.clone(),
-        rollouts: rollouts.clone(),
+        rollouts: rollouts.rollouts.clone(),
     };
     let triggers = abandoned.clone();
     hub.run(abandoned, objects, move || triggers.triggers());

@@ -36,10 +36,10 @@ use crate::clock::Clock;
 use crate::events;
 use crate::shell::{Cache, Error, Next, Reconcile, Triggers, write_status};
 
-pub(crate) use abandoned::{Abandoned, Pointed};
+pub(crate) use abandoned::{Abandoned, Steered};
 pub(crate) use configuration::Digests;
 pub(crate) use named::Named;
-pub(crate) use routers::{AbandonedExperiments, AbandonedRoutes, Carrier};
+pub(crate) use routers::AbandonedExperiments;
 pub(crate) use webhooks::Webhooks;
 
 /// After a refused plan, the next look comes this soon: the view may have been behind.

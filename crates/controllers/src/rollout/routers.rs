@@ -11,8 +11,8 @@ mod virtual_service;
 
 use std::collections::BTreeMap;
 
+pub(crate) use abandoned::AbandonedExperiments;
 use abandoned::SplitBy;
-pub(crate) use abandoned::{AbandonedExperiments, AbandonedRoutes, Carrier};
 use k8s_openapi::api::networking::v1::Ingress;
 use kube::ResourceExt;
 use serin_api::gateway_api::HTTPRoute;

@@ -37,8 +37,8 @@ pub(crate) struct Cache<K: Kind> {
 
 #[derive(Clone)]
 enum Change<K> {
-    /// The object before and after it; one of them when it came or went.
-    Of(Arc<[Arc<K>]>),
+    /// The object before and after it; `None` where it was not there.
+    Of(Option<Arc<K>>, Option<Arc<K>>),
     /// The whole list was read again: anything may have changed.
     All,
 }
@@ -142,6 +142,38 @@ impl<K: Kind> Cache<K> {
         main: &Cache<M>,
         concerned: impl Fn(&K) -> Vec<ObjectRef<M>> + Send + 'static,
     ) -> Triggers<M> {
+        self.keys_of(main, move |before, after| {
+            let versions = before.into_iter().chain(after);
+            versions.flat_map(&concerned).collect()
+        })
+    }
+
+    /// The objects of `main` that are concerned when what an object of this kind stood for has ended: the object went, or stands
+    /// for something else. What it stands for is asked about each change and must be cheap; `concerned` is asked, with the
+    /// namespace, about an end alone.
+    pub(crate) fn ends<M: Kind, T: PartialEq>(
+        &self,
+        main: &Cache<M>,
+        stands_for: impl Fn(&K) -> Option<T> + Send + 'static,
+        concerned: impl Fn(&str, &T) -> Vec<ObjectRef<M>> + Send + 'static,
+    ) -> Triggers<M> {
+        self.keys_of(main, move |before, after| {
+            let Some(before) = before else {
+                return Vec::new();
+            };
+            let ended =
+                stands_for(before).filter(|was| after.and_then(&stands_for).as_ref() != Some(was));
+            let namespace = before.meta().namespace.as_deref().unwrap_or_default();
+            ended.map_or_else(Vec::new, |ended| concerned(namespace, &ended))
+        })
+    }
+
+    /// What `concerned` makes of each change; all keys of `main` when changes were missed.
+    fn keys_of<M: Kind>(
+        &self,
+        main: &Cache<M>,
+        concerned: impl Fn(Option<&K>, Option<&K>) -> Vec<ObjectRef<M>> + Send + 'static,
+    ) -> Triggers<M> {
         let main = main.clone();
         let changes = self.changes.subscribe();
         let keys = futures::stream::unfold(changes, |mut changes| async move {
@@ -153,8 +185,8 @@ impl<K: Kind> Cache<K> {
             Some((change, changes))
         })
         .flat_map(move |change| {
-            let keys: Vec<_> = match change {
-                Change::Of(versions) => versions.iter().flat_map(|v| concerned(v)).collect(),
+            let keys = match &change {
+                Change::Of(before, after) => concerned(before.as_deref(), after.as_deref()),
                 Change::All => main.keys(),
             };
             futures::stream::iter(keys)
@@ -226,7 +258,7 @@ impl<K: Kind> Feeder<K> {
                     let after = Arc::new(object.clone());
                     self.write(&Event::Apply(object));
                     self.index(|index| index.put(after.meta()));
-                    self.tell(Change::Of(before.into_iter().chain([after]).collect()));
+                    self.tell(Change::Of(before, Some(after)));
                 }
                 self.cache.seen.saw(version.as_deref());
             }
@@ -236,7 +268,7 @@ impl<K: Kind> Feeder<K> {
                     let last = Arc::new(object.clone());
                     self.write(&Event::Delete(object));
                     self.index(|index| index.remove(last.meta()));
-                    self.tell(Change::Of([last].into_iter().collect()));
+                    self.tell(Change::Of(Some(last), None));
                 }
                 self.cache.seen.saw(version.as_deref());
             }

@@ -181,6 +181,40 @@ async fn a_change_concerns_what_it_was_and_what_it_is() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_end_concerns_what_was_stood_for_and_nothing_else_does() {
+    let fixture = fixture(&["moved"]).await;
+    fixture.cache.listed().cancelled().await;
+    let place = |object: &ConfigMap| object.labels().get("at").cloned();
+    let mut keys = fixture
+        .cache
+        .ends(&fixture.cache, place, |namespace, at: &String| {
+            vec![ObjectRef::new(at).within(namespace)]
+        });
+    let api: Api<ConfigMap> = Api::default_namespaced(fixture.hub.client.clone());
+    for change in [
+        json!({"metadata": {"labels": {"at": "a"}}}),
+        json!({"data": {"other": "1"}}),
+        json!({"metadata": {"labels": {"at": "b"}}}),
+        json!({"data": {"other": "2"}}),
+    ] {
+        merge(&api, "moved", &change).await.unwrap();
+    }
+    let uid = api.get("moved").await.unwrap().uid().unwrap();
+    delete(&api, "moved", &uid).await.unwrap();
+    write_config_map(&fixture.hub.client, "moved").await;
+    merge(&api, "moved", &json!({"metadata": {"labels": {"at": "c"}}}))
+        .await
+        .unwrap();
+    merge(&api, "moved", &json!({"metadata": {"labels": null}}))
+        .await
+        .unwrap();
+    for expected in ["a", "b", "c"] {
+        assert_eq!(keys.next().await.unwrap().name, expected);
+    }
+    fixture.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn own_writes_are_waited_for() {
     let fixture = fixture(&["mine"]).await;
     fixture.cache.listed().cancelled().await;

@@ -13,8 +13,8 @@ use serin_api::keys::label;
 use serin_api::rollout::{Rollout, RolloutPhase, RolloutStatus};
 
 use crate::rollouts::{
-    counted, image_counts, is, pausing, release, rollout, route, selected, service, until, verb,
-    weights,
+    counted, delete, image_counts, is, pausing, release, rollout, route, selected, service, until,
+    verb, weights,
 };
 use crate::world::World;
 
@@ -327,57 +327,46 @@ async fn an_autoscaler_scales_a_rollout() {
 
 #[tokio::test(start_paused = true)]
 async fn a_deleted_rollout_lets_its_services_go() {
-    let world = World::start();
-    route(&world).await;
-    world
-        .create::<Rollout>(rollout("v1", with_steps(json!([]), json!({}))))
-        .await;
-    until(&world, "v1", is(RolloutPhase::Healthy)).await;
-    assert!(selected(&world, "stable").await.is_some());
-    world
-        .api::<Rollout>()
-        .delete("web", &DeleteParams::default())
-        .await
-        .unwrap();
-    for name in ["stable", "canary"] {
-        let free = |service: Option<&Service>| {
-            let selector = service.and_then(|s| s.spec.as_ref()?.selector.as_ref());
-            selector.is_some_and(|s| {
-                !s.contains_key(label::ROLLOUT_POD_TEMPLATE_HASH) && s["app"] == "web"
-            })
-        };
-        world.until::<Service>(name, "without a hash", free).await;
+    for while_away in [false, true] {
+        let mut world = World::start();
+        route(&world).await;
+        world
+            .create::<Rollout>(rollout("v1", with_steps(json!([]), json!({}))))
+            .await;
+        until(&world, "v1", is(RolloutPhase::Healthy)).await;
+        assert!(selected(&world, "stable").await.is_some());
+        delete(&mut world, &DeleteParams::default(), while_away).await;
+        for name in ["stable", "canary"] {
+            let free = |service: Option<&Service>| {
+                let selector = service.and_then(|s| s.spec.as_ref()?.selector.as_ref());
+                selector.is_some_and(|s| {
+                    !s.contains_key(label::ROLLOUT_POD_TEMPLATE_HASH) && s["app"] == "web"
+                })
+            };
+            world.until::<Service>(name, "without a hash", free).await;
+        }
+        world.stop().await;
     }
-    world.stop().await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_rollout_that_is_deleted_leaves_nothing_in_a_route() {
-    let world = World::start();
-    route(&world).await;
-    let before: HTTPRoute = world.get("web").await;
-    release_to_testers(&world, json!({"setWeight": 20})).await;
-    let split: HTTPRoute = world.get("web").await;
-    assert_eq!(split.spec.rules.len(), before.spec.rules.len() + 1);
-    // A control plane that was away when it was deleted finds it too.
-    let mut world = world;
-    world.kill_controllers().await;
-    world
-        .api::<Rollout>()
-        .delete("web", &DeleteParams::default())
-        .await
-        .unwrap();
-    world
-        .until::<Rollout>("web", "gone", |rollout| rollout.is_none())
-        .await;
-    world.start_controllers();
-    let clean = |route: Option<&HTTPRoute>| {
-        route.is_some_and(|r| {
-            let names = r.spec.rules.iter().filter_map(|rule| rule.name.as_ref());
-            r.annotations().is_empty() && !names.into_iter().any(|name| name == "testers")
-        })
-    };
-    world.until("web", "clean", clean).await;
-    assert_eq!(weights(&world).await, [100, 0]);
-    world.stop().await;
+    for while_away in [false, true] {
+        let mut world = World::start();
+        route(&world).await;
+        let before: HTTPRoute = world.get("web").await;
+        release_to_testers(&world, json!({"setWeight": 20})).await;
+        let split: HTTPRoute = world.get("web").await;
+        assert_eq!(split.spec.rules.len(), before.spec.rules.len() + 1);
+        delete(&mut world, &DeleteParams::default(), while_away).await;
+        let clean = |route: Option<&HTTPRoute>| {
+            route.is_some_and(|r| {
+                let names = r.spec.rules.iter().filter_map(|rule| rule.name.as_ref());
+                r.annotations().is_empty() && !names.into_iter().any(|name| name == "testers")
+            })
+        };
+        world.until("web", "clean", clean).await;
+        assert_eq!(weights(&world).await, [100, 0]);
+        world.stop().await;
+    }
 }

@@ -10,7 +10,7 @@ use serin_api::keys::{annotation, label};
 use serin_api::rollout::{Rollout, RolloutPhase};
 
 use crate::rollouts::{
-    counted, image_counts, is, release, rollout, selected, service, until, verb,
+    counted, delete, image_counts, is, release, rollout, selected, service, until, verb,
 };
 use crate::world::World;
 
@@ -261,20 +261,22 @@ async fn an_experiment_gets_its_share_of_a_virtual_service() {
 
 #[tokio::test(start_paused = true)]
 async fn a_rollout_that_is_deleted_leaves_nothing_in_a_virtual_service() {
-    let world = World::start();
-    let name = experiment_in_routes(&world).await;
-    // The pods stay, and with them the requests have to be answered.
-    let orphan = DeleteParams {
-        propagation_policy: Some(kube::api::PropagationPolicy::Orphan),
-        ..DeleteParams::default()
-    };
-    world.api::<Rollout>().delete("web", &orphan).await.unwrap();
-    let clean = |service: Option<&VirtualService>| {
-        service.is_some_and(|s| s.spec.http.len() == 1 && s.annotations().is_empty())
-    };
-    world.until("web", "clean", clean).await;
-    assert_eq!(weights(&world, "web", 0).await, [100, 0]);
-    let free = |x: Option<&Experiment>| x.is_some_and(|x| !is_in_routes(x));
-    world.until(&name, "let go", free).await;
-    world.stop().await;
+    for while_away in [false, true] {
+        let mut world = World::start();
+        let name = experiment_in_routes(&world).await;
+        // The pods stay, and with them the requests have to be answered.
+        let orphan = DeleteParams {
+            propagation_policy: Some(kube::api::PropagationPolicy::Orphan),
+            ..DeleteParams::default()
+        };
+        delete(&mut world, &orphan, while_away).await;
+        let clean = |service: Option<&VirtualService>| {
+            service.is_some_and(|s| s.spec.http.len() == 1 && s.annotations().is_empty())
+        };
+        world.until("web", "clean", clean).await;
+        assert_eq!(weights(&world, "web", 0).await, [100, 0]);
+        let free = |x: Option<&Experiment>| x.is_some_and(|x| !is_in_routes(x));
+        world.until(&name, "let go", free).await;
+        world.stop().await;
+    }
 }

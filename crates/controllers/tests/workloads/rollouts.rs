@@ -3,7 +3,7 @@
 use k8s_openapi::api::apps::v1::ReplicaSet;
 use k8s_openapi::api::core::v1::{Pod, Service};
 use kube::ResourceExt;
-use kube::api::{Patch, PatchParams};
+use kube::api::{DeleteParams, Patch, PatchParams};
 use serde_json::{Value, json};
 use serin_api::analysis::{AnalysisPhase, AnalysisRun, AnalysisTemplate};
 use serin_api::gateway_api::HTTPRoute;
@@ -39,6 +39,20 @@ pub(crate) async fn service(world: &World, name: &str) {
     let object =
         json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": name}, "spec": spec});
     world.create::<Service>(object).await;
+}
+
+/// Deletes the Rollout, if asked for while the controllers are away.
+pub(crate) async fn delete(world: &mut World, params: &DeleteParams, while_away: bool) {
+    if while_away {
+        world.kill_controllers().await;
+    }
+    world.api::<Rollout>().delete("web", params).await.unwrap();
+    if while_away {
+        world
+            .until::<Rollout>("web", "gone", |rollout| rollout.is_none())
+            .await;
+        world.start_controllers();
+    }
 }
 
 /// What a client does: a patch of the status alone.

@@ -1,8 +1,6 @@
 //! Routes whose Rollout is gone: the stable side gets all their requests again, and the shares of experiments and the managed
-//! rules are taken out. Versions of experiments that outlive their Rollout go only when that is served.
-//!
-//! It needs no finalizer: a route remembers whose split it has for as long as it has one, so that one that was missed is found
-//! at the next look.
+//! rules are taken out. A route remembers whose split it has for as long as it has one. Versions of experiments that outlive their
+//! Rollout go only when all is back and served.
 
 use std::sync::Arc;
 
@@ -19,9 +17,10 @@ use serin_api::units::Weight;
 use serin_engine::rollout::RouteView;
 use serin_engine::workload;
 
+use super::super::abandoned::{Steered, annotation_path, ended, removal};
 use super::virtual_service::Places;
 use super::{Sides, Split, http_route, virtual_service};
-use crate::shell::{Cache, Error, Kind, Next, Reconcile, Triggers, edit, merge};
+use crate::shell::{Cache, Error, Kind, Next, Reconcile, Triggers, merge};
 
 /// What a route remembers of whose split it has: as much as it takes to end that without the Rollout.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -120,119 +119,52 @@ impl SplitBy {
     }
 }
 
-/// A kind of routes that can have shares of experiments and managed rules.
-pub(crate) trait Carrier: Kind {
-    /// For logs.
-    const NAME: &'static str;
-
-    /// The generation that our gateway serves.
-    fn served_generation(&self) -> Option<i64>;
-    /// What it has at present.
-    fn seen(&self, by: &SplitBy) -> RouteView;
-    /// A JSON Patch that gives all back to the stable side.
-    fn given_back(&self, by: &SplitBy) -> Value;
-}
-
-impl Carrier for HTTPRoute {
+impl Steered for HTTPRoute {
     const NAME: &'static str = "abandoned http route";
 
-    fn served_generation(&self) -> Option<i64> {
-        self.acknowledged_generation()
+    fn steered_by(&self) -> Option<String> {
+        SplitBy::of(self).map(|by| by.rollout)
     }
 
-    fn seen(&self, by: &SplitBy) -> RouteView {
-        http_route::view(self, by.sides(), true)
-    }
-
-    fn given_back(&self, by: &SplitBy) -> Value {
-        http_route::patch(self, &by.at_rest())
+    fn given_back(&self, acknowledged: bool) -> Option<Value> {
+        let by = SplitBy::of(self)?;
+        if !is_back(&http_route::view(self, by.sides(), true)) {
+            return Some(http_route::patch(self, &by.at_rest()));
+        }
+        let served = self.acknowledged_generation() >= self.metadata.generation;
+        (served || !acknowledged).then(|| forgotten(self))
     }
 }
 
-impl Carrier for VirtualService {
+impl Steered for VirtualService {
     const NAME: &'static str = "abandoned virtual service";
 
-    fn served_generation(&self) -> Option<i64> {
-        self.acknowledged_generation()
+    fn steered_by(&self) -> Option<String> {
+        SplitBy::of(self).map(|by| by.rollout)
     }
 
-    fn seen(&self, by: &SplitBy) -> RouteView {
+    fn given_back(&self, acknowledged: bool) -> Option<Value> {
+        let by = SplitBy::of(self)?;
         let (namespace, subsets) = (self.namespace().unwrap_or_default(), by.subset_names());
         let places = by.places(&namespace, subsets.as_ref());
-        virtual_service::view(self, &by.http, &places, true)
-    }
-
-    fn given_back(&self, by: &SplitBy) -> Value {
-        let (namespace, subsets) = (self.namespace().unwrap_or_default(), by.subset_names());
-        let places = by.places(&namespace, subsets.as_ref());
-        virtual_service::patch(self, &by.http, &places, &by.at_rest())
-    }
-}
-
-/// The controller of the routes of one kind that Rollouts split.
-#[derive(Clone)]
-pub(crate) struct AbandonedRoutes<K: Kind> {
-    pub(crate) client: Client,
-    /// Whether our gateway is there to acknowledge what is set.
-    pub(crate) acknowledged: bool,
-    pub(crate) routes: Cache<K>,
-    pub(crate) rollouts: Cache<Rollout>,
-}
-
-impl<K: Carrier> Reconcile for AbandonedRoutes<K> {
-    type Object = K;
-    const NAME: &'static str = K::NAME;
-
-    async fn reconcile(&self, route: Arc<K>) -> Result<Next, Error> {
-        let namespace = route.namespace().unwrap_or_default();
-        let Some(by) = SplitBy::of(&*route) else {
-            return Ok(Next::Change);
-        };
-        let leaves = route.meta().deletion_timestamp.is_some();
-        if leaves || self.rollouts.get(&namespace, &by.rollout).is_some() {
-            return Ok(Next::Change);
+        if !is_back(&virtual_service::view(self, &by.http, &places, true)) {
+            let rest = by.at_rest();
+            return Some(virtual_service::patch(self, &by.http, &places, &rest));
         }
-        let api: Api<K> = Api::namespaced(self.client.clone(), &namespace);
-        let seen = route.seen(&by);
-        let all_back = seen
-            .canary
-            .is_none_or(|share| share == Weight::ZERO && seen.exact);
-        if !(all_back && seen.additional.is_empty() && seen.managed.is_empty()) {
-            edit(&api, &route.name_any(), route.given_back(&by)).await?;
-        } else if !self.acknowledged || route.served_generation() >= route.meta().generation {
-            edit(&api, &route.name_any(), forget(&*route)).await?;
-        }
-        Ok(Next::Change)
+        let served = self.acknowledged_generation() >= self.metadata.generation;
+        (served || !acknowledged).then(|| forgotten(self))
     }
 }
 
-fn forget<K: Resource>(route: &K) -> Value {
-    let path = format!(
-        "/metadata/annotations/{}",
-        annotation::SPLIT_BY.replace('/', "~1")
-    );
-    json!([
-        {"op": "test", "path": "/metadata/resourceVersion", "value": route.resource_version()},
-        {"op": "remove", "path": path},
-    ])
+/// Whether the stable side has all requests of a route.
+fn is_back(seen: &RouteView) -> bool {
+    let all = |share| share == Weight::ZERO && seen.exact;
+    seen.canary.is_none_or(all) && seen.additional.is_empty() && seen.managed.is_empty()
 }
 
-impl<K: Carrier> AbandonedRoutes<K> {
-    /// A Rollout that goes concerns the routes of its namespace that it splits.
-    pub(crate) fn triggers(&self) -> Vec<Triggers<K>> {
-        let routes = self.routes.clone();
-        vec![self.rollouts.triggers(&self.routes, move |rollout| {
-            let namespace = rollout.namespace().unwrap_or_default();
-            let ours = routes.select(&namespace, |route| splits(rollout, route));
-            ours.iter()
-                .map(|route| ObjectRef::from_obj(&**route))
-                .collect()
-        })]
-    }
-}
-
-fn splits<K: Resource>(rollout: &Rollout, route: &K) -> bool {
-    SplitBy::of(route).is_some_and(|by| Some(&by.rollout) == rollout.metadata.name.as_ref())
+/// Takes away what a route remembers.
+fn forgotten<K: Resource>(route: &K) -> Value {
+    removal(route, [annotation_path(annotation::SPLIT_BY)])
 }
 
 /// The controller of Experiments that outlive their Rollout: their versions stay until no route leads to them.
@@ -280,22 +212,21 @@ impl AbandonedExperiments {
         any(&self.routes, namespace, rollout) || any(&self.virtual_services, namespace, rollout)
     }
 
-    /// A Rollout that goes, and a route that is let go, concern the Experiments of their namespace that routes led to.
+    /// A Rollout that has gone, and a route whose split has ended, concern the Experiments of their namespace that routes led to.
     pub(crate) fn triggers(&self) -> Vec<Triggers<Experiment>> {
-        vec![
-            self.concerned_by(&self.rollouts),
-            self.concerned_by(&self.routes),
-            self.concerned_by(&self.virtual_services),
-        ]
-    }
-
-    fn concerned_by<K: Kind>(&self, cache: &Cache<K>) -> Triggers<Experiment> {
         let experiments = self.experiments.clone();
-        cache.triggers(&self.experiments, move |object: &K| {
-            let namespace = object.meta().namespace.clone().unwrap_or_default();
+        let in_routes = move |namespace: &str, _rollout: &String| {
             let held = |x: &Experiment| x.annotations().contains_key(annotation::IN_ROUTES);
-            let held = experiments.select(&namespace, held);
+            let held = experiments.select(namespace, held);
             held.iter().map(|x| ObjectRef::from_obj(&**x)).collect()
-        })
+        };
+        let main = &self.experiments;
+        vec![
+            ended(&self.rollouts, main, in_routes.clone()),
+            self.routes
+                .ends(main, HTTPRoute::steered_by, in_routes.clone()),
+            self.virtual_services
+                .ends(main, VirtualService::steered_by, in_routes),
+        ]
     }
 }
