@@ -60,6 +60,8 @@ pub mod annotation {
     pub const EJECTION: &str = "serin.dev/ejection";
     /// On a Service: how the gateway asks its instances whether they are well, such as `path=/healthz interval=5s`.
     pub const HEALTH_CHECK: &str = "serin.dev/health-check";
+    /// On a Service: that its instances are spoken to by TLS, and how, such as `on ca=tls/ca.pem name=app.example.com`.
+    pub const BACKEND_TLS: &str = "serin.dev/backend-tls";
     /// On an EndpointSlice: the `metadata.generation` of the Service whose selector it follows.
     pub const SERVICE_GENERATION: &str = "serin.dev/service-generation";
     /// On a Rollout: the ReleasePolicy of its namespace that governs it.

@@ -26,6 +26,7 @@ fn table(routes: u32) -> RouteTable {
         name: String::new(),
         port: 80,
         protocol: Protocol::Http1,
+        tls: None,
         endpoints: endpoints.collect(),
     };
     let entry = ServiceEntry {

@@ -1,6 +1,6 @@
 //! The control loop: objects in; tables, acknowledgements and snapshots out. One thread, beside the workers.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -18,7 +18,7 @@ use crate::lower::{LowerOptions, lower};
 use crate::proxy::Shared;
 use crate::replicas::{Progress, Replica};
 use crate::table::RouteTable;
-use crate::tls::{self, CertificateTable, Files};
+use crate::tls::{self, Backends, CertificateTable, Files};
 use crate::watch::{Input, Receiver, World};
 
 mod writer;
@@ -58,6 +58,8 @@ pub(crate) struct Control {
     replica: Option<Replica>,
     progress: Progress,
     drain_limit: Duration,
+    /// What is wrong with objects, as sentences.
+    wrong: Vec<String>,
 }
 
 impl Control {
@@ -88,6 +90,7 @@ impl Control {
             replica: None,
             progress: Progress::default(),
             drain_limit: DRAIN_LIMIT,
+            wrong: Vec::new(),
         }
     }
 
@@ -122,6 +125,11 @@ impl Control {
     /// The tables that are to be kept on disk.
     pub(crate) fn to_save(&self) -> watch::Receiver<Arc<RouteTable>> {
         self.saved.subscribe()
+    }
+
+    /// Files for TLS to instances are below `home`. To be called before a table is there.
+    pub(crate) fn set_home(&mut self, home: PathBuf) {
+        self.lasting.instances.backends = Backends::new(home);
     }
 
     /// The certificates of Secrets that are to be kept on disk.
@@ -243,14 +251,9 @@ impl Control {
         let lowered = lower(&self.world.objects, &self.table, &self.options);
         let (certificates, wrong) =
             tls::lower(&self.world.objects, &self.certificates, &self.options);
-        let problems = lowered
-            .problems
-            .iter()
-            .chain(&wrong)
-            .map(ToString::to_string);
-        let problems = problems.chain(self.files.problems.iter().cloned());
-        let problems = problems.chain(self.world.not_understood());
-        tell(&self.pages.problems, problems.collect());
+        let wrong = lowered.problems.iter().chain(&wrong);
+        let wrong = wrong.map(ToString::to_string);
+        self.wrong = wrong.chain(self.world.not_understood()).collect();
         if certificates != self.certificates {
             self.set_certificates(certificates.clone());
             self.saved_certificates.send_replace(Arc::new(certificates));
@@ -261,8 +264,16 @@ impl Control {
             self.swap(lowered.table);
             self.saved.send_replace(Arc::clone(&self.table));
         }
+        self.tell_problems();
         self.shared.is_live.store(true, Ordering::SeqCst);
         self.acknowledge();
+    }
+
+    /// Shows what is wrong with objects and with files.
+    fn tell_problems(&self) {
+        let backends = self.lasting.instances.backends.problems();
+        let all = self.wrong.iter().chain(&self.files.problems).cloned();
+        tell(&self.pages.problems, all.chain(backends).collect());
     }
 
     /// Says what is to be said of the table in use. Unsettled objects are not spoken of: the table is not made of them.
@@ -295,11 +306,24 @@ impl Control {
         self.writer.offer(due);
     }
 
+    #[cfg(test)]
+    pub(crate) fn problems(&self) -> Vec<String> {
+        self.pages.problems.load().to_vec()
+    }
+
+    pub(crate) fn refresh_files(&mut self) {
+        if self.files.refresh() {
+            self.show_certificates();
+        }
+        self.lasting.instances.backends.refresh();
+        self.tell_problems();
+    }
+
     fn tick(&mut self, second: u64) {
         self.pages.registry.tick(second);
         self.end_drains(Instant::now());
-        if second.is_multiple_of(FILES_EVERY_SECONDS) && self.files.refresh() {
-            self.show_certificates();
+        if second.is_multiple_of(FILES_EVERY_SECONDS) {
+            self.refresh_files();
         }
         if self.predecessor.as_ref().is_some_and(Predecessor::is_gone) {
             self.acknowledge();

@@ -320,6 +320,7 @@ fn table(address: SocketAddr) -> RouteTable {
         name: String::new(),
         port: 80,
         protocol: Protocol::Http1,
+        tls: None,
         endpoints: vec![endpoint],
     };
     let entry = ServiceEntry {

@@ -20,6 +20,7 @@ use crate::control::sleep_until;
 use crate::instances::{Endpoint, Instances};
 use crate::names::ObjectName;
 use crate::table::{HealthCheck, Protocol, RouteTable};
+use crate::tls::Connector;
 
 mod probe;
 mod schedule;
@@ -37,6 +38,8 @@ pub(crate) struct Target {
     pub(crate) address: SocketAddr,
     /// What is spoken there.
     pub(crate) protocol: Protocol,
+    /// What makes the connection one by TLS, where that is spoken.
+    pub(crate) tls: Option<Arc<Connector>>,
     pub(crate) check: HealthCheck,
     endpoints: Vec<Arc<Endpoint>>,
 }
@@ -76,10 +79,14 @@ pub(crate) fn targets(table: &RouteTable, instances: &mut Instances) -> Vec<Targ
                 service: service.clone(),
                 address,
                 protocol,
+                tls: None,
                 check: check.clone(),
                 endpoints: Vec::new(),
             });
-            let endpoint = instances.endpoint(one, port.protocol);
+            let endpoint = instances.endpoint(one, port);
+            if check.port.is_none() {
+                target.tls.clone_from(&endpoint.tls);
+            }
             target.endpoints.push(endpoint);
         }
     }

@@ -12,7 +12,8 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Notify, watch};
 
 use crate::proxy::Phase;
-use crate::table::{EndpointEntry, Protocol, RouteTable};
+use crate::table::{BackendTls, EndpointEntry, PortEntry, Protocol, RouteTable};
+use crate::tls::{Backends, Connector};
 
 const CLOSED: usize = 1 << (usize::BITS - 1);
 
@@ -109,6 +110,8 @@ pub(crate) struct Endpoint {
     pub(crate) id: u64,
     pub(crate) address: SocketAddr,
     pub(crate) protocol: Protocol,
+    /// What makes a connection one by TLS, where that is spoken.
+    pub(crate) tls: Option<Arc<Connector>>,
     pub(crate) instance: Arc<Instance>,
     /// Milliseconds since the start of the process until which others are preferred; it could not be reached, or it is left out.
     suspect_until: AtomicU64,
@@ -121,6 +124,11 @@ pub(crate) struct Endpoint {
 }
 
 impl Endpoint {
+    /// Whether it is spoken to by HTTP/1.1 without TLS.
+    pub(crate) fn is_plain_http1(&self) -> bool {
+        self.protocol == Protocol::Http1 && self.tls.is_none()
+    }
+
     /// Whether others are preferred.
     pub(crate) fn is_out(&self, now_ms: u64) -> bool {
         self.suspect_until.load(Ordering::Relaxed) > now_ms
@@ -133,12 +141,16 @@ impl Endpoint {
     }
 }
 
+/// An instance, its address, and how it is spoken to.
+type Key = (String, SocketAddr, Protocol, Option<BackendTls>);
+
 /// Every instance of the table in use, and those that still finish requests.
 #[derive(Debug)]
 pub(crate) struct Instances {
     drained: Arc<Notify>,
     instances: HashMap<String, Arc<Instance>>,
-    endpoints: HashMap<(String, SocketAddr, Protocol), Arc<Endpoint>>,
+    endpoints: HashMap<Key, Arc<Endpoint>>,
+    pub(crate) backends: Backends,
     next_id: u64,
     /// Since when instances are closed.
     closed: HashMap<String, Instant>,
@@ -151,14 +163,21 @@ impl Instances {
             drained,
             instances: HashMap::new(),
             endpoints: HashMap::new(),
+            backends: Backends::default(),
             next_id: 0,
             closed: HashMap::new(),
         }
     }
 
-    /// The state of an endpoint, the same one for as long as a table has it.
-    pub(crate) fn endpoint(&mut self, entry: &EndpointEntry, protocol: Protocol) -> Arc<Endpoint> {
-        let key = (entry.instance.clone(), entry.address, protocol);
+    /// The state of an endpoint of a port, the same one for as long as a table has it.
+    pub(crate) fn endpoint(&mut self, entry: &EndpointEntry, port: &PortEntry) -> Arc<Endpoint> {
+        let (protocol, tls) = (port.protocol, port.tls.as_ref());
+        let key = (
+            entry.instance.clone(),
+            entry.address,
+            protocol,
+            tls.cloned(),
+        );
         if let Some(known) = self.endpoints.get(&key) {
             return Arc::clone(known);
         }
@@ -169,6 +188,7 @@ impl Instances {
             id: self.next_id,
             address: entry.address,
             protocol,
+            tls: tls.map(|tls| self.backends.connector(tls, protocol)),
             instance,
             suspect_until: AtomicU64::new(0),
             failures: AtomicU32::new(0),
@@ -209,7 +229,7 @@ impl Instances {
             .map(|e| (e.instance.as_str(), e.address))
             .collect();
         self.endpoints
-            .retain(|(name, address, _), _| present.contains(&(name.as_str(), *address)));
+            .retain(|(name, address, ..), _| present.contains(&(name.as_str(), *address)));
     }
 
     /// Tells the long-lived connections of instances that have been closed for longer than `limit` to go.

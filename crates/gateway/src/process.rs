@@ -197,6 +197,7 @@ impl Gateway {
         if let Some(replica) = config.replica() {
             control.set_replica(replica);
         }
+        control.set_home(config.home.clone());
         control.set_drain_limit(millis(config.drain_limit_ms));
         if let Some(table) = disk::load(&disk::routes(&config.home)) {
             control.swap(table);

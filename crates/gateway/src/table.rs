@@ -10,9 +10,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::names::{ObjectName, Source};
 
+mod backend_tls;
 mod policy;
 mod verdict;
 
+pub use backend_tls::*;
 pub use policy::*;
 pub use verdict::*;
 
@@ -319,6 +321,9 @@ pub struct PortEntry {
     /// What is spoken to its endpoints.
     #[serde(default, skip_serializing_if = "Protocol::is_http1")]
     pub protocol: Protocol,
+    /// How that is kept secret; `None`: it is not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<BackendTls>,
     /// The endpoints that are ready and whose pod is not asked to go, by address.
     pub endpoints: Vec<EndpointEntry>,
 }
@@ -332,8 +337,9 @@ pub enum Protocol {
     /// HTTP/1.1.
     #[default]
     Http1,
-    /// HTTP/2 without TLS, by prior knowledge.
-    H2c,
+    /// HTTP/2, by prior knowledge where there is no TLS.
+    #[serde(alias = "h2c")]
+    Http2,
 }
 
 impl Protocol {
@@ -341,9 +347,14 @@ impl Protocol {
     /// are those that meshes read.
     pub fn of(app_protocol: Option<&str>) -> Self {
         match app_protocol {
-            Some("kubernetes.io/h2c" | "h2c" | "http2" | "grpc") => Self::H2c,
+            Some("kubernetes.io/h2c" | "h2c" | "http2" | "grpc") => Self::Http2,
             _ => Self::Http1,
         }
+    }
+
+    /// Whether `appProtocol` of a port says that TLS is spoken.
+    pub fn is_secure(app_protocol: Option<&str>) -> bool {
+        matches!(app_protocol, Some("https" | "kubernetes.io/wss"))
     }
 
     fn is_http1(&self) -> bool {

@@ -5,6 +5,7 @@
 //! here asks for a certificate from anybody.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::Path;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -12,14 +13,16 @@ use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use serde::{Deserialize, Serialize};
 use tokio_rustls::rustls;
-use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::crypto::CryptoProvider;
 use tokio_rustls::rustls::server::{ClientHello, ResolvesServerCert};
 use tokio_rustls::rustls::sign::CertifiedKey;
+use tokio_rustls::rustls::{RootCertStore, ServerConfig};
 
+mod backends;
 mod files;
 mod secrets;
 
+pub(crate) use backends::{Backends, Connector};
 pub(crate) use files::Files;
 pub(crate) use secrets::{lower, unusable};
 
@@ -68,6 +71,30 @@ pub(crate) fn certified(chain: &[u8], key: &[u8]) -> Result<CertifiedKey, String
         .map_err(|error| format!("the key is not PEM: {error}"))?;
     CertifiedKey::from_der(chain, key, &rustls::crypto::ring::default_provider())
         .map_err(|error| format!("certificate and key cannot be used together: {error}"))
+}
+
+/// Those whose certificates are in a file, as PEM.
+///
+/// # Errors
+/// Why they cannot be used, as a sentence without the path.
+pub(crate) fn read_roots(path: &Path) -> Result<RootCertStore, String> {
+    let pem = std::fs::read(path).map_err(|error| error.to_string())?;
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(&pem) {
+        let certificate = certificate.map_err(|error| format!("is not PEM: {error}"))?;
+        roots.add(certificate).map_err(|error| error.to_string())?;
+    }
+    match roots.is_empty() {
+        true => Err("there is no certificate in it".into()),
+        false => Ok(roots),
+    }
+}
+
+/// Those that the system trusts. One that cannot be read is not trusted.
+pub(crate) fn system_roots() -> RootCertStore {
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    roots
 }
 
 /// The certificates in use.

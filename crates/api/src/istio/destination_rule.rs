@@ -63,9 +63,9 @@ pub struct TrafficPolicy {
     /// When an instance is left out for a while.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub outlier_detection: Option<OutlierDetection>,
-    /// TLS to the instances; not carried out but for `DISABLE`.
+    /// TLS to the instances. Only of the whole Service.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub tls: Option<Value>,
+    pub tls: Option<ClientTls>,
     /// What differs for single ports; not carried out.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub port_level_settings: Vec<Value>,
@@ -75,6 +75,39 @@ pub struct TrafficPolicy {
     /// The PROXY protocol to the instances; not carried out.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub proxy_protocol: Option<Value>,
+}
+
+/// TLS to the instances. Files are those of the gateway; relative paths are below its state directory.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ClientTls {
+    /// `DISABLE`, `SIMPLE`, or `MUTUAL` with a certificate of the gateway; `DISABLE` leaves it to `appProtocol` of the Service.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mode: Option<String>,
+    /// The file with the certificate of the gateway.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub client_certificate: Option<String>,
+    /// The file with its key.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub private_key: Option<String>,
+    /// The file with the certificates of those who vouch for instances; those that the system trusts when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ca_certificates: Option<String>,
+    /// A Secret with all of these; not carried out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub credential_name: Option<String>,
+    /// The names of which the certificate of an instance must have one; `sni` when empty.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub subject_alt_names: Vec<String>,
+    /// The name that is asked for; `NAME.NAMESPACE.svc` of the Service when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sni: Option<String>,
+    /// Whether any certificate is believed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub insecure_skip_verify: Option<bool>,
+    /// The file with revoked certificates; not carried out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ca_crl: Option<String>,
 }
 
 /// Which instance gets a request.

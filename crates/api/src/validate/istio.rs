@@ -163,24 +163,35 @@ pub(super) fn destination_rule(root: &Field<'_>, out: &mut Vec<Problem>) {
     spec.get("workloadSelector")
         .not_yet("the object counts for every pod that asks", out);
     policy(&spec.get("trafficPolicy"), out);
+    client_tls(&spec.at("trafficPolicy.tls"), out);
     for subset in spec.get("subsets").items() {
         subset.get("name").require("", out);
         policy(&subset.get("trafficPolicy"), out);
+        let instead = "name it in spec.trafficPolicy, for every subset";
+        subset.at("trafficPolicy.tls").not_yet(instead, out);
     }
     unique(spec.get("subsets").items().map(|s| s.get("name")), out);
+}
+
+fn client_tls(tls: &Field<'_>, out: &mut Vec<Problem>) {
+    let mode = tls.get("mode");
+    if mode.text() == Some("ISTIO_MUTUAL") {
+        return mode.not_yet("there is no mesh; SIMPLE and MUTUAL name files", out);
+    }
+    mode.one_of(&["DISABLE", "SIMPLE", "MUTUAL"], out);
+    if mode.text() == Some("MUTUAL") {
+        for name in ["clientCertificate", "privateKey"] {
+            tls.get(name).require("a file of the gateway", out);
+        }
+    }
+    let instead = "name files by clientCertificate, privateKey and caCertificates";
+    tls.get("credentialName").not_yet(instead, out);
+    tls.get("caCrl").not_yet("leave it out", out);
 }
 
 fn policy(policy: &Field<'_>, out: &mut Vec<Problem>) {
     for name in ["portLevelSettings", "tunnel", "proxyProtocol"] {
         policy.get(name).not_yet("leave it out", out);
-    }
-    if policy
-        .at("tls.mode")
-        .text()
-        .is_some_and(|mode| mode != "DISABLE")
-    {
-        let tls = policy.get("tls");
-        tls.not_yet("instances are spoken to without TLS", out);
     }
     let balancer = policy.get("loadBalancer");
     let simple = [

@@ -194,6 +194,24 @@ fn destination_rules() {
         })),
         expect![[""]],
     );
+    check(
+        with(
+            json!({"tls": {"mode": "MUTUAL", "clientCertificate": "own.pem", "privateKey": "own.key", "subjectAltNames": ["a"]}}),
+        ),
+        expect![[""]],
+    );
+    check(
+        with(json!({"tls": {"mode": "PERMISSIVE"}})),
+        expect![[
+            r#"spec.trafficPolicy.tls.mode: Unsupported value: "PERMISSIVE": supported values: "DISABLE", "SIMPLE", "MUTUAL""#
+        ]],
+    );
+    check(
+        with(json!({"tls": {"mode": "ISTIO_MUTUAL"}})),
+        expect![
+            "Warning spec.trafficPolicy.tls.mode: not carried out yet: there is no mesh; SIMPLE and MUTUAL name files"
+        ],
+    );
     // What has no effect is told, and stands in nobody's way.
     check(
         rule(json!({
@@ -201,23 +219,24 @@ fn destination_rules() {
             "workloadSelector": {"matchLabels": {"app": "web"}},
             "trafficPolicy": {
                 "portLevelSettings": [{"port": {"number": 80}}],
-                "tls": {"mode": "SIMPLE"},
+                "tls": {"mode": "SIMPLE", "sni": "app.example.com", "credentialName": "web-ca"},
                 "loadBalancer": {"simple": "LEAST_REQUEST", "warmupDurationSecs": "10s"},
                 "outlierDetection": {"splitExternalLocalOriginErrors": true},
                 "connectionPool": {"tcp": {"idleTimeout": "1m"}, "http": {"maxRequestsPerConnection": 10, "h2UpgradePolicy": "UPGRADE"}},
             },
-            "subsets": [{"name": "v1", "trafficPolicy": {"tunnel": {"targetHost": "a", "targetPort": 1}}}],
+            "subsets": [{"name": "v1", "trafficPolicy": {"tunnel": {"targetHost": "a", "targetPort": 1}, "tls": {"mode": "SIMPLE"}}}],
         })),
         expect![[r#"
             Warning spec.workloadSelector: not carried out yet: the object counts for every pod that asks
             Warning spec.trafficPolicy.portLevelSettings: not carried out yet: leave it out
-            Warning spec.trafficPolicy.tls: not carried out yet: instances are spoken to without TLS
             Warning spec.trafficPolicy.connectionPool.tcp.idleTimeout: not carried out yet: the gateway keeps connections by its own bounds
             Warning spec.trafficPolicy.connectionPool.http.maxRequestsPerConnection: not carried out yet: the gateway keeps connections by its own bounds
             Warning spec.trafficPolicy.connectionPool.http.h2UpgradePolicy: not carried out yet: set appProtocol: kubernetes.io/h2c on the port of the Service
             Warning spec.trafficPolicy.outlierDetection.splitExternalLocalOriginErrors: not carried out yet: every failure counts for consecutive5xxErrors
             Warning spec.trafficPolicy.loadBalancer.warmupDurationSecs: not carried out yet: instances take part in full once they are ready
-            Warning spec.subsets[0].trafficPolicy.tunnel: not carried out yet: leave it out"#]],
+            Warning spec.trafficPolicy.tls.credentialName: not carried out yet: name files by clientCertificate, privateKey and caCertificates
+            Warning spec.subsets[0].trafficPolicy.tunnel: not carried out yet: leave it out
+            Warning spec.subsets[0].trafficPolicy.tls: not carried out yet: name it in spec.trafficPolicy, for every subset"#]],
     );
     check(
         rule(json!({
@@ -225,6 +244,7 @@ fn destination_rules() {
                 "loadBalancer": {"simple": "FASTEST", "consistentHash": {"useSourceIp": true, "httpHeaderName": "x"}},
                 "outlierDetection": {"interval": "soon", "maxEjectionPercent": 101},
                 "connectionPool": {"tcp": {"connectTimeout": "1", "maxConnections": -1}},
+                "tls": {"mode": "MUTUAL", "clientCertificate": "own.pem"},
             },
             "subsets": [{}, {"name": "v1"}, {"name": "v1"}],
         })),
@@ -236,6 +256,7 @@ fn destination_rules() {
             spec.trafficPolicy.outlierDetection.maxEjectionPercent: Invalid value: 101: must be between 0 and 100, inclusive
             spec.trafficPolicy.connectionPool.tcp.maxConnections: Invalid value: -1: must be greater than or equal to 0
             spec.trafficPolicy.connectionPool.tcp.connectTimeout: Invalid value: "1": must be a duration with its unit, such as "10s" or "500ms"
+            spec.trafficPolicy.tls.privateKey: Required value: a file of the gateway
             spec.subsets[0].name: Required value
             spec.subsets[2].name: Duplicate value: "v1""#]],
     );

@@ -9,6 +9,7 @@ use http::{HeaderValue, Request, Uri, header};
 use http_body_util::Empty;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
 use super::Target;
@@ -18,6 +19,11 @@ use crate::table::Protocol;
 const MAX_HEAD: usize = 16 * 1024;
 /// By this applications may tell checks from requests of users.
 const USER_AGENT: HeaderValue = HeaderValue::from_static("serin-gateway-health-check");
+
+/// A connection.
+trait Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static {}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Stream for S {}
 
 /// Asks once; why it is not well.
 pub(crate) async fn ask(target: Target) -> Result<(), String> {
@@ -29,13 +35,22 @@ pub(crate) async fn ask(target: Target) -> Result<(), String> {
 async fn once(target: &Target) -> Result<(), String> {
     let connected = TcpStream::connect(target.address).await;
     let stream = connected.map_err(|error| format!("cannot connect: {error}"))?;
+    let Some(tls) = &target.tls else {
+        return over(stream, target).await;
+    };
+    let stream = tls.connect(stream).await;
+    over(stream.map_err(|error| format!("TLS: {error}"))?, target).await
+}
+
+/// Asks over a connection, where there is something to ask for.
+async fn over(stream: impl Stream, target: &Target) -> Result<(), String> {
     let Some(path) = &target.check.path else {
         return Ok(());
     };
     let request = request(target, path)?;
     let status = match target.protocol {
         Protocol::Http1 => over_http1(stream, request).await,
-        Protocol::H2c => over_http2(stream, request).await,
+        Protocol::Http2 => over_http2(stream, request).await,
     };
     match status.map_err(|error| format!("no answer: {error}"))? {
         200..=399 => Ok(()),
@@ -50,24 +65,29 @@ fn request(target: &Target, path: &str) -> Result<Request<Empty<Bytes>>, String>
     let request = Request::get(path).header(header::USER_AGENT, USER_AGENT);
     let request = match target.protocol {
         Protocol::Http1 => request.header(header::HOST, host),
-        Protocol::H2c => {
+        Protocol::Http2 => {
             let path = path.parse::<PathAndQuery>();
             let path = path.map_err(|error| wrong(error.into()))?;
-            let uri = Uri::builder().scheme("http").authority(host);
+            let scheme = if target.tls.is_some() {
+                "https"
+            } else {
+                "http"
+            };
+            let uri = Uri::builder().scheme(scheme).authority(host);
             request.uri(uri.path_and_query(path).build().map_err(wrong)?)
         }
     };
     request.body(Empty::new()).map_err(wrong)
 }
 
-async fn over_http1(stream: TcpStream, request: Request<Empty<Bytes>>) -> hyper::Result<u16> {
+async fn over_http1(stream: impl Stream, request: Request<Empty<Bytes>>) -> hyper::Result<u16> {
     let mut builder = http1::Builder::new();
     let handshake = builder.max_buf_size(MAX_HEAD);
     let (mut sender, connection) = handshake.handshake(TokioIo::new(stream)).await?;
     status(sender.send_request(request), connection).await
 }
 
-async fn over_http2(stream: TcpStream, request: Request<Empty<Bytes>>) -> hyper::Result<u16> {
+async fn over_http2(stream: impl Stream, request: Request<Empty<Bytes>>) -> hyper::Result<u16> {
     let io = TokioIo::new(stream);
     let (mut sender, connection) = http2::handshake(TokioExecutor::new(), io).await?;
     status(sender.send_request(request), connection).await

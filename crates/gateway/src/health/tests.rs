@@ -112,10 +112,13 @@ impl Checked {
     }
 
     fn is_out(&mut self, table: &RouteTable, number: u8) -> bool {
-        let ports = table.services.values().flat_map(|s| &s.ports);
-        let mut entries = ports.flat_map(|p| &p.endpoints);
-        let entry = entries.find(|e| e.address == at(number)).unwrap();
-        self.instances.endpoint(entry, Protocol::Http1).is_out(0)
+        let mut ports = table.services.values().flat_map(|s| &s.ports);
+        let found = ports.find_map(|port| {
+            let entry = port.endpoints.iter().find(|e| e.address == at(number))?;
+            Some((entry, port))
+        });
+        let (entry, port) = found.unwrap();
+        self.instances.endpoint(entry, port).is_out(0)
     }
 
     async fn seconds(&self, seconds: u64) {
@@ -215,7 +218,7 @@ fn a_port_of_its_own_is_asked_once_for_all_ports_of_an_instance() {
     let mut table = table(own, 1..=1);
     for entry in table.services.values_mut() {
         let mut grpc = entry.ports[0].clone();
-        grpc.protocol = Protocol::H2c;
+        grpc.protocol = Protocol::Http2;
         grpc.endpoints[0].address.set_port(81);
         entry.ports.push(grpc);
     }
@@ -250,6 +253,7 @@ async fn asked(bytes: &'static [u8]) -> (Result<(), String>, String) {
         service: ObjectName::new("default", "web"),
         address,
         protocol: Protocol::Http1,
+        tls: None,
         check: HealthCheck {
             host: Some("app".into()),
             timeout_ms: 20_000,
@@ -282,6 +286,7 @@ async fn the_status_decides_and_whatever_is_no_answer_is_not_well() {
         service: ObjectName::new("default", "web"),
         address: closed.local_addr().unwrap(),
         protocol: Protocol::Http1,
+        tls: None,
         check: HealthCheck {
             path: None,
             ..check()

@@ -127,12 +127,13 @@ fn backend(
     let port = port_of(backend, table);
     let policy = policy_of(backend, table);
     let subset = backend.subset.as_ref();
-    let entries = port.into_iter().flat_map(|port| &port.endpoints);
-    let entries = entries.filter(|e| subset.is_none_or(|subset| e.subsets.contains(subset)));
-    let protocol = port.map(|port| port.protocol).unwrap_or_default();
+    let entries = port
+        .into_iter()
+        .flat_map(|port| port.endpoints.iter().map(move |entry| (port, entry)));
+    let entries = entries.filter(|(_, e)| subset.is_none_or(|subset| e.subsets.contains(subset)));
     let endpoints: Vec<_> = entries
-        .map(|entry| LiveEndpoint {
-            endpoint: lasting.instances.endpoint(entry, protocol),
+        .map(|(port, entry)| LiveEndpoint {
+            endpoint: lasting.instances.endpoint(entry, port),
             series: lasting.registry.series(SeriesKey {
                 route: route.to_owned(),
                 service: service.clone(),

@@ -6,13 +6,15 @@ use std::collections::BTreeMap;
 
 use http::uri::{Authority, PathAndQuery};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use rustls_pki_types::ServerName;
 use serin_api::Problem;
 use serin_api::keys::annotation;
 use serin_api::problem::FieldPath;
 use serin_api::units::{UNIT_DURATION_EXPECTED, parse_unit_duration};
 
 use crate::table::{
-    Breaker, Ejection, HashKey, HealthCheck, Limits, RateLimit, RulePolicy, ServicePolicy,
+    BackendTls, Breaker, Ejection, HashKey, HealthCheck, Identity, Limits, RateLimit, RulePolicy,
+    ServicePolicy, Trust,
 };
 
 /// The least time from one health check to the next, in milliseconds.
@@ -42,6 +44,22 @@ pub(super) fn service(meta: &ObjectMeta, refused: &mut Vec<Problem>) -> ServiceP
         max_in_flight: read(meta, annotation::MAX_IN_FLIGHT, positive, refused),
         ..ServicePolicy::default()
     }
+}
+
+/// How the annotation of a Service says that its instances are spoken to by TLS. One that is wrong asks for it too: nothing passes
+/// openly because of a slip.
+pub(super) fn backend_tls(
+    meta: &ObjectMeta,
+    server_name: &str,
+    refused: &mut Vec<Problem>,
+) -> Option<BackendTls> {
+    let parse = |text: &str| tls(text, server_name);
+    let is_there = meta
+        .annotations
+        .as_ref()?
+        .contains_key(annotation::BACKEND_TLS);
+    let told = read(meta, annotation::BACKEND_TLS, parse, refused);
+    told.or_else(|| is_there.then(|| BackendTls::named(server_name.to_owned())))
 }
 
 fn read<T>(
@@ -200,6 +218,42 @@ fn health_check(text: &str) -> Result<HealthCheck, String> {
         failures: words.number("failures", 3)?,
         successes: words.number("successes", 2)?,
         panic_percent: panic?,
+    })
+}
+
+/// `on name=app.example.com ca=tls/ca.pem cert=tls/own.pem key=tls/own.key`, or `on verify=off`.
+fn tls(text: &str, server_name: &str) -> Result<BackendTls, String> {
+    let words = Words::parse(text, &["", "name", "ca", "verify", "cert", "key"])?;
+    let given = |key| words.0.get(key).copied();
+    if given("") != Some("on") {
+        return Err("must begin with \"on\"; without the annotation there is no TLS".into());
+    }
+    let trust = match (given("ca"), given("verify")) {
+        (None, None | Some("on")) => Trust::System,
+        (Some(path), None | Some("on")) if !path.is_empty() => Trust::File(path.into()),
+        (None, Some("off")) => Trust::Anybody,
+        (Some(_), Some("off")) => return Err("verify: is off, so nobody asks for ca".into()),
+        (Some(_), None | Some("on")) => return Err("ca: must be a file".into()),
+        (_, Some(_)) => return Err("verify: must be on or off".into()),
+    };
+    let identity = match (given("cert"), given("key")) {
+        (None, None) => None,
+        (Some(certificate), Some(key)) if !certificate.is_empty() && !key.is_empty() => {
+            Some(Identity {
+                certificate: certificate.into(),
+                key: key.into(),
+            })
+        }
+        _ => return Err("cert and key: must both be files".into()),
+    };
+    let server_name = given("name").unwrap_or(server_name);
+    if ServerName::try_from(server_name).is_err() {
+        return Err("name: must be a host name".into());
+    }
+    Ok(BackendTls {
+        trust,
+        identity,
+        ..BackendTls::named(server_name.to_owned())
     })
 }
 

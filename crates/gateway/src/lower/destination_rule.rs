@@ -4,14 +4,15 @@ use std::collections::BTreeMap;
 
 use serin_api::Problem;
 use serin_api::istio::{
-    ConnectionPool, ConsistentHash, DestinationRule, OutlierDetection, TrafficPolicy,
+    ClientTls, ConnectionPool, ConsistentHash, DestinationRule, OutlierDetection, TrafficPolicy,
 };
 use serin_api::problem::FieldPath;
 
 use super::common::millis;
+use super::service::server_name;
 use crate::names::{ObjectName, Source, SourceKind};
 use crate::objects::{Objects, created};
-use crate::table::{Ejection, HashKey, ServicePolicy};
+use crate::table::{BackendTls, Ejection, HashKey, Identity, ServicePolicy, Trust};
 
 /// What a DestinationRule says of its Service.
 #[derive(Debug)]
@@ -19,6 +20,7 @@ pub(super) struct Split {
     pub(super) source: Source,
     pub(super) generation: i64,
     pub(super) policy: ServicePolicy,
+    pub(super) tls: Option<BackendTls>,
     pub(super) subsets: Vec<SubsetDraft>,
     pub(super) refused: Vec<Problem>,
     pub(super) unresolved: Vec<(&'static str, Problem)>,
@@ -83,6 +85,10 @@ fn one(name: &ObjectName, rule: &DestinationRule) -> Split {
         refused.push(Problem::required(spec.field("host"), "name the Service"));
     }
     let at = spec.field("trafficPolicy");
+    let service = service_of(&rule.spec.host, &name.namespace);
+    let tls = rule.spec.traffic_policy.as_ref();
+    let tls = tls.and_then(|policy| policy.tls.as_ref());
+    let tls = tls.and_then(|tls| self::tls(tls, &service, &at.field("tls"), &mut refused));
     let policy = policy(rule.spec.traffic_policy.as_ref(), &at, &mut refused);
     let subsets = rule.spec.subsets.iter().enumerate();
     let subsets = subsets.map(|(index, subset)| {
@@ -105,6 +111,7 @@ fn one(name: &ObjectName, rule: &DestinationRule) -> Split {
         },
         generation: rule.metadata.generation.unwrap_or_default(),
         policy,
+        tls,
         refused,
         unresolved: Vec::new(),
     }
@@ -137,6 +144,41 @@ fn policy(
         max_retries: retries.and_then(|n| u32::try_from(n).ok()),
         connect_timeout_ms: millis(connect, &connect_at, refused).filter(|ms| *ms > 0),
     }
+}
+
+/// Without files it is the system that is trusted, and without names it is that of the Service.
+fn tls(
+    tls: &ClientTls,
+    service: &ObjectName,
+    at: &FieldPath,
+    refused: &mut Vec<Problem>,
+) -> Option<BackendTls> {
+    let identity = match tls.mode.as_deref() {
+        Some("SIMPLE") => None,
+        Some("MUTUAL") => match (&tls.client_certificate, &tls.private_key) {
+            (Some(certificate), Some(key)) => Some(Identity {
+                certificate: certificate.into(),
+                key: key.into(),
+            }),
+            _ => {
+                let why = "mode MUTUAL needs clientCertificate and privateKey";
+                refused.push(Problem::required(at.clone(), why));
+                return None;
+            }
+        },
+        _ => return None,
+    };
+    let sni = tls.sni.as_ref().filter(|sni| !sni.is_empty()).cloned();
+    Some(BackendTls {
+        server_name: sni.unwrap_or_else(|| server_name(service)),
+        names: tls.subject_alt_names.iter().cloned().collect(),
+        trust: match &tls.ca_certificates {
+            _ if tls.insecure_skip_verify == Some(true) => Trust::Anybody,
+            Some(path) => Trust::File(path.into()),
+            None => Trust::System,
+        },
+        identity,
+    })
 }
 
 fn affinity(hash: &ConsistentHash, at: &FieldPath, refused: &mut Vec<Problem>) -> Option<HashKey> {

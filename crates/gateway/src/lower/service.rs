@@ -14,7 +14,7 @@ use super::destination_rule::{Split, Splits};
 use super::{Effect, RouteProblem};
 use crate::names::{ObjectName, Source, SourceKind};
 use crate::objects::Objects;
-use crate::table::{EndpointEntry, PortEntry, Protocol, ServiceEntry, ServicePolicy};
+use crate::table::{BackendTls, EndpointEntry, PortEntry, Protocol, ServiceEntry, ServicePolicy};
 
 pub(super) fn lower(
     objects: &Objects,
@@ -47,6 +47,7 @@ fn lower_service(
 ) -> ServiceEntry {
     let mut wrong = Vec::new();
     let annotated = annotations::service(&service.metadata, &mut wrong);
+    let tls = annotations::backend_tls(&service.metadata, &server_name(name), &mut wrong);
     problems.extend(wrong.into_iter().map(|problem| RouteProblem {
         source: Source {
             kind: SourceKind::Service,
@@ -58,11 +59,19 @@ fn lower_service(
     let ports = service.spec.as_ref().and_then(|s| s.ports.as_ref());
     let mut entry = ServiceEntry {
         served_generation: served_generation(slices),
-        ports: ports.into_iter().flatten().filter_map(port_entry).collect(),
+        ports: ports
+            .into_iter()
+            .flatten()
+            .filter_map(|port| port_entry(name, port))
+            .collect(),
         // What the Service says, and the DestinationRule where the Service is silent.
         policy: annotated.over(split.map(|split| split.policy.clone()).unwrap_or_default()),
         subsets: subsets(split),
     };
+    let tls = tls.or_else(|| split.and_then(|split| split.tls.clone()));
+    for port in &mut entry.ports {
+        port.tls = tls.clone().or_else(|| port.tls.take());
+    }
     for (name, slice) in slices {
         for problem in add_slice(&mut entry, name, slice, split, objects) {
             problems.push(RouteProblem {
@@ -112,11 +121,18 @@ fn subsets_of(
     of_pod.map(|subset| subset.name.clone()).collect()
 }
 
-fn port_entry(port: &ServicePort) -> Option<PortEntry> {
+/// The name by which instances of a Service are known unless something else is said.
+pub(super) fn server_name(service: &ObjectName) -> String {
+    format!("{}.{}.svc", service.name, service.namespace)
+}
+
+fn port_entry(service: &ObjectName, port: &ServicePort) -> Option<PortEntry> {
+    let app_protocol = port.app_protocol.as_deref();
     Some(PortEntry {
         name: port.name.clone().unwrap_or_default(),
         port: u16::try_from(port.port).ok()?,
-        protocol: Protocol::of(port.app_protocol.as_deref()),
+        protocol: Protocol::of(app_protocol),
+        tls: Protocol::is_secure(app_protocol).then(|| BackendTls::named(server_name(service))),
         endpoints: Vec::new(),
     })
 }

@@ -98,6 +98,7 @@ fn shown(lowered: &Lowered) -> String {
     text
 }
 
+mod backend_tls;
 mod gateways;
 mod istio;
 mod unread;

@@ -400,7 +400,7 @@ impl Exchange<'_> {
     async fn send(&mut self, chosen: &mut Chosen) -> Result<Response<Source>, Failure> {
         loop {
             let probe = !self.is_repeatable;
-            if chosen.endpoint.protocol == Protocol::H2c {
+            if chosen.endpoint.protocol == Protocol::Http2 {
                 // HTTP/2 has no upgrades: the request goes as one that asks for none.
                 self.client_upgrade = None;
                 self.head.upgrade = None;

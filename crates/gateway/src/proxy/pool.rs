@@ -12,6 +12,7 @@ use http::{Request, Response, Uri, Version, header};
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use rustix::net::RecvFlags;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
@@ -74,6 +75,7 @@ enum Sender {
         sender: http2::SendRequest<RequestBody>,
         /// Its clones are the requests under way, and the pool.
         users: Arc<()>,
+        scheme: Scheme,
     },
 }
 
@@ -100,7 +102,7 @@ impl Pool {
             return None;
         }
         let mut all = self.lock();
-        let is_wire = need == Need::Bodiless && endpoint.protocol == Protocol::Http1;
+        let is_wire = need == Need::Bodiless && endpoint.is_plain_http1();
         let idle = all.get_mut(&(endpoint.id, is_wire))?;
         let mut at = idle.len();
         while at > 0 {
@@ -160,10 +162,20 @@ impl Pool {
         let opening = async {
             let stream = TcpStream::connect(endpoint.address).await?;
             let _ = stream.set_nodelay(true);
-            match endpoint.protocol {
-                Protocol::Http1 if need == Need::Bodiless => Ok(Sender::Wire(Wire::new(stream))),
-                Protocol::Http1 => http1(stream, need == Need::Upgrade).await,
-                Protocol::H2c => http2(stream).await,
+            if need == Need::Bodiless && endpoint.is_plain_http1() {
+                return Ok(Sender::Wire(Wire::new(stream)));
+            }
+            let probe = stream.as_fd().try_clone_to_owned()?;
+            let is_upgradable = need == Need::Upgrade;
+            match (endpoint.protocol, &endpoint.tls) {
+                (Protocol::Http1, None) => http1(stream, probe, is_upgradable).await,
+                (Protocol::Http1, Some(tls)) => {
+                    http1(tls.connect(stream).await?, probe, is_upgradable).await
+                }
+                (Protocol::Http2, None) => http2(stream, Scheme::HTTP).await,
+                (Protocol::Http2, Some(tls)) => {
+                    http2(tls.connect(stream).await?, Scheme::HTTPS).await
+                }
             }
         };
         let sender = tokio::time::timeout(timeout, opening).await??;
@@ -196,13 +208,15 @@ impl Pool {
     }
 }
 
-async fn http1(stream: TcpStream, upgradable: bool) -> std::io::Result<Sender> {
-    let probe = stream.as_fd().try_clone_to_owned()?;
+async fn http1<S>(stream: S, probe: OwnedFd, is_upgradable: bool) -> std::io::Result<Sender>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let mut builder = http1::Builder::new();
     builder.max_header_size(MAX_ANSWER_HEAD);
     let handshake = builder.handshake(TokioIo::new(stream)).await;
     let (sender, connection) = handshake.map_err(std::io::Error::other)?;
-    if upgradable {
+    if is_upgradable {
         tokio::spawn(async move {
             let _ = connection.with_upgrades().await;
         });
@@ -214,7 +228,10 @@ async fn http1(stream: TcpStream, upgradable: bool) -> std::io::Result<Sender> {
     Ok(Sender::Http1 { sender, probe })
 }
 
-async fn http2(stream: TcpStream) -> std::io::Result<Sender> {
+async fn http2<S>(stream: S, scheme: Scheme) -> std::io::Result<Sender>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let head = u32::try_from(MAX_ANSWER_HEAD).unwrap_or(u32::MAX);
     let mut builder = http2::Builder::new(TokioExecutor::new());
     builder
@@ -228,7 +245,11 @@ async fn http2(stream: TcpStream) -> std::io::Result<Sender> {
         let _ = connection.await;
     });
     let users = Arc::new(());
-    Ok(Sender::Http2 { sender, users })
+    Ok(Sender::Http2 {
+        sender,
+        users,
+        scheme,
+    })
 }
 
 impl Connection {
@@ -247,8 +268,8 @@ impl Connection {
     ) -> Result<Response<Source>, SendError> {
         let sent = match &mut self.sender {
             Sender::Http1 { sender, .. } => sender.try_send_request(*request).await,
-            Sender::Http2 { sender, .. } => {
-                to_http2(&mut request);
+            Sender::Http2 { sender, scheme, .. } => {
+                to_http2(&mut request, scheme);
                 sender.try_send_request(*request).await
             }
             Sender::Wire(_) => {
@@ -301,10 +322,15 @@ impl Connection {
     fn share(&self) -> Option<Self> {
         match &self.sender {
             Sender::Wire(_) | Sender::Http1 { .. } => None,
-            Sender::Http2 { sender, users } => Some(Self {
+            Sender::Http2 {
+                sender,
+                users,
+                scheme,
+            } => Some(Self {
                 sender: Sender::Http2 {
                     sender: sender.clone(),
                     users: Arc::clone(users),
+                    scheme: scheme.clone(),
                 },
                 endpoint: self.endpoint,
             }),
@@ -320,11 +346,11 @@ impl Connection {
 }
 
 /// HTTP/2 wants the target whole, and the host in it (RFC 9113 section 8.3.1).
-fn to_http2(request: &mut Request<RequestBody>) {
+fn to_http2(request: &mut Request<RequestBody>, scheme: &Scheme) {
     let host = request.headers_mut().remove(header::HOST);
     let authority = host.and_then(|host| Authority::try_from(host.as_bytes()).ok());
     let mut parts = std::mem::take(request.uri_mut()).into_parts();
-    parts.scheme = Some(Scheme::HTTP);
+    parts.scheme = Some(scheme.clone());
     parts.authority = authority;
     parts
         .path_and_query

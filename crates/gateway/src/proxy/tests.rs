@@ -25,6 +25,7 @@ mod logs;
 mod policies;
 mod protocols;
 mod rests;
+mod secure;
 mod simple;
 mod spans;
 mod weights;

@@ -15,13 +15,12 @@ use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
-use rustls_pki_types::CertificateDer;
-use rustls_pki_types::pem::PemObject;
 use tokio::time::timeout;
 use tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto};
 
 use super::otlp::{self, Rejected};
 use crate::config::OtlpConfig;
+use crate::tls::{read_roots, system_roots};
 
 /// Where collectors take spans.
 const PATH: &str = "/v1/traces";
@@ -177,26 +176,6 @@ fn headers(given: &BTreeMap<String, String>) -> Result<HeaderMap, String> {
     let agent = concat!("serin/", env!("CARGO_PKG_VERSION"));
     headers.insert(header::USER_AGENT, HeaderValue::from_static(agent));
     Ok(headers)
-}
-
-fn read_roots(path: &Path) -> Result<RootCertStore, String> {
-    let pem = std::fs::read(path).map_err(|error| error.to_string())?;
-    let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_slice_iter(&pem) {
-        let certificate = certificate.map_err(|error| format!("is not PEM: {error}"))?;
-        roots.add(certificate).map_err(|error| error.to_string())?;
-    }
-    match roots.is_empty() {
-        true => Err("there is no certificate in it".into()),
-        false => Ok(roots),
-    }
-}
-
-/// Those that the system trusts. One that cannot be read is not trusted.
-fn system_roots() -> RootCertStore {
-    let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    roots
 }
 
 /// What is wrong with a connection, to the innermost reason.

@@ -123,7 +123,7 @@ async fn one_by_one(front: Front, behind: Behind) {
     let mut table = serving(&upstream);
     if let Behind::Http2 = behind {
         for entry in table.services.values_mut() {
-            entry.ports[0].protocol = Protocol::H2c;
+            entry.ports[0].protocol = Protocol::Http2;
         }
     }
     let gate = Gate::serving(table);

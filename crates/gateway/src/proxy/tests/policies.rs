@@ -450,7 +450,7 @@ async fn checks_never_leave_everybody_out() {
 async fn an_instance_that_speaks_http2_is_checked_over_http2() {
     let grpc = Upstream::grpc().await;
     let (name, mut entry) = service("web", &[("g1", &grpc)]);
-    entry.ports[0].protocol = Protocol::H2c;
+    entry.ports[0].protocol = Protocol::Http2;
     entry.policy.health = Some(checked());
     let gate = Gate::serving(table(vec![rule(&[("web", 1)])], vec![(name, entry)]));
     gate.check_health();

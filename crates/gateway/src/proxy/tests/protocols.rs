@@ -35,7 +35,7 @@ async fn grpc() -> (Upstream, RouteTable) {
         vec![service("web", &[("w", &upstream)])],
     );
     for entry in table.services.values_mut() {
-        entry.ports[0].protocol = Protocol::H2c;
+        entry.ports[0].protocol = Protocol::Http2;
     }
     (upstream, table)
 }

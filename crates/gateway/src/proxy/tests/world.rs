@@ -100,6 +100,16 @@ impl Gate {
         self.control.lock().unwrap().swap(table);
     }
 
+    /// Looks now whether files have changed.
+    pub(super) fn refresh_files(&self) {
+        self.control.lock().unwrap().refresh_files();
+    }
+
+    /// What is told to be wrong.
+    pub(super) fn problems(&self) -> Vec<String> {
+        self.control.lock().unwrap().problems()
+    }
+
     /// Asks instances whether they are well, as long as the runtime of the test lives.
     pub(super) fn check_health(&self) {
         let (targets, shared) = (
@@ -454,6 +464,7 @@ pub(super) fn service(name: &str, instances: &[(&str, &Upstream)]) -> (ObjectNam
         name: String::new(),
         port: 80,
         protocol: Protocol::Http1,
+        tls: None,
         endpoints: endpoints.collect(),
     };
     let entry = ServiceEntry {
