@@ -8,6 +8,11 @@ use crate::Problem;
 const CLASS: &str = "kubernetes.io/ingress.class";
 const NGINX: &str = "nginx.ingress.kubernetes.io/";
 const CANARY: &str = "nginx.ingress.kubernetes.io/canary";
+/// Whether plain requests are sent to HTTPS.
+const REDIRECTS: [&str; 2] = [
+    "nginx.ingress.kubernetes.io/ssl-redirect",
+    "nginx.ingress.kubernetes.io/force-ssl-redirect",
+];
 const CANARY_WEIGHT: &str = "nginx.ingress.kubernetes.io/canary-weight";
 const CANARY_WEIGHT_TOTAL: &str = "nginx.ingress.kubernetes.io/canary-weight-total";
 
@@ -33,8 +38,6 @@ pub(super) fn check(root: &Field<'_>, out: &mut Vec<Problem>) {
             path(&one, out);
         }
     }
-    spec.get("tls")
-        .not_yet("the Ingress is served over plain HTTP", out);
     let class = spec.get("ingressClassName");
     if let Some(why) = class.text().and_then(names::subdomain) {
         out.push(class.invalid(why));
@@ -119,6 +122,7 @@ fn annotations(annotations: &Field<'_>, has_class: bool, out: &mut Vec<Problem>)
             CANARY_WEIGHT_TOTAL if !text.parse::<u32>().is_ok_and(|total| total > 0) => {
                 out.push(field.invalid("must be a number above 0 in quotes"));
             }
+            _ if REDIRECTS.contains(&key) => {}
             _ if key.starts_with(NGINX) && !key.starts_with(CANARY) => {
                 field.not_yet("the Ingress is served without it", out);
             }

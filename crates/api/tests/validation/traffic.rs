@@ -166,9 +166,9 @@ fn what_is_not_carried_out_for_traffic_is_told() {
             "nginx.ingress.kubernetes.io/rewrite-target": "/", "nginx.ingress.kubernetes.io/canary": "true",
             "nginx.ingress.kubernetes.io/canary-by-header": "x", "example.com/a": "b",
         }}, "spec": {"tls": [{"hosts": ["a.b"]}], "defaultBackend": {"service": {"name": "web", "port": {"number": 80}}}}}),
-        expect![[r#"
-            Warning spec.tls: not carried out yet: the Ingress is served over plain HTTP
-            Warning metadata.annotations[nginx.ingress.kubernetes.io/rewrite-target]: not carried out yet: the Ingress is served without it"#]],
+        expect![
+            "Warning metadata.annotations[nginx.ingress.kubernetes.io/rewrite-target]: not carried out yet: the Ingress is served without it"
+        ],
     );
     check(
         json!({"apiVersion": "gateway.networking.k8s.io/v1", "kind": "HTTPRoute", "metadata": {"name": "web"}, "spec": {
@@ -193,24 +193,6 @@ fn destination_rules() {
             "connectionPool": {"tcp": {"maxConnections": 10, "connectTimeout": "1s"}, "http": {"http1MaxPendingRequests": 5, "http2MaxRequests": 9, "maxRetries": 2}},
         })),
         expect![[""]],
-    );
-    check(
-        with(
-            json!({"tls": {"mode": "MUTUAL", "clientCertificate": "own.pem", "privateKey": "own.key", "subjectAltNames": ["a"]}}),
-        ),
-        expect![[""]],
-    );
-    check(
-        with(json!({"tls": {"mode": "PERMISSIVE"}})),
-        expect![[
-            r#"spec.trafficPolicy.tls.mode: Unsupported value: "PERMISSIVE": supported values: "DISABLE", "SIMPLE", "MUTUAL""#
-        ]],
-    );
-    check(
-        with(json!({"tls": {"mode": "ISTIO_MUTUAL"}})),
-        expect![
-            "Warning spec.trafficPolicy.tls.mode: not carried out yet: there is no mesh; SIMPLE and MUTUAL name files"
-        ],
     );
     // What has no effect is told, and stands in nobody's way.
     check(
@@ -244,7 +226,6 @@ fn destination_rules() {
                 "loadBalancer": {"simple": "FASTEST", "consistentHash": {"useSourceIp": true, "httpHeaderName": "x"}},
                 "outlierDetection": {"interval": "soon", "maxEjectionPercent": 101},
                 "connectionPool": {"tcp": {"connectTimeout": "1", "maxConnections": -1}},
-                "tls": {"mode": "MUTUAL", "clientCertificate": "own.pem"},
             },
             "subsets": [{}, {"name": "v1"}, {"name": "v1"}],
         })),
@@ -256,8 +237,37 @@ fn destination_rules() {
             spec.trafficPolicy.outlierDetection.maxEjectionPercent: Invalid value: 101: must be between 0 and 100, inclusive
             spec.trafficPolicy.connectionPool.tcp.maxConnections: Invalid value: -1: must be greater than or equal to 0
             spec.trafficPolicy.connectionPool.tcp.connectTimeout: Invalid value: "1": must be a duration with its unit, such as "10s" or "500ms"
-            spec.trafficPolicy.tls.privateKey: Required value: a file of the gateway
             spec.subsets[0].name: Required value
             spec.subsets[2].name: Duplicate value: "v1""#]],
+    );
+}
+
+#[test]
+fn destination_rules_say_how_tls_is_spoken() {
+    let with = |tls: Value| {
+        let spec = json!({"host": "web", "trafficPolicy": {"tls": tls}});
+        json!({"apiVersion": "networking.istio.io/v1", "kind": "DestinationRule", "metadata": {"name": "web"}, "spec": spec})
+    };
+    check(
+        with(
+            json!({"mode": "MUTUAL", "clientCertificate": "own.pem", "privateKey": "own.key", "subjectAltNames": ["a"]}),
+        ),
+        expect![[""]],
+    );
+    check(
+        with(json!({"mode": "MUTUAL", "clientCertificate": "own.pem"})),
+        expect!["spec.trafficPolicy.tls.privateKey: Required value: a file of the gateway"],
+    );
+    check(
+        with(json!({"mode": "PERMISSIVE"})),
+        expect![[
+            r#"spec.trafficPolicy.tls.mode: Unsupported value: "PERMISSIVE": supported values: "DISABLE", "SIMPLE", "MUTUAL""#
+        ]],
+    );
+    check(
+        with(json!({"mode": "ISTIO_MUTUAL"})),
+        expect![
+            "Warning spec.trafficPolicy.tls.mode: not carried out yet: there is no mesh; SIMPLE and MUTUAL name files"
+        ],
     );
 }
