@@ -80,7 +80,7 @@ fuzz: ## Each fuzz target of the gateway for FUZZ_SECONDS=60 (needs cargo-fuzz a
 	  printf '\n==> fuzzing %s for %d s\n' "$$target" $(FUZZ_SECONDS); \
 	  mkdir -p $(FUZZ_DIR)/corpus/$$target; \
 	  $(CARGO) +nightly fuzz run $$target --fuzz-dir crates/gateway/fuzz --target-dir $(FUZZ_DIR)/target \
-	    $(FUZZ_DIR)/corpus/$$target -- -max_total_time=$(FUZZ_SECONDS) || exit 1; \
+	    $(FUZZ_DIR)/corpus/$$target crates/gateway/fuzz/seeds/$$target -- -max_total_time=$(FUZZ_SECONDS) || exit 1; \
 	done
 
 soak: ## A million seeds of the simulator of rollouts

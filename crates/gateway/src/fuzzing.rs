@@ -29,7 +29,10 @@ use crate::tls::Tls;
 
 /// Within this time everything must have ended; each wait of the proxy is far shorter here.
 const PATIENCE: Duration = Duration::from_secs(20);
-const SHORT: Duration = Duration::from_millis(50);
+const SHORT: Duration = Duration::from_millis(10);
+
+/// What stands between what a client says and what an instance says.
+const INSTANCE_SAYS: &[u8] = b"\n--- the instance says ---\n";
 
 /// The header of the PROXY protocol: its length is within the bytes, and a prefix of a header is never wrong.
 pub fn proxy_header(bytes: &[u8]) {
@@ -211,19 +214,19 @@ impl Proxy {
         })
     }
 
-    /// One client. The first byte of the input says which HTTP it speaks, the next two how many of the bytes are the client's; the
-    /// others are what the instance says. It always ends, nothing stays in flight, and over HTTP/1 the instance never sees a
-    /// request that the client has not been answered for.
+    /// One client: what it says and what the instance says, with a line between them. It always ends, nothing stays in flight, and
+    /// over HTTP/1 the instance never sees a request that the client has not been answered for.
     pub fn conversation(&self, input: &[u8]) {
-        let Some((&[version, high, low], rest)) = input.split_first_chunk::<3>() else {
-            return;
-        };
-        let split = usize::from(u16::from_be_bytes([high, low])) % (rest.len() + 1);
-        let (client, instance) = rest.split_at(split);
+        let line = input
+            .windows(INSTANCE_SAYS.len())
+            .position(|part| part == INSTANCE_SAYS);
+        let (client, instance) = input.split_at(line.unwrap_or(input.len()));
+        let instance = instance.strip_prefix(INSTANCE_SAYS).unwrap_or_default();
+        let is_http2 = client.starts_with(b"PRI ");
         *self.says.lock().unwrap_or_else(PoisonError::into_inner) = instance.to_vec();
         self.smuggled.store(0, Ordering::SeqCst);
         let ended = self.runtime.block_on(async {
-            tokio::time::timeout(PATIENCE, self.converse(version % 2 == 1, client)).await
+            tokio::time::timeout(PATIENCE, self.converse(is_http2, client)).await
         });
         assert!(ended.is_ok(), "it did not end");
         assert_eq!(self.lasting.instances.in_flight_in_all(), 0);
@@ -302,7 +305,7 @@ fn settings() -> Settings {
         https_port: None,
         redirects_all: false,
         observers: Arc::default(),
-        trace_share: None,
+        trace_share: Some(500_000),
         sync_until: None,
     }
 }
@@ -353,6 +356,8 @@ fn table(address: SocketAddr) -> RouteTable {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
 
     /// How many times as many mutations as usual: `SERIN_FUZZ_ROUNDS`.
@@ -404,64 +409,49 @@ mod tests {
         }
     }
 
-    fn conversation(version: u8, client: &[u8], instance: &[u8]) -> Vec<u8> {
-        let length = u16::try_from(client.len()).unwrap().to_be_bytes();
-        [&[version], &length[..], client, instance].concat()
+    /// What fuzzers begin with, in the order of their names.
+    fn seeds(target: &str) -> Vec<Vec<u8>> {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("fuzz/seeds")
+            .join(target);
+        let files = std::fs::read_dir(folder).unwrap();
+        let mut files: Vec<_> = files.map(|file| file.unwrap().path()).collect();
+        files.sort();
+        files
+            .iter()
+            .map(|file| std::fs::read(file).unwrap())
+            .collect()
+    }
+
+    fn over_mutations(target: &str, times: usize, holds: impl Fn(&[u8])) {
+        let mut numbers = Numbers(0x5e71_4bad);
+        for seed in seeds(target) {
+            holds(&seed);
+            for _ in 0..times * rounds() {
+                holds(&numbers.mutate(&seed));
+            }
+        }
     }
 
     #[test]
     fn parsers_hold_over_seeded_mutations() {
-        let mut numbers = Numbers(0x5e71_4bad);
-        let v1 = b"PROXY TCP4 192.0.2.1 198.51.100.1 56324 443\r\nGET / HTTP/1.1\r\n".to_vec();
-        let mut v2 = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c".to_vec();
-        v2.extend([192, 0, 2, 1, 198, 51, 100, 1, 0xdc, 4, 1, 187]);
-        let get = b"GET /a?b=c HTTP/1.1\r\nhost: a\r\nconnection: keep-alive\r\nx-b: 1\r\n\r\n";
-        let chunked =
-            b"4;a=b\r\nbody\r\n1f\r\n0123456789012345678901234567890\r\n0\r\nx: 1\r\n\r\n";
-        let request = b"www.example.com\n/api/v1/items/7\na=b&q=%20x\nid=a; group=canary\nagent/1";
+        const TIMES: usize = 10_000;
         let routes = Routes::new().unwrap();
-        let socket = b"\x81\x02hi\x82\xfe\x01\x00abcd".to_vec();
-        for _ in 0..20_000 * rounds() {
-            for seed in [&v1, &v2] {
-                proxy_header(&numbers.mutate(seed));
-            }
-            frames(&numbers.mutate(&socket));
-            head(&numbers.mutate(get));
-            chunks(&numbers.mutate(chunked));
-            routes.find(&numbers.mutate(request));
-        }
+        over_mutations("proxy_header", TIMES, proxy_header);
+        over_mutations("frames", TIMES, frames);
+        over_mutations("head", TIMES, head);
+        over_mutations("chunks", TIMES, chunks);
+        over_mutations("routes", TIMES, |bytes| routes.find(bytes));
     }
 
     #[test]
     fn the_proxy_holds_over_seeded_mutations() {
         let proxy = Proxy::new().unwrap();
-        let mut numbers = Numbers(0x0dd_ba11);
-        let good = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
-        let chunked = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\ntrailer: x\r\n\r\n2\r\nok\r\n0\r\nx: 1\r\n\r\n";
-        let get =
-            b"GET /a?b=c HTTP/1.1\r\nhost: a\r\nconnection: keep-alive, x-b\r\nx-b: 1\r\n\r\n";
-        let post = b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 4\r\nexpect: 100-continue\r\n\r\nbodyGET / HTTP/1.1\r\nhost: a\r\n\r\n";
-        let chunks = b"POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n4\r\nbody\r\n0\r\n\r\n";
-        let upgrade = b"GET / HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n\x81\x02hi";
-        let switched =
-            b"HTTP/1.1 101 S\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n\x81\x02ho";
-        let http2 = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0\0\0\x06\x01\x05\0\0\0\x01\x82\x84\x86\x41\x01a";
-        let seeds = [
-            conversation(0, get, good),
-            conversation(0, get, chunked),
-            conversation(0, post, good),
-            conversation(0, chunks, chunked),
-            conversation(0, upgrade, switched),
-            conversation(1, http2, good),
-            conversation(1, http2, chunked),
-        ];
-        for seed in &seeds {
-            proxy.conversation(seed);
-            for _ in 0..12 * rounds() {
-                let input = numbers.mutate(seed);
-                proxy.conversation(&input);
-            }
-        }
+        over_mutations("conversation", 20, |bytes| proxy.conversation(bytes));
+    }
+
+    fn conversation(client: &[u8], instance: &[u8]) -> Vec<u8> {
+        [client, INSTANCE_SAYS, instance].concat()
     }
 
     #[test]
@@ -476,7 +466,7 @@ mod tests {
             b"content-length: 3\r\ncontent-length: 38\r\n",
         ] {
             let client = [b"POST / HTTP/1.1\r\nhost: a\r\n", head, b"\r\n", hidden].concat();
-            proxy.conversation(&conversation(0, &client, good));
+            proxy.conversation(&conversation(&client, good));
         }
     }
 }
