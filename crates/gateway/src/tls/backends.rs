@@ -21,11 +21,9 @@ use tokio_rustls::rustls::client::danger::{
     HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier,
 };
 use tokio_rustls::rustls::crypto::{
-    CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature,
+    CryptoProvider, WebPkiSupportedAlgorithms, ring, verify_tls12_signature, verify_tls13_signature,
 };
-use tokio_rustls::rustls::{
-    ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
-};
+use tokio_rustls::rustls::{ClientConfig, DigitallySignedStruct, Error, SignatureScheme};
 
 use super::{read_roots, system_roots};
 use crate::table::{BackendTls, Protocol, Trust};
@@ -239,60 +237,56 @@ fn verifier(
     home: &Path,
 ) -> Result<Arc<dyn ServerCertVerifier>, String> {
     let roots = match &tls.trust {
-        Trust::Anybody => return Ok(Arc::new(Anybody(Arc::clone(provider)))),
-        Trust::System => system_roots(),
+        Trust::Anybody => None,
+        Trust::System => Some(system_roots()),
         Trust::File(path) => {
             let path = home.join(path);
-            read_roots(&path).map_err(|why| format!("{}: {why}", path.display()))?
+            let read = read_roots(&path);
+            Some(read.map_err(|why| format!("{}: {why}", path.display()))?)
         }
     };
-    named(tls, roots, provider)
-}
-
-fn named(
-    tls: &BackendTls,
-    roots: RootCertStore,
-    provider: &Arc<CryptoProvider>,
-) -> Result<Arc<dyn ServerCertVerifier>, String> {
-    let builder =
-        WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider));
-    let inner = builder.build().map_err(|error| error.to_string())?;
-    if tls.names.is_empty() {
-        return Ok(inner);
-    }
+    let chains = roots.map(|roots| {
+        WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider)).build()
+    });
+    let chains = chains.transpose().map_err(|error| error.to_string())?;
     let names = tls.names.iter().map(|name| server_name(name));
-    let names = names.collect::<Result<_, _>>()?;
-    Ok(Arc::new(Named { inner, names }))
+    Ok(Arc::new(Verifier {
+        chains,
+        names: names.collect::<Result<_, _>>()?,
+        algorithms: provider.signature_verification_algorithms,
+    }))
 }
 
-/// The certificate has one of these names, whatever name was asked for.
+/// What an instance shows is believed when somebody who is trusted vouches for one of its names.
 #[derive(Debug)]
-struct Named {
-    inner: Arc<WebPkiServerVerifier>,
+struct Verifier {
+    /// `None`: whatever it shows, as long as it has the key.
+    chains: Option<Arc<WebPkiServerVerifier>>,
+    /// Instead of the name that was asked for.
     names: Vec<ServerName<'static>>,
+    algorithms: WebPkiSupportedAlgorithms,
 }
 
-/// Any certificate, whose key the instance has.
-#[derive(Debug)]
-struct Anybody(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for Named {
+impl ServerCertVerifier for Verifier {
     fn verify_server_cert(
         &self,
         end: &CertificateDer<'_>,
         between: &[CertificateDer<'_>],
-        _asked: &ServerName<'_>,
+        asked: &ServerName<'_>,
         ocsp: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        let mut last = Err(Error::General("no name is expected".into()));
-        for name in &self.names {
-            last = self.inner.verify_server_cert(end, between, name, ocsp, now);
-            if last.is_ok() {
-                break;
-            }
+        let Some(chains) = &self.chains else {
+            return Ok(ServerCertVerified::assertion());
+        };
+        let is_for =
+            |name: &ServerName<'_>| chains.verify_server_cert(end, between, name, ocsp, now);
+        match self.names.as_slice() {
+            [] => is_for(asked),
+            [first, others @ ..] => others
+                .iter()
+                .fold(is_for(first), |found, name| found.or_else(|_| is_for(name))),
         }
-        last
     }
 
     fn verify_tls12_signature(
@@ -301,8 +295,7 @@ impl ServerCertVerifier for Named {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.inner
-            .verify_tls12_signature(message, certificate, signature)
+        verify_tls12_signature(message, certificate, signature, &self.algorithms)
     }
 
     fn verify_tls13_signature(
@@ -311,48 +304,10 @@ impl ServerCertVerifier for Named {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.inner
-            .verify_tls13_signature(message, certificate, signature)
+        verify_tls13_signature(message, certificate, signature, &self.algorithms)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.inner.supported_verify_schemes()
-    }
-}
-
-impl ServerCertVerifier for Anybody {
-    fn verify_server_cert(
-        &self,
-        _end: &CertificateDer<'_>,
-        _between: &[CertificateDer<'_>],
-        _asked: &ServerName<'_>,
-        _ocsp: &[u8],
-        _now: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        let algorithms = &self.0.signature_verification_algorithms;
-        verify_tls12_signature(message, certificate, signature, algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        let algorithms = &self.0.signature_verification_algorithms;
-        verify_tls13_signature(message, certificate, signature, algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
+        self.algorithms.supported_schemes()
     }
 }
