@@ -217,10 +217,10 @@ impl Drop for Counted<'_> {
 }
 
 /// A connection of a client, for as long as it lives: also when it has changed its protocol.
-struct Living(Arc<Worker>);
+pub(crate) struct Living(Arc<Worker>);
 
 impl Living {
-    fn new(worker: Arc<Worker>) -> Self {
+    pub(crate) fn new(worker: Arc<Worker>) -> Self {
         worker.living.send_modify(|living| *living += 1);
         worker
             .shared

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 use crate::ports::{Door, Listener};
-use crate::proxy::{Phase, Shared, Worker, serve};
+use crate::proxy::{Living, Phase, Shared, Worker, serve};
 
 /// The frames of a request are on the heap, so a small stack is enough.
 const STACK_BYTES: usize = 512 * 1024;
@@ -76,7 +76,8 @@ async fn run(shared: Arc<Shared>, listeners: Vec<Listener>) -> io::Result<()> {
     Ok(())
 }
 
-async fn accept(worker: Arc<Worker>, listener: tokio::net::TcpListener, door: Door) {
+/// Takes connections until it is dropped. Where several workers take them, each may take one beyond the most.
+pub(crate) async fn accept(worker: Arc<Worker>, listener: tokio::net::TcpListener, door: Door) {
     let shared = Arc::clone(&worker.shared);
     loop {
         if shared.gauges.connections.load(Ordering::Relaxed) >= shared.settings.max_connections {
@@ -86,7 +87,9 @@ async fn accept(worker: Arc<Worker>, listener: tokio::net::TcpListener, door: Do
         }
         match listener.accept().await {
             Ok((stream, peer)) => {
-                tokio::spawn(serve(Arc::clone(&worker), stream, peer, door));
+                // It counts from now on, and not only when its task runs: many may come at once.
+                let living = Living::new(Arc::clone(&worker));
+                tokio::spawn(serve(living, stream, peer, door));
             }
             Err(error) => {
                 tracing::debug!(%error, "a connection cannot be accepted");

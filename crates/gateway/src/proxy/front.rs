@@ -78,17 +78,19 @@ pub(super) struct Activity {
 }
 
 /// Serves one connection until it ends or the process leaves. Errors of the client's side are nobody's business but its own.
-pub(crate) async fn serve(worker: Arc<Worker>, stream: TcpStream, peer: SocketAddr, door: Door) {
+pub(crate) async fn serve(living: Living, stream: TcpStream, peer: SocketAddr, door: Door) {
     let _ = stream.set_nodelay(true);
+    let worker = Arc::clone(&living.0);
     let shared = Arc::clone(&worker.shared);
-    let _living = Living::new(Arc::clone(&worker));
     let mut phase = shared.phase.subscribe();
-    // Only a client that says something costs more than its socket.
+    // Only a client that says something costs more than its socket. The system is asked whether it does: a connection that was just
+    // accepted is taken for readable before anything has come.
+    let mut first = [0];
     let spoke = tokio::select! {
-        spoke = tokio::time::timeout(shared.settings.client_idle, stream.readable()) => spoke,
+        spoke = tokio::time::timeout(shared.settings.client_idle, stream.peek(&mut first)) => spoke,
         _ = phase.wait_for(|phase| *phase >= Phase::Closing) => return,
     };
-    if let Ok(Ok(())) = spoke {
+    if let Ok(Ok(1..)) = spoke {
         // What opening takes, a handshake above all, is given back before the first request.
         let opened = Box::pin(open(worker, stream, peer, door)).await;
         if let Ok(serving) = opened {

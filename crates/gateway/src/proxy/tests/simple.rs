@@ -119,5 +119,6 @@ async fn a_client_that_leaves_is_noticed_while_it_waits() {
     drop(stream);
     told.recv().await.unwrap();
     gate.until_drained("w").await;
-    assert_eq!(super::requests(&gate, "web").client_gone, 1);
+    gate.until(|| super::requests(&gate, "web").client_gone == 1)
+        .await;
 }

@@ -18,13 +18,13 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use super::super::{Phase, Settings, Shared};
+use super::super::{Living, Phase, Settings, Shared, Worker, serve};
 use crate::admin::Pages;
 use crate::control::Control;
 use crate::health;
 use crate::lower::LowerOptions;
 use crate::names::{ObjectName, Source, SourceKind};
-use crate::ports::{Listener, Scheme};
+use crate::ports::{Door, Listener, Scheme};
 use crate::series::Registry;
 use crate::table::{
     Backend, EndpointEntry, HeaderChanges, HostMatch, PathMatch, PortEntry, PortRef, Protocol,
@@ -53,30 +53,8 @@ impl Gate {
     }
 
     pub(super) fn with(change: impl FnOnce(&mut Settings), table: RouteTable) -> Self {
-        let mut settings = Settings {
-            hold: Duration::from_secs(20),
-            connect_timeout: Duration::from_secs(2),
-            head_timeout: Duration::from_secs(60),
-            client_idle: Duration::from_secs(60),
-            max_held: 100,
-            proxy_protocol: false,
-            trusted_hops: 0,
-            writes_forwarded: false,
-            https_port: None,
-            redirects_all: false,
-            observers: Arc::default(),
-            trace_share: None,
-            body_idle: Duration::from_secs(20),
-            rest_after: Duration::from_secs(20),
-            max_connections: 1_000,
-            sync_until: None,
-        };
-        change(&mut settings);
-        let shared = Arc::new(Shared::new(settings, Tls::new().unwrap()));
-        let pages = Arc::new(Pages::new(Arc::clone(&shared)));
-        let registry = Arc::clone(&pages.registry);
-        let mut control = Control::new(Arc::clone(&shared), pages, LowerOptions::default());
-        control.swap(table);
+        let (pages, control) = serving(change, table);
+        let (shared, registry) = (Arc::clone(&pages.shared), Arc::clone(&pages.registry));
         let listeners = [Scheme::Http, Scheme::Https].map(|scheme| Listener {
             scheme,
             socket: TcpListener::bind("127.0.0.1:0").unwrap(),
@@ -205,6 +183,66 @@ impl Gate {
             .await
             .unwrap();
         String::from_utf8_lossy(&text).into_owned()
+    }
+}
+
+/// What all workers share, and who swaps its table.
+fn serving(change: impl FnOnce(&mut Settings), table: RouteTable) -> (Arc<Pages>, Control) {
+    let mut settings = Settings {
+        hold: Duration::from_secs(20),
+        connect_timeout: Duration::from_secs(2),
+        head_timeout: Duration::from_secs(60),
+        client_idle: Duration::from_secs(60),
+        max_held: 100,
+        proxy_protocol: false,
+        trusted_hops: 0,
+        writes_forwarded: false,
+        https_port: None,
+        redirects_all: false,
+        observers: Arc::default(),
+        trace_share: None,
+        body_idle: Duration::from_secs(20),
+        rest_after: Duration::from_secs(20),
+        max_connections: 1_000,
+        sync_until: None,
+    };
+    change(&mut settings);
+    let shared = Arc::new(Shared::new(settings, Tls::new().unwrap()));
+    let pages = Arc::new(Pages::new(Arc::clone(&shared)));
+    let mut control = Control::new(shared, Arc::clone(&pages), LowerOptions::default());
+    control.swap(table);
+    (pages, control)
+}
+
+/// One worker in the runtime of the test, so that its waits go by the clock of the test, which may be a virtual one. Whoever is
+/// asked outside of the runtime must then not be waited for: a virtual clock goes on meanwhile.
+pub(super) struct Desk {
+    pub(super) worker: Arc<Worker>,
+    pub(super) pages: Arc<Pages>,
+    /// Holds the instances of the table.
+    _control: Control,
+}
+
+impl Desk {
+    pub(super) fn with(change: impl FnOnce(&mut Settings), table: RouteTable) -> Self {
+        let (pages, control) = serving(change, table);
+        Self {
+            worker: Arc::new(Worker::new(Arc::clone(&pages.shared))),
+            pages,
+            _control: control,
+        }
+    }
+
+    /// A connection of a client, and how it is served.
+    pub(super) async fn client(&self, scheme: Scheme) -> (TcpStream, tokio::task::JoinHandle<()>) {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let client = TcpStream::connect(address).await.unwrap();
+        let (stream, peer) = listener.accept().await.unwrap();
+        let port = address.port();
+        let living = Living::new(Arc::clone(&self.worker));
+        let served = tokio::spawn(serve(living, stream, peer, Door { scheme, port }));
+        (client, served)
     }
 }
 

@@ -1,0 +1,274 @@
+//! The bounds on what instances may take, and on what is kept for them. Each of these tests fails when its bound is taken away.
+
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, Response, StatusCode};
+use http_body_util::{BodyExt, Full};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::{Notify, mpsc};
+use tokio::time::Instant;
+
+use super::super::pool::{Connection, Pool};
+use super::super::wire::Wire;
+use super::world::{Desk, Gate, Upstream, read_head, rule, service, table};
+use super::{requests, serving};
+use crate::names::ObjectName;
+use crate::ports::Scheme;
+use crate::table::{Mirror, PortRef, Protocol, RouteTable};
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+/// Every request goes to this one, over HTTP/2.
+fn over_http2(upstream: &Upstream) -> RouteTable {
+    let mut table = serving(upstream);
+    for entry in table.services.values_mut() {
+        entry.ports[0].protocol = Protocol::H2c;
+    }
+    table
+}
+
+/// Every request is copied to the shadow.
+fn copied(web: &Upstream, shadow: &Upstream) -> RouteTable {
+    let mut with = rule(&[("web", 1)]);
+    with.policy.mirrors = vec![Mirror {
+        service: ObjectName::new("default", "shadow"),
+        port: PortRef::First,
+        subset: None,
+        per_million: 1_000_000,
+    }];
+    let services = vec![
+        service("web", &[("w", web)]),
+        service("shadow", &[("s", shadow)]),
+    ];
+    table(vec![with], services)
+}
+
+#[tokio::test(start_paused = true)]
+async fn few_idle_connections_are_kept_and_not_for_long() {
+    const MOST: usize = 128;
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let (pool, mut instance) = (Pool::default(), Vec::new());
+    for _ in 0..MOST + 10 {
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).await;
+        let (accepted, _) = listener.accept().unwrap();
+        accepted.set_nonblocking(true).unwrap();
+        instance.push(accepted);
+        pool.put(Connection::of_wire(Wire::new(stream.unwrap()), 1));
+    }
+    // One that was closed has ended; from the others nothing has come yet.
+    let kept = || {
+        let ended = |stream: &&std::net::TcpStream| matches!(stream.peek(&mut [0]), Ok(0));
+        instance.len() - instance.iter().filter(ended).count()
+    };
+    assert_eq!(kept(), MOST);
+    tokio::time::advance(Duration::from_secs(3)).await;
+    pool.sweep();
+    pool.keep_only(&[1].into_iter().collect());
+    assert_eq!(kept(), MOST);
+    let stream = TcpStream::connect(listener.local_addr().unwrap()).await;
+    let (other, _) = listener.accept().unwrap();
+    other.set_nonblocking(true).unwrap();
+    pool.put(Connection::of_wire(Wire::new(stream.unwrap()), 2));
+    tokio::time::advance(Duration::from_secs(2)).await;
+    pool.sweep();
+    assert_eq!(kept(), 0);
+    // The instance of this one has gone.
+    assert!(other.peek(&mut [0]).is_err());
+    pool.keep_only(&[1].into_iter().collect());
+    assert!(matches!(other.peek(&mut [0]), Ok(0)));
+}
+
+/// Answers over HTTP/2; to `/never` not at all.
+async fn http2(head: &'static str) -> Upstream {
+    Upstream::raw(move |stream, requests| async move {
+        let service = service_fn(move |request: Request<hyper::body::Incoming>| {
+            requests.fetch_add(1, Ordering::Relaxed);
+            async move {
+                if request.uri().path() == "/never" {
+                    std::future::pending::<()>().await;
+                }
+                let answer = Response::builder().header("x", head);
+                answer.body(Full::<Bytes>::default())
+            }
+        });
+        let _ = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
+            .serve_connection(TokioIo::new(stream), service)
+            .await;
+    })
+    .await
+}
+
+#[tokio::test]
+async fn another_connection_is_opened_when_one_of_http2_has_enough_to_do() {
+    let upstream = http2("").await;
+    let gate = Gate::serving(over_http2(&upstream));
+    let sender = gate.http2().await;
+    let ask = |path: &str| {
+        let request = Request::get(format!("http://a{path}")).body(Full::default());
+        let mut sender = sender.clone();
+        async move { sender.send_request(request.unwrap()).await }
+    };
+    assert_eq!(ask("/").await.unwrap().status(), StatusCode::OK);
+    let mut asked = Vec::new();
+    for (in_all, connections) in [(100, 1), (101, 2)] {
+        while asked.len() < in_all {
+            asked.push(tokio::spawn(ask("/never")));
+        }
+        gate.until(|| upstream.requests() == 1 + in_all).await;
+        assert_eq!(upstream.connections(), connections);
+    }
+    asked.iter().for_each(tokio::task::JoinHandle::abort);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_instance_of_http2_that_gives_no_sign_of_life_is_given_up() {
+    let dead = Upstream::raw(|mut stream, _| async move {
+        let _ = stream.read_to_end(&mut Vec::new()).await;
+    })
+    .await;
+    let desk = Desk::with(|s| s.head_timeout = HOUR * 2, over_http2(&dead));
+    let (mut client, served) = desk.client(Scheme::Http).await;
+    let request = b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 0\r\n\r\n";
+    let began = Instant::now();
+    client.write_all(request).await.unwrap();
+    let head = tokio::time::timeout(HOUR, read_head(&mut client)).await;
+    assert!(head.unwrap().starts_with("HTTP/1.1 502 "));
+    assert_eq!(began.elapsed().as_secs(), 10 + 5);
+    served.abort();
+}
+
+/// As large a head as nobody needs: one that was read whole would be passed on.
+#[tokio::test]
+async fn a_head_that_is_too_large_is_no_answer() {
+    static LARGE: [u8; 200_000] = [b'y'; 200_000];
+    let large = std::str::from_utf8(&LARGE).unwrap();
+    let over_http1 = Upstream::raw(|mut stream, _| async move {
+        read_head(&mut stream).await;
+        let _ = stream
+            .write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nx: ")
+            .await;
+        let _ = stream.write_all(&LARGE).await;
+        let _ = stream.write_all(b"\r\n\r\n").await;
+        let _ = stream.read_to_end(&mut Vec::new()).await;
+    })
+    .await;
+    let h2c = http2(large).await;
+    for table in [serving(&over_http1), over_http2(&h2c)] {
+        let gate = Gate::serving(table);
+        let mut client = gate.client().await;
+        for answer in [client.get("/").await, client.post("/", "body").await] {
+            assert_eq!(
+                (answer.status, answer.reason()),
+                (StatusCode::BAD_GATEWAY, "broken")
+            );
+        }
+        assert_eq!(requests(&gate, "web").broken, 2);
+    }
+}
+
+/// What comes behind an answer belongs to nobody: the next request gets its own.
+#[tokio::test]
+async fn an_instance_that_says_too_much_is_not_believed_again() {
+    let upstream = Upstream::raw(|mut stream, requests| async move {
+        read_head(&mut stream).await;
+        let number = requests.fetch_add(1, Ordering::Relaxed);
+        let answer = format!(
+            "HTTP/1.1 200 OK\r\ncontent-length: 1\r\n\r\n{number}HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nwrong"
+        );
+        let _ = stream.write_all(answer.as_bytes()).await;
+        let _ = stream.read_to_end(&mut Vec::new()).await;
+    })
+    .await;
+    let gate = Gate::serving(serving(&upstream));
+    let mut client = gate.client().await;
+    for number in 0..10 {
+        let answer = match number % 2 {
+            0 => client.get("/").await,
+            _ => client.post("/", "body").await,
+        };
+        assert_eq!(answer.text(), number.to_string());
+    }
+    assert_eq!(upstream.connections(), 10);
+}
+
+#[tokio::test]
+async fn copies_beyond_the_most_are_not_made() {
+    let seen = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let told = Arc::clone(&seen);
+    let shadow = Upstream::with(move |request| {
+        told.lock().unwrap().push(request.uri().path().to_owned());
+        async { Response::new(Full::default()) }
+    })
+    .await;
+    let web = Upstream::saying("web").await;
+    let gate = Gate::serving(copied(&web, &shadow));
+    let copies: &AtomicUsize = &gate.shared.gauges.copies;
+    let mut client = gate.client().await;
+    // As many as there may be are under way elsewhere.
+    copies.fetch_add(1024, Ordering::Relaxed);
+    assert_eq!(client.get("/without").await.text(), "web");
+    copies.fetch_sub(1024, Ordering::Relaxed);
+    assert_eq!(client.get("/with").await.text(), "web");
+    gate.until(|| requests(&gate, "shadow").requests() == 1)
+        .await;
+    gate.until(|| copies.load(Ordering::Relaxed) == 0).await;
+    assert_eq!(*seen.lock().unwrap(), ["/with"]);
+}
+
+#[tokio::test]
+async fn a_copy_that_does_not_keep_up_with_a_body_is_cut_off() {
+    let web = Upstream::with(|request| async move {
+        let body = request.into_body().collect().await.unwrap().to_bytes();
+        Response::new(Full::from(body.len().to_string()))
+    })
+    .await;
+    let (go, (tell, mut told)) = (Arc::new(Notify::new()), mpsc::channel(1));
+    let wait = Arc::clone(&go);
+    let shadow = Upstream::raw(move |mut stream, _| {
+        let (wait, tell) = (Arc::clone(&wait), tell.clone());
+        async move {
+            wait.notified().await;
+            let mut seen = Vec::new();
+            let _ = stream.read_to_end(&mut seen).await;
+            tell.send(seen.len()).await.unwrap();
+        }
+    })
+    .await;
+    let gate = Gate::serving(copied(&web, &shadow));
+    let large = "x".repeat(64 * 1024 * 1024);
+    let answer = gate.client().await.post("/", &large).await;
+    assert_eq!(answer.text(), large.len().to_string());
+    go.notify_one();
+    let seen = told.recv().await.unwrap();
+    assert!(seen < large.len(), "{seen} bytes were kept for the copy");
+    gate.until(|| requests(&gate, "shadow").broken == 1).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_copy_that_is_never_answered_is_given_up() {
+    let never = Upstream::with(|_| std::future::pending()).await;
+    let desk = Desk::with(|s| s.head_timeout = HOUR * 2, copied(&never, &never));
+    let (mut client, served) = desk.client(Scheme::Http).await;
+    let began = Instant::now();
+    client
+        .write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n")
+        .await
+        .unwrap();
+    let timeouts = || {
+        let all = desk.pages.registry.totals();
+        let copies = all.iter().filter(|s| s.key.revision == "shadow");
+        copies.map(|s| s.counts.timeouts).sum::<u64>()
+    };
+    while timeouts() == 0 && began.elapsed() < HOUR {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    assert!((30..=31).contains(&began.elapsed().as_secs()));
+    served.abort();
+}
