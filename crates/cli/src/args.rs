@@ -124,8 +124,12 @@ pub(crate) enum Command {
         Objects are kept: the next `serin up` starts the same instances again."
     )]
     Down(DownArgs),
-    /// Do something with the gateway
-    #[command(subcommand)]
+    /// Upgrade the gateway without losing a request, or serve the routes of any cluster
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  serin gateway upgrade\n  serin gateway serve --kubeconfig ~/.kube/config --listen 0.0.0.0:8080\n\n\
+        `serin up` starts the gateway of its platform by itself; docs/gateway.md tells its settings and what it measures."
+    )]
     Gateway(GatewayCommand),
     /// Write a copy of all objects into a file, also while the platform runs
     #[command(
@@ -139,7 +143,7 @@ pub(crate) enum Command {
         The control plane must not run. The objects that were there before are kept as state.db-replaced, until the next restore."
     )]
     Restore(RestoreArgs),
-    /// Make the objects of manifests so
+    /// Create the objects of manifests, or change them to what these say
     #[command(
         after_help = "Examples:\n  serin apply -f app.yaml\n  serin apply -f manifests/ -n prod --dry-run\n  \
         cat app.yaml | serin apply -f -"

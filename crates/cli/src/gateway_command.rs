@@ -24,15 +24,16 @@ const LOOK: Duration = Duration::from_millis(50);
 pub(crate) enum GatewayCommand {
     /// Serve the routes of any cluster until a signal, without a platform and without a keeper
     #[command(
-        after_help = "In a pod the API is that of its cluster, with the rights of its service account; `serin install --gateway` prints \
+        after_help = "Examples:\n  serin gateway serve --kubeconfig ~/.kube/config --listen 0.0.0.0:8080\n  \
+        serin gateway serve --listen 0.0.0.0:8080 --tls-listen 0.0.0.0:8443 --ingress-class serin\n\n\
+        In a pod the API is that of its cluster, with the rights of its service account; `serin install --gateway` prints \
         both. Every other setting is in gateway/config.json of the state directory."
     )]
     Serve(Box<ServeArgs>),
     /// Replace the gateway that serves by the program as it is now on disk, without a refused or cut request
-    #[command(
-        after_help = "The listening sockets are handed over. The gateway before answers what it has, tells its clients to come \
-        again, and ends by itself."
-    )]
+    #[command(after_help = "Example:\n  serin gateway upgrade\n\n\
+        The listening sockets are handed over. The gateway before answers what it has, tells its clients to come \
+        again, and ends by itself.")]
     Upgrade,
 }
 

@@ -200,7 +200,8 @@ impl Platform {
             .with_exec(Arc::new(exec))
             .with_token_key(credentials.token_key.clone())
             .with_token(&credentials.gateway_token, Part::Gateway.user());
-        identities::give_roles(&installer(&server))
+        let tls = gateway::tls_of(&home, &options.gateway_tls_listen);
+        identities::give_roles(&installer(&server), tls)
             .await
             .map_err(PlatformError::Roles)?;
         let stop_serving = CancellationToken::new();
@@ -277,6 +278,7 @@ fn start_parts(
             listen: options.gateway_listen.clone(),
             tls_listen: options.gateway_tls_listen.clone(),
             program: options.program.clone(),
+            installer: installer(server),
         };
         parts.spawn(gateway.keep(stop.clone()));
         parts.spawn(gateway::make_class(installer(server)));

@@ -37,7 +37,12 @@ impl Place {
 
     /// Exit code, stdout and stderr of a command, with this place written as `[HOME]`.
     fn check(&self, arguments: &[&str], expected: &Expect) {
-        expected.assert_eq(&self.told(self.serin(arguments).output().unwrap()));
+        expected.assert_eq(&self.ran(arguments));
+    }
+
+    /// Exit code and output of a command.
+    fn ran(&self, arguments: &[&str]) -> String {
+        self.told(self.serin(arguments).output().unwrap())
     }
 
     fn told(&self, output: Output) -> String {
@@ -75,6 +80,47 @@ fn the_version_is_a_result() {
     );
 }
 
+/// Goes through the tree of commands by what the help itself lists.
+#[test]
+fn the_help_of_every_command_has_an_example() {
+    fn visit(place: &Place, command: &[&str]) -> usize {
+        let help = place.ran(&[command, &["--help"]].concat());
+        let lines = help.lines().skip_while(|line| *line != "Commands:").skip(1);
+        let listed = lines.take_while(|line| !line.is_empty());
+        let names = listed.filter(|line| line.starts_with("  ") && !line.starts_with("   "));
+        let names = names.filter_map(|line| line.split_whitespace().next());
+        let of_its_own = ["help", "version"];
+        let names = names.filter(|name| !of_its_own.contains(name));
+        let below = names.map(|name| visit(place, &[command, &[name]].concat()));
+        let below: usize = below.sum();
+        let has_example = help.contains("Example:\n") || help.contains("Examples:\n");
+        assert!(command.is_empty() || has_example, "{command:?}");
+        below + 1
+    }
+    let commands = visit(&Place::new(), &[]);
+    assert!(commands > 30, "{commands} commands");
+}
+
+#[test]
+fn the_help_of_the_gateway_says_what_it_is_for() {
+    let help = Place::new().ran(&["gateway", "-h"]);
+    let until = help.find("\nOptions:").unwrap();
+    expect![[r#"
+        exit 0
+        --- stdout
+        Upgrade the gateway without losing a request, or serve the routes of any cluster
+
+        Usage: serin gateway [OPTIONS] <COMMAND>
+
+        Commands:
+          serve    Serve the routes of any cluster until a signal, without a platform and without a keeper
+          upgrade  Replace the gateway that serves by the program as it is now on disk, without a refused or
+                   cut request
+          help     Print this message or the help of the given subcommand(s)
+    "#]]
+    .assert_eq(&help[..until]);
+}
+
 #[test]
 fn help_is_a_result_and_has_the_exit_codes() {
     Place::new().check(&["--help"], &expect![[r#"
@@ -91,10 +137,10 @@ fn help_is_a_result_and_has_the_exit_codes() {
         Commands:
           up           Start the platform of the state directory
           down         Stop everything of the state directory: control plane, gateway, instances
-          gateway      Do something with the gateway
+          gateway      Upgrade the gateway without losing a request, or serve the routes of any cluster
           backup       Write a copy of all objects into a file, also while the platform runs
           restore      Put the objects of a backup in the place of those of the state directory
-          apply        Make the objects of manifests so
+          apply        Create the objects of manifests, or change them to what these say
           plan         Show how a release would go, step by step, and change nothing
           get          Show objects of any kind
           delete       Delete objects
@@ -162,7 +208,7 @@ fn help_is_a_result_and_has_the_exit_codes() {
 }
 
 #[test]
-fn every_command_has_help_with_examples() {
+fn the_help_of_a_command_has_its_options_and_examples() {
     Place::new().check(&["rollout", "promote", "--help"], &expect![[r#"
         exit 0
         --- stdout

@@ -140,6 +140,14 @@ fn a_platform_starts_once_and_stops_whole() {
     let running = platform.run_file("serin.json");
     let pid = running["pid"].to_string();
 
+    // A gateway without TLS has no use for certificates.
+    let role = ["get", "clusterrole", "system:serin:gateway", "-o", "yaml"];
+    let role = platform.serin(&role);
+    assert!(
+        role.contains("services") && !role.contains("secrets"),
+        "{role}"
+    );
+
     let (exit, told) = platform.refused(&["up", "--listen", "127.0.0.1:0"]);
     assert_eq!(exit, 75, "{told}");
     assert!(told.contains(&format!("(pid {pid})")), "{told}");

@@ -343,10 +343,10 @@ async fn create_built_in(client: &Client) {
 
 #[tokio::test(start_paused = true)]
 async fn the_controllers_of_one_machine_need_no_right_that_they_do_not_have() {
-    use crate::platform::identities::{Part, give_roles};
+    use crate::platform::identities::{Part, Tls, give_roles};
     let server = ApiServer::new(Store::in_memory());
     let anybody = Client::new(server.router(), "default");
-    give_roles(&anybody).await.unwrap();
+    give_roles(&anybody, Tls::Absent).await.unwrap();
     let (controllers, refused) = as_user(&server, Part::Controllers.user());
     let shutdown = CancellationToken::new();
     let config = Config {

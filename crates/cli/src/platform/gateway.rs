@@ -11,9 +11,10 @@ use std::time::Duration;
 use kube::api::PostParams;
 use serin_api::gateway_api::{GatewayClass, GatewayClassSpec};
 use serin_api::keys;
-use serin_gateway::{GatewayInfo, healthy, read_endpoint};
+use serin_gateway::{GatewayConfig, GatewayInfo, healthy, read_endpoint};
 use tokio_util::sync::CancellationToken;
 
+use super::identities::{self, Part, Tls};
 use super::processes::OwnProcess;
 use crate::home::Home;
 
@@ -23,7 +24,7 @@ const LOOK: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
 /// The gateway of a state directory.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(super) struct Gateway {
     pub(super) home: Home,
     /// Where it is to listen; empty for what its own settings say.
@@ -32,6 +33,8 @@ pub(super) struct Gateway {
     pub(super) tls_listen: Vec<SocketAddr>,
     /// The `serin` executable.
     pub(super) program: PathBuf,
+    /// Gives the gateway its rights.
+    pub(super) installer: kube::Client,
 }
 
 /// The processes of a gateway.
@@ -64,6 +67,24 @@ pub(crate) async fn serving(home: &Home) -> Option<GatewayInfo> {
         return None;
     }
     read_endpoint(home.root())
+}
+
+/// Whether the gateway of a state directory speaks TLS, or will: as it is asked to, as its settings say, or as one that lives does.
+/// That changes only when a keeper binds its sockets, for a gateway that was started again gets those of the one before.
+pub(super) fn tls_of(home: &Home, asked: &[SocketAddr]) -> Tls {
+    let wants = || {
+        let settings = GatewayConfig::load(home.root());
+        settings.is_ok_and(|settings| !settings.tls_listen.is_empty())
+    };
+    let has = || {
+        let known = read_endpoint(home.root()).filter(|_| Processes::of(home).any());
+        known.is_some_and(|info| !info.tls_listen.is_empty())
+    };
+    if !asked.is_empty() || wants() || has() {
+        Tls::Spoken
+    } else {
+        Tls::Absent
+    }
 }
 
 /// Makes the class by which Gateways ask for this gateway, unless it is there.
@@ -139,7 +160,11 @@ impl Gateway {
         ]
     }
 
+    /// Starts a keeper, with the rights of its gateway as the settings are now.
     async fn start(&self) -> io::Result<Child> {
+        let tls = tls_of(&self.home, &self.tls_listen);
+        let given = identities::give_role(&self.installer, Part::Gateway, tls).await;
+        given.map_err(io::Error::other)?;
         let log = File::options()
             .create(true)
             .append(true)
@@ -175,6 +200,31 @@ fn is_running(child: Option<&mut Child>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::home::DirVariables;
+
+    #[test]
+    fn tls_is_spoken_where_it_is_asked_for_or_set() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::resolve(Some(dir.path()), &DirVariables::default()).unwrap();
+        assert_eq!(tls_of(&home, &[]), Tls::Absent);
+        let address = "127.0.0.1:8443";
+        assert_eq!(tls_of(&home, &[address.parse().unwrap()]), Tls::Spoken);
+        // What a gateway that has ended once had is over.
+        let known = serde_json::json!({
+            "keeperPid": null, "pid": 1, "listen": [], "tlsListen": [address],
+        });
+        let file = |name: &str, text: String| {
+            let path = dir.path().join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        };
+        file("run/gateway.json", known.to_string());
+        assert!(read_endpoint(home.root()).is_some());
+        assert_eq!(tls_of(&home, &[]), Tls::Absent);
+        let settings = format!(r#"{{"tlsListen": ["{address}"]}}"#);
+        file("gateway/config.json", settings);
+        assert_eq!(tls_of(&home, &[]), Tls::Spoken);
+    }
 
     #[test]
     fn only_addresses_that_are_asked_for_are_taken_again() {

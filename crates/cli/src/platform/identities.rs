@@ -42,39 +42,80 @@ impl Part {
         }
     }
 
-    fn rules(self) -> Vec<Value> {
+    fn rules(self, tls: Tls) -> Vec<Value> {
         match self {
             Self::Controllers => rights::of_controllers(),
             Self::Node => rights::of_node(),
-            // Where it speaks TLS is its own setting, which may change while this platform runs.
             Self::Gateway => {
-                let mut rules = serin_gateway::rights::rules();
-                rules.push(serin_gateway::rights::of_certificates());
-                rules
+                let certificates =
+                    (tls == Tls::Spoken).then(serin_gateway::rights::of_certificates);
+                let rules = serin_gateway::rights::rules().into_iter();
+                rules.chain(certificates).collect()
             }
         }
     }
 }
 
+/// Whether the gateway speaks TLS. Only then it uses certificates, and only then it may read Secrets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Tls {
+    Spoken,
+    Absent,
+}
+
 /// Gives each part its role, in the place of what may have become of it.
-pub(crate) async fn give_roles(client: &Client) -> Result<(), kube::Error> {
+pub(crate) async fn give_roles(client: &Client, tls: Tls) -> Result<(), kube::Error> {
+    let each = Part::ALL.map(|part| give_role(client, part, tls));
+    try_join_all(each).await.map(drop)
+}
+
+/// Gives one part its role.
+pub(crate) async fn give_role(client: &Client, part: Part, tls: Tls) -> Result<(), kube::Error> {
     let params = PatchParams::apply(FIELD_MANAGER).force();
     let roles: Api<ClusterRole> = Api::all(client.clone());
     let bindings: Api<ClusterRoleBinding> = Api::all(client.clone());
-    let each = Part::ALL.map(async |part| {
-        let name = part.name();
-        let metadata = json!({"name": name, "labels": {"app.kubernetes.io/name": "serin"}});
-        let role = json!({
-            "apiVersion": format!("{RBAC}/v1"), "kind": "ClusterRole", "metadata": metadata, "rules": part.rules(),
-        });
-        let binding = json!({
-            "apiVersion": format!("{RBAC}/v1"), "kind": "ClusterRoleBinding", "metadata": metadata,
-            "roleRef": {"apiGroup": RBAC, "kind": "ClusterRole", "name": name},
-            "subjects": [{"apiGroup": RBAC, "kind": "User", "name": name}],
-        });
-        roles.patch(name, &params, &Patch::Apply(&role)).await?;
-        bindings.patch(name, &params, &Patch::Apply(&binding)).await?;
-        Ok(())
+    let name = part.name();
+    let metadata = json!({"name": name, "labels": {"app.kubernetes.io/name": "serin"}});
+    let role = json!({
+        "apiVersion": format!("{RBAC}/v1"), "kind": "ClusterRole", "metadata": metadata, "rules": part.rules(tls),
     });
-    try_join_all(each).await.map(drop)
+    let binding = json!({
+        "apiVersion": format!("{RBAC}/v1"), "kind": "ClusterRoleBinding", "metadata": metadata,
+        "roleRef": {"apiGroup": RBAC, "kind": "ClusterRole", "name": name},
+        "subjects": [{"apiGroup": RBAC, "kind": "User", "name": name}],
+    });
+    roles.patch(name, &params, &Patch::Apply(&role)).await?;
+    bindings
+        .patch(name, &params, &Patch::Apply(&binding))
+        .await?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use serin_apiserver::{ApiServer, Store};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn the_gateway_may_read_secrets_only_while_it_speaks_tls() {
+        let client = Client::new(ApiServer::new(Store::in_memory()).router(), "default");
+        let roles: Api<ClusterRole> = Api::all(client.clone());
+        let reads = async || {
+            let role = roles.get(Part::Gateway.name()).await.unwrap();
+            let resources = role.rules.unwrap().into_iter().filter_map(|r| r.resources);
+            let all: Vec<String> = resources.flatten().collect();
+            assert!(all.iter().any(|resource| resource == "services"));
+            all.iter().any(|resource| resource == "secrets")
+        };
+        give_roles(&client, Tls::Absent).await.unwrap();
+        assert!(!reads().await);
+        give_role(&client, Part::Gateway, Tls::Spoken)
+            .await
+            .unwrap();
+        assert!(reads().await);
+        // The platform of before may have had a gateway with TLS.
+        give_roles(&client, Tls::Absent).await.unwrap();
+        assert!(!reads().await);
+    }
 }
