@@ -9,6 +9,7 @@ use std::fmt;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta};
+use serde::Serialize;
 use serde_json::{Value, json};
 use serin_api::conditions;
 use serin_api::gateway_api::{HTTPRoute, RouteParentStatus};
@@ -150,7 +151,7 @@ fn route_status(
     Some(Due {
         target: Target::Route(name.clone()),
         resource_version: version(&route.metadata),
-        said: format!("{verdict:?}"),
+        said: words(&verdict),
         patch: Value::Array(operations),
     })
 }
@@ -215,7 +216,7 @@ fn istio_status(
     Some(Due {
         target,
         resource_version: version(metadata),
-        said: format!("{verdict:?}"),
+        said: words(verdict),
         // All of it is written, so nobody may have changed it since.
         patch: json!([
             test_uid(metadata),
@@ -295,6 +296,11 @@ fn pod_drained(name: &ObjectName, pod: &PodLife, now: Timestamp) -> Due {
         said: format!("Drained {}", pod.uid()),
         patch: Value::Array(operations),
     }
+}
+
+/// What a verdict says, to be compared.
+fn words(verdict: &impl Serialize) -> String {
+    serde_json::to_string(verdict).unwrap_or_default()
 }
 
 fn test_uid(meta: &ObjectMeta) -> Value {

@@ -1,4 +1,4 @@
-//! The control loop: objects in; tables, acknowledgements and snapshots out. One thread, beside the workers.
+//! The control loop: objects in; tables, acknowledgements and snapshots out. One thread, beside the workers and that of the watches.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use listenfd::ListenFd;
 use rustix::process::{Resource, Rlimit, Signal, getppid, getrlimit, kill_process, setrlimit};
+use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
@@ -242,7 +243,9 @@ impl Gateway {
             has_tls: self.shared.settings.https_port.is_some(),
             service: config.replica().map(|replica| replica.service),
         };
-        tokio::spawn(watch::feed(config.api(), scope, sender));
+        let feed = watch::feed(config.api(), scope, sender, Handle::current());
+        let started = batches.run_on_thread(feed);
+        started.map_err(system("start the thread of the watches"))?;
         let (checks, shared) = (self.control.to_check(), Arc::clone(&self.shared));
         tokio::spawn(async move { health::run(checks, &shared.health, health::ask).await });
         let mut why = None;

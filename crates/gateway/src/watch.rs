@@ -14,6 +14,7 @@ use kube::runtime::utils::Backoff;
 use kube::runtime::watcher::{self, Event};
 use kube::runtime::{WatchStreamExt, watcher as watch};
 use kube::{Api, Client, Config};
+use tokio::runtime::Handle;
 
 use crate::names::ObjectName;
 use crate::replicas::OF_SERVICE;
@@ -59,30 +60,48 @@ impl ApiSource {
         }
     }
 
-    async fn client(&self, kubeconfig: &str) -> Result<Client, String> {
+    async fn config(&self, kubeconfig: &str) -> Result<Config, String> {
         match self {
-            Self::Kubeconfig(path) => client(kubeconfig)
+            Self::Kubeconfig(path) => config(kubeconfig)
                 .await
                 .map_err(|why| format!("{}: {why}", path.display())),
-            Self::Cluster => {
-                let config = Config::incluster().map_err(|error| error.to_string())?;
-                Client::try_from(config).map_err(|error| error.to_string())
-            }
+            Self::Cluster => Config::incluster().map_err(|error| error.to_string()),
         }
     }
 }
 
+/// Two ways to the API.
+#[derive(Clone)]
+pub(crate) struct Clients {
+    /// For the watches.
+    pub(crate) watches: Client,
+    /// For what the control loop says.
+    pub(crate) control: Client,
+}
+
+impl Clients {
+    /// A client works where it is made: that of the watches in this runtime, the other one in that of the control loop.
+    fn new(config: Config, control: &Handle) -> Result<Self, String> {
+        let client = |config: Config| Client::try_from(config).map_err(|e| e.to_string());
+        let watches = client(config.clone())?;
+        let _there = control.enter();
+        let control = client(config)?;
+        Ok(Self { watches, control })
+    }
+}
+
 /// Feeds the control loop until it is gone. A kubeconfig is read again whenever the API cannot be reached, as its address may have
-/// changed.
-pub(crate) async fn feed(source: ApiSource, scope: Scope, batches: Sender) {
+/// changed. `control` is where the control loop runs.
+pub(crate) async fn feed(source: ApiSource, scope: Scope, batches: Sender, control: Handle) {
     let mut complaint = String::new();
     while !batches.is_closed() {
         let read = || source.text();
         let text = read();
-        match source.client(&text).await {
-            Ok(client) => {
+        let config = source.config(&text).await;
+        match config.and_then(|config| Clients::new(config, &control)) {
+            Ok(clients) => {
                 complaint.clear();
-                let _ = follow(&client, &scope, &batches, || read() != text).await;
+                let _ = follow(&clients, &scope, &batches, || read() != text).await;
             }
             Err(error) => {
                 if complaint != error {
@@ -95,27 +114,28 @@ pub(crate) async fn feed(source: ApiSource, scope: Scope, batches: Sender) {
     }
 }
 
-async fn client(kubeconfig: &str) -> Result<Client, String> {
+async fn config(kubeconfig: &str) -> Result<Config, String> {
     if kubeconfig.trim().is_empty() {
         return Err("there is no kubeconfig".into());
     }
     let kubeconfig = Kubeconfig::from_yaml(kubeconfig).map_err(|error| error.to_string())?;
     let options = KubeConfigOptions::default();
     let config = Config::from_custom_kubeconfig(kubeconfig, &options).await;
-    let config = config.map_err(|error| error.to_string())?;
-    Client::try_from(config).map_err(|error| error.to_string())
+    config.map_err(|error| error.to_string())
 }
 
 /// Follows all kinds through one client until the control loop is gone or, after an error, `has_moved` says that the API is elsewhere.
 pub(crate) async fn follow(
-    client: &Client,
+    clients: &Clients,
     scope: &Scope,
     batches: &Sender,
     has_moved: impl Fn() -> bool,
 ) -> Option<()> {
     batches.wanted().await?;
-    batches.give(vec![Input::Connected(client.clone())]).await?;
-    let streams = Kind::ALL.map(|kind| stream(kind, client, scope));
+    batches
+        .give(vec![Input::Connected(clients.control.clone())])
+        .await?;
+    let streams = Kind::ALL.map(|kind| stream(kind, &clients.watches, scope));
     let mut events = futures::stream::select_all(streams);
     let mut is_away = false;
     loop {
@@ -358,6 +378,7 @@ mod tests {
             ApiSource::Kubeconfig(kubeconfig.clone()),
             Scope::default(),
             sender,
+            Handle::current(),
         ));
         let mut world = World::default();
 
@@ -416,11 +437,13 @@ mod tests {
     async fn an_event_that_cannot_be_read_is_not_lost() {
         let one = r#"{"metadata":{"resourceVersion":"1"},"items":[{"metadata":{"name":"a"}}]}"#;
         let two = r#"{"metadata":{"resourceVersion":"2"},"items":[{"metadata":{"name":"a"}},{"metadata":{"name":"b"}}]}"#;
-        let client = odd_api(vec![one, two]);
+        let watches = odd_api(vec![one, two]);
+        let control = watches.clone();
+        let clients = Clients { watches, control };
         let (sender, mut batches) = channel();
         let following =
             tokio::spawn(
-                async move { follow(&client, &Scope::default(), &sender, || false).await },
+                async move { follow(&clients, &Scope::default(), &sender, || false).await },
             );
         settled(&mut World::default(), &mut batches, 2).await;
         following.abort();

@@ -10,7 +10,7 @@ use serin_api::gateway_api::{
     RouteGroupKind,
 };
 
-use super::{Due, Target, condition, test_uid, test_version, version};
+use super::{Due, Target, condition, test_uid, test_version, version, words};
 use crate::names::ObjectName;
 use crate::objects::Objects;
 use crate::table::{Address, ClassVerdict, GatewayVerdict, ListenerVerdict, RouteTable, Verdict};
@@ -40,9 +40,8 @@ fn class_status(
     let status = GatewayClassStatus {
         conditions: with(known, &said, verdict.generation, now),
     };
-    let said = format!("{verdict:?}");
     let target = Target::GatewayClass(name.into());
-    (old != Some(&status)).then(|| written(target, &class.metadata, said, &status))
+    (old != Some(&status)).then(|| written(target, &class.metadata, words(verdict), &status))
 }
 
 fn gateway_status(
@@ -76,9 +75,11 @@ fn gateway_status(
         conditions: with(known, &said, verdict.generation, now),
         listeners: listeners.collect(),
     };
-    let said = format!("{verdict:?} {addresses:?}");
     let target = Target::Gateway(name.clone());
-    (old != Some(&status)).then(|| written(target, &gateway.metadata, said, &status))
+    (old != Some(&status)).then(|| {
+        let said = words(&(verdict, addresses));
+        written(target, &gateway.metadata, said, &status)
+    })
 }
 
 fn listener_status(

@@ -17,7 +17,7 @@ use super::*;
 use crate::lower::Sockets;
 use crate::proxy::Settings;
 use crate::tls::Tls;
-use crate::watch::{Scope, follow};
+use crate::watch::{Clients, Scope, follow};
 
 mod addresses;
 mod replicas;
@@ -91,7 +91,11 @@ impl World {
             control.set_replica(replica);
         }
         let (sender, mut batches) = crate::watch::channel();
-        tokio::spawn(async move { follow(&own, &scope, &sender, || false).await });
+        let clients = Clients {
+            watches: own.clone(),
+            control: own,
+        };
+        tokio::spawn(async move { follow(&clients, &scope, &sender, || false).await });
         let (stop, stopped) = oneshot::channel();
         let control = tokio::spawn(async move {
             let stopped = async {

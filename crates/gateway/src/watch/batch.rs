@@ -4,7 +4,12 @@
 //! sends faster than that is slowed down by its own connection.
 
 use std::collections::HashSet;
+use std::future::poll_fn;
+use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Poll;
+use std::thread::Thread;
 
 use futures::{FutureExt, Stream, StreamExt};
 use kube::runtime::watcher::Event;
@@ -15,34 +20,44 @@ use crate::names::ObjectName;
 
 /// Events that are taken in before one table is made of them.
 const MOST_AT_ONCE: usize = 1024;
+/// Frames of futures are on the heap, so a small stack is enough.
+const STACK_BYTES: usize = 512 * 1024;
 
 /// Where the watches put their batches.
 pub(crate) struct Sender {
     wanted: Arc<Notify>,
+    is_owed: Arc<AtomicBool>,
     batches: mpsc::Sender<Vec<Input>>,
 }
 
 /// Where the control loop gets them.
 pub(crate) struct Receiver {
     wanted: Arc<Notify>,
+    /// Whether one is asked for that was not given.
+    is_owed: Arc<AtomicBool>,
     /// Whether one is asked for that has not come.
     is_asked: bool,
     batches: mpsc::Receiver<Vec<Input>>,
+    /// Where the watches run, if that is not where the loop runs.
+    thread: Option<Thread>,
 }
 
 /// Both ends.
 pub(crate) fn channel() -> (Sender, Receiver) {
-    let wanted = Arc::new(Notify::new());
+    let (wanted, is_owed) = (Arc::new(Notify::new()), Arc::<AtomicBool>::default());
     // One is asked for at a time.
     let (sender, receiver) = mpsc::channel(1);
     let sender = Sender {
         wanted: Arc::clone(&wanted),
+        is_owed: Arc::clone(&is_owed),
         batches: sender,
     };
     let receiver = Receiver {
         wanted,
+        is_owed,
         is_asked: false,
         batches: receiver,
+        thread: None,
     };
     (sender, receiver)
 }
@@ -62,20 +77,68 @@ impl Sender {
 
     /// Gives the batch that was asked for, which may be empty.
     pub(super) async fn give(&self, batch: Vec<Input>) -> Option<()> {
+        // Before it is there, as the next one may be asked for at once.
+        self.is_owed.store(false, Ordering::SeqCst);
         self.batches.send(batch).await.ok()
     }
 }
 
 impl Receiver {
+    /// Runs what feeds this end on a thread of its own. While nothing is asked for the thread sleeps, and its runtime with it: what
+    /// comes meanwhile wakes nobody.
+    pub(crate) fn run_on_thread(
+        &mut self,
+        feed: impl Future<Output = ()> + Send + 'static,
+    ) -> io::Result<()> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        let is_owed = Arc::clone(&self.is_owed);
+        let builder = std::thread::Builder::new().name("watches".into());
+        let thread = builder.stack_size(STACK_BYTES).spawn(move || {
+            let mut feed = std::pin::pin!(feed);
+            // Whether it goes on.
+            let mut until_given = async || {
+                poll_fn(|cx| match feed.as_mut().poll(cx) {
+                    Poll::Ready(()) => Poll::Ready(false),
+                    Poll::Pending if is_owed.load(Ordering::SeqCst) => Poll::Pending,
+                    Poll::Pending => Poll::Ready(true),
+                })
+                .await
+            };
+            // Who asks wakes it after asking, so no wish is slept through.
+            while runtime.block_on(until_given()) {
+                std::thread::park();
+            }
+        })?;
+        self.thread = Some(thread.thread().clone());
+        Ok(())
+    }
+
+    fn wake(&self) {
+        if let Some(thread) = &self.thread {
+            thread.unpark();
+        }
+    }
     /// The next batch; `None` when there will be none. Nothing is lost when it is not waited for to the end.
     pub(crate) async fn next(&mut self) -> Option<Vec<Input>> {
         if !self.is_asked {
             self.is_asked = true;
+            self.is_owed.store(true, Ordering::SeqCst);
             self.wanted.notify_one();
+            self.wake();
         }
         let batch = self.batches.recv().await;
         self.is_asked = false;
         batch
+    }
+}
+
+impl Drop for Receiver {
+    fn drop(&mut self) {
+        // The thread ends when it sees that nobody is there.
+        self.batches.close();
+        self.wake();
     }
 }
 
@@ -213,5 +276,25 @@ mod tests {
         drop(receiver);
         assert!(sender.is_closed());
         assert_eq!(sender.wanted().await, None);
+    }
+
+    #[tokio::test]
+    async fn on_a_thread_of_its_own_the_feed_runs_while_it_is_asked_and_ends_with_the_loop() {
+        let (sender, mut receiver) = channel();
+        let (ended, end) = tokio::sync::oneshot::channel();
+        let feed = async move {
+            while sender.wanted().await.is_some() {
+                // Something of the runtime: it must run while a batch is waited for.
+                tokio::task::yield_now().await;
+                let _ = sender.give(vec![Input::Unknown(Kind::Ingress)]).await;
+            }
+            let _ = ended.send(());
+        };
+        receiver.run_on_thread(feed).unwrap();
+        for _ in 0..10_000 {
+            assert_eq!(receiver.next().await.map(|batch| batch.len()), Some(1));
+        }
+        drop(receiver);
+        end.await.unwrap();
     }
 }
