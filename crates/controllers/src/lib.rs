@@ -195,6 +195,7 @@ fn let_all_go(hub: &mut shell::Hub, rollouts: &rollout::Rollouts) {
     let_go(hub, &rollouts.destination_rules, rollouts);
     let_go(hub, &rollouts.routes, rollouts);
     let_go(hub, &rollouts.virtual_services, rollouts);
+    let_go(hub, &rollouts.ingresses, rollouts);
     let experiments = rollout::AbandonedExperiments {
         client: hub.client.clone(),
         experiments: rollouts.experiments.clone(),

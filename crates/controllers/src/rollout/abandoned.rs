@@ -98,8 +98,8 @@ pub(super) fn annotation_path(key: &str) -> String {
     format!("/metadata/annotations/{}", key.replace('/', "~1"))
 }
 
-/// By whom an object that leads to pods is pointed at a revision.
-fn pointed_by<K: Resource>(object: &K) -> Option<String> {
+/// By whom an object that leads to pods, or to a canary, is pointed there.
+pub(super) fn pointed_by<K: Resource>(object: &K) -> Option<String> {
     let annotations = object.annotations();
     annotations.get(annotation::MANAGED_BY_ROLLOUTS).cloned()
 }

@@ -9,7 +9,7 @@ use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 use serin_api::conditions;
 use serin_api::gateway_api::HTTPRoute;
-use serin_api::keys::label;
+use serin_api::keys::{annotation, label};
 use serin_api::rollout::{Rollout, RolloutPhase, RolloutStatus};
 
 use crate::rollouts::{
@@ -182,11 +182,10 @@ async fn a_header_route_is_there_for_its_steps() {
     world.stop().await;
 }
 
-#[tokio::test(start_paused = true)]
-async fn an_ingress_carries_the_split() {
-    let world = World::start();
-    service(&world, "stable").await;
-    service(&world, "canary").await;
+/// A release that sends 20 % to the canary by an Ingress.
+async fn release_by_ingress(world: &World) {
+    service(world, "stable").await;
+    service(world, "canary").await;
     let backend = json!({"service": {"name": "stable", "port": {"number": 80}}});
     let rules = json!([{"host": "a.example", "http": {"paths": [{"path": "/", "pathType": "Prefix", "backend": backend}]}}]);
     let ingress = json!({"apiVersion": "networking.k8s.io/v1", "kind": "Ingress", "metadata": {"name": "users"}, "spec": {"rules": rules}});
@@ -194,19 +193,53 @@ async fn an_ingress_carries_the_split() {
     let routing = json!({"trafficRouting": {"nginx": {"stableIngress": "users"}}});
     let strategy = with_steps(json!([{"setWeight": 20}, {"pause": {}}]), routing);
     world.create::<Rollout>(rollout("v1", strategy)).await;
-    until(&world, "v1", is(RolloutPhase::Healthy)).await;
-    release(&world, "v2").await;
-    until(&world, "the pause", is(RolloutPhase::Paused)).await;
-    let weight = |ingress: &Ingress| {
-        let key = "nginx.ingress.kubernetes.io/canary-weight";
-        ingress.annotations().get(key).cloned()
-    };
+    until(world, "v1", is(RolloutPhase::Healthy)).await;
+    release(world, "v2").await;
+    until(world, "the pause", is(RolloutPhase::Paused)).await;
     let trial: Ingress = world.get("web-users-canary").await;
-    assert_eq!(weight(&trial).as_deref(), Some("20"));
+    assert_eq!(canary_weight(&trial), Some("20"));
+}
+
+fn canary_weight(ingress: &Ingress) -> Option<&str> {
+    let key = "nginx.ingress.kubernetes.io/canary-weight";
+    ingress.annotations().get(key).map(String::as_str)
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_ingress_carries_the_split() {
+    let world = World::start();
+    release_by_ingress(&world).await;
     verb(&world, json!({"status": {"promoteFull": true}})).await;
     until(&world, "v2", is(RolloutPhase::Healthy)).await;
     let trial: Ingress = world.get("web-users-canary").await;
-    assert_eq!(weight(&trial).as_deref(), Some("0"));
+    assert_eq!(canary_weight(&trial), Some("0"));
+    world.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rollout_that_is_deleted_leaves_nobody_to_its_canary_ingress() {
+    for while_away in [false, true] {
+        let mut world = World::start();
+        release_by_ingress(&world).await;
+        let orphan = DeleteParams {
+            propagation_policy: Some(kube::api::PropagationPolicy::Orphan),
+            ..DeleteParams::default()
+        };
+        delete(&mut world, &orphan, while_away).await;
+        let free = |ingress: Option<&Ingress>| {
+            ingress.is_some_and(|i| {
+                let key = annotation::MANAGED_BY_ROLLOUTS;
+                canary_weight(i) == Some("0") && !i.annotations().contains_key(key)
+            })
+        };
+        world.until("web-users-canary", "let go", free).await;
+        world.stop().await;
+    }
+    let mut world = World::start();
+    release_by_ingress(&world).await;
+    delete(&mut world, &DeleteParams::default(), false).await;
+    let gone = |ingress: Option<&Ingress>| ingress.is_none();
+    world.until("web-users-canary", "gone", gone).await;
     world.stop().await;
 }
 

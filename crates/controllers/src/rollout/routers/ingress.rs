@@ -15,6 +15,7 @@ use serin_api::rollout::{Canary, Rollout};
 use serin_api::units::Weight;
 use serin_engine::rollout::RouteView;
 
+use super::super::abandoned::{Steered, annotation_path, pointed_by, removal};
 use super::{Sides, Split};
 
 /// The name of the canary Ingress, as Argo Rollouts gives it.
@@ -112,6 +113,42 @@ fn canary_rules(stable: &Ingress, sides: Sides<'_>) -> Vec<IngressRule> {
     led.collect()
 }
 
+/// What stands behind the prefix in the annotation that makes an Ingress one of a canary.
+const CANARY: &str = "/canary";
+
+/// A canary Ingress outlives its Rollout when that is deleted without what belongs to it. It stays, and nobody goes by it.
+impl Steered for Ingress {
+    const NAME: &'static str = "abandoned ingress";
+
+    fn steered_by(&self) -> Option<String> {
+        // What still has its owner goes with it.
+        let is_owned = self.metadata.owner_references.as_ref();
+        let is_owned = is_owned.is_some_and(|owners| !owners.is_empty());
+        pointed_by(self).filter(|_| !is_owned)
+    }
+
+    fn given_back(&self, _acknowledged: bool) -> Option<Value> {
+        let annotations = self.annotations();
+        let prefix = annotations.iter().find_map(|(key, value)| {
+            let prefix = key.strip_suffix(CANARY)?;
+            (value == "true").then_some(prefix)
+        });
+        // Headers and cookies lead to it whatever its share is.
+        let by = prefix.map(|prefix| format!("{prefix}{CANARY}-by-"));
+        let users = annotations
+            .keys()
+            .filter(|key| by.as_ref().is_some_and(|by| key.starts_with(by.as_str())));
+        let ours = [annotation::MANAGED_BY_ROLLOUTS];
+        let removed = users.map(String::as_str).chain(ours).map(annotation_path);
+        let mut patch = removal(self, removed);
+        if let (Some(prefix), Some(steps)) = (prefix, patch.as_array_mut()) {
+            let path = annotation_path(&format!("{prefix}{CANARY}-weight"));
+            steps.push(json!({"op": "add", "path": path, "value": "0"}));
+        }
+        Some(patch)
+    }
+}
+
 /// The share that a canary Ingress asks for in whole percent, and whether it is exactly this.
 fn share(trial: &Ingress, canary: &Canary) -> Option<(Weight, bool)> {
     let number = |name: &str| {
@@ -151,6 +188,17 @@ mod tests {
         }
     }
 
+    fn quarter(canary: &Canary) -> Split<'_> {
+        Split {
+            sides: Sides::of(canary),
+            canary: Weight::new(25).unwrap(),
+            parts: canary.max_traffic_weight,
+            additional: &[],
+            managed: &[],
+            split_by: None,
+        }
+    }
+
     fn stable() -> Ingress {
         let path = |path: &str, service: &str| json!({"path": path, "pathType": "Prefix", "backend": {"service": {"name": service, "port": {"number": 80}}}});
         let rules = json!([{"host": "a.example", "http": {"paths": [path("/", "stable"), path("/other", "other")]}}]);
@@ -161,14 +209,7 @@ mod tests {
     fn the_canary_ingress_leads_where_the_stable_one_does() {
         let rollout = rollout();
         let canary = canary(&rollout);
-        let split = Split {
-            sides: Sides::of(&canary),
-            canary: Weight::new(25).unwrap(),
-            parts: canary.max_traffic_weight,
-            additional: &[],
-            managed: &[],
-            split_by: None,
-        };
+        let split = quarter(&canary);
         assert_eq!(view(&stable(), None, &canary).canary, Some(Weight::ZERO));
         let made = canary_ingress(&rollout, &stable(), &canary, &split);
         assert_eq!(made.name_any(), "shop-web-canary");
@@ -192,5 +233,29 @@ mod tests {
         let mut elsewhere = stable();
         elsewhere.spec.as_mut().unwrap().rules = None;
         assert_eq!(view(&elsewhere, None, &canary(&rollout())).canary, None);
+    }
+
+    #[test]
+    fn nobody_goes_by_a_canary_ingress_without_its_rollout() {
+        let rollout = rollout();
+        let canary = canary(&rollout);
+        let split = quarter(&canary);
+        let mut made = canary_ingress(&rollout, &stable(), &canary, &split);
+        made.metadata.owner_references = None;
+        assert_eq!(made.steered_by().as_deref(), Some("shop"));
+        assert_eq!(stable().steered_by(), None);
+        let mut left = serde_json::to_value(&made).unwrap();
+        let patch = made.given_back(true).unwrap();
+        // The version is that of the server.
+        left["metadata"]["resourceVersion"] = json!(null);
+        let patch: json_patch::Patch = serde_json::from_value(patch).unwrap();
+        json_patch::patch(&mut left, &patch).unwrap();
+        expect![[r#"
+            {
+              "nginx.ingress.kubernetes.io/canary": "true",
+              "nginx.ingress.kubernetes.io/canary-weight": "0",
+              "nginx.ingress.kubernetes.io/canary-weight-total": "1000"
+            }"#]]
+        .assert_eq(&serde_json::to_string_pretty(&left["metadata"]["annotations"]).unwrap());
     }
 }
