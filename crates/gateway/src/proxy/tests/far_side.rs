@@ -29,7 +29,7 @@ const HOUR: Duration = Duration::from_secs(3600);
 fn over_http2(upstream: &Upstream) -> RouteTable {
     let mut table = serving(upstream);
     for entry in table.services.values_mut() {
-        entry.ports[0].protocol = Protocol::H2c;
+        entry.ports[0].protocol = Protocol::Http2;
     }
     table
 }
