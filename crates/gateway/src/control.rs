@@ -21,13 +21,11 @@ use crate::table::RouteTable;
 use crate::tls::{self, Backends, CertificateTable, Files};
 use crate::watch::{Input, Receiver, World};
 
+mod pace;
 mod writer;
 
+use pace::Pace;
 use writer::Writer;
-
-/// After one table was made the next one is not made before this time has passed. A change that comes alone is served at once; of
-/// many in a row each costs little, and the workers keep their cores.
-const REST: Duration = Duration::from_millis(20);
 
 /// How often it is looked whether files of certificates have changed.
 const FILES_EVERY_SECONDS: u64 = 5;
@@ -200,6 +198,7 @@ impl Control {
         let start = Instant::from_std(self.shared.started);
         let mut ticks = tokio::time::interval_at(start, Duration::from_secs(1));
         ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        let mut pace = Pace::default();
         let mut rested_at = None;
         loop {
             let retry_at = self.writer.retry_at();
@@ -210,7 +209,7 @@ impl Control {
                         return;
                     };
                     if self.take_in(batch) {
-                        rested_at = Some(Instant::now() + REST);
+                        rested_at = Some(pace.rest(Instant::now()));
                     }
                 }
                 () = sleep_until(rested_at), if rested_at.is_some() => rested_at = None,
