@@ -34,6 +34,8 @@ pub mod annotation {
     pub const SCALE_DOWN_DEADLINE: &str = "scale-down-deadline";
     /// On a ReplicaSet of a Rollout: the labels and annotations that its pods have only for a time, as JSON.
     pub const EPHEMERAL_METADATA: &str = "rollout.argoproj.io/ephemeral-metadata";
+    /// On a ReplicaSet of a Rollout: those that its pods had for a time and have still to lose, as JSON.
+    pub const ENDING_METADATA: &str = "serin.dev/ending-metadata";
     /// On a ReplicaSet of a Rollout: the digest of the template that it was made from.
     pub const TEMPLATE_DIGEST: &str = "serin.dev/template-digest";
     /// On an HTTPRoute or a VirtualService: the rules that a Rollout has put before the others, as JSON: name and digest of each.

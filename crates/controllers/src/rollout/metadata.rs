@@ -15,6 +15,9 @@ use crate::shell::{Error, ErrorKind, merge};
 impl Rollouts {
     /// What is set for a time on the template and on all pods of a ReplicaSet; `None` when they differ.
     pub(super) fn metadata_of(&self, set: &ReplicaSet) -> Option<PodMetadata> {
+        if ending(set) != PodMetadata::default() {
+            return None;
+        }
         let told = told(set);
         if told == PodMetadata::default() {
             return Some(told);
@@ -31,7 +34,8 @@ impl Rollouts {
         pods
     }
 
-    /// Sets them on the template first, so that no new pod comes without, then on the pods that are there.
+    /// Sets them on the template first, so that no new pod comes without, then on the pods that are there. What the pods have to
+    /// lose is remembered until they have: nothing else would tell whoever goes on after a kill.
     pub(super) async fn set_metadata(
         &self,
         rollout: &Rollout,
@@ -41,12 +45,18 @@ impl Rollouts {
         let Some(set) = self.set_of(rollout, revision) else {
             return Ok(());
         };
-        let before = told(&set);
+        let mut before = ending(&set);
+        let told = told(&set);
+        before.labels.extend(told.labels);
+        before.annotations.extend(told.annotations);
         let change = change(&before, metadata);
-        let text = (*metadata != PodMetadata::default())
-            .then(|| serde_json::to_string(metadata).unwrap_or_default());
+        let ending = text(&without(before, metadata));
+        let annotations = json!({
+            annotation::EPHEMERAL_METADATA: text(metadata),
+            annotation::ENDING_METADATA: ending,
+        });
         let patch = json!({
-            "metadata": {"annotations": {annotation::EPHEMERAL_METADATA: text}},
+            "metadata": {"annotations": annotations},
             "spec": {"template": {"metadata": change}},
         });
         let api = self.api::<ReplicaSet>(rollout);
@@ -59,6 +69,11 @@ impl Rollouts {
                 Err(error) if error.kind() == ErrorKind::Missing => {}
                 Err(error) => return Err(error),
             }
+        }
+        if ending.is_some() {
+            let patch = json!({"metadata": {"annotations": {annotation::ENDING_METADATA: null}}});
+            let changed = merge(&api, &set.name_any(), &patch).await?;
+            self.replica_sets.wrote(&uid(rollout), &changed);
         }
         Ok(())
     }
@@ -80,10 +95,38 @@ pub(super) fn strip(template: &mut PodTemplateSpec, set: &ReplicaSet) {
     }
 }
 
+/// What its template has for a time.
 fn told(set: &ReplicaSet) -> PodMetadata {
-    let text = set.annotations().get(annotation::EPHEMERAL_METADATA);
-    let told = text.and_then(|text| serde_json::from_str(text).ok());
-    told.unwrap_or_default()
+    metadata_in(set, annotation::EPHEMERAL_METADATA)
+}
+
+/// What its pods had for a time and have still to lose.
+fn ending(set: &ReplicaSet) -> PodMetadata {
+    metadata_in(set, annotation::ENDING_METADATA)
+}
+
+fn metadata_in(set: &ReplicaSet, key: &str) -> PodMetadata {
+    let text = set.annotations().get(key);
+    let metadata = text.and_then(|text| serde_json::from_str(text).ok());
+    metadata.unwrap_or_default()
+}
+
+/// As it stands in an annotation; `None` for nothing at all.
+fn text(metadata: &PodMetadata) -> Option<String> {
+    let is_empty = *metadata == PodMetadata::default();
+    (!is_empty).then(|| serde_json::to_string(metadata).unwrap_or_default())
+}
+
+/// What of `before` is not in `after`, whatever its value.
+fn without(mut before: PodMetadata, after: &PodMetadata) -> PodMetadata {
+    before
+        .labels
+        .retain(|key, _| !after.labels.contains_key(key));
+    let annotations = &after.annotations;
+    before
+        .annotations
+        .retain(|key, _| !annotations.contains_key(key));
+    before
 }
 
 fn carries<K: Resource>(object: &K, metadata: &PodMetadata) -> bool {

@@ -1,11 +1,11 @@
 //! The contract of Argo Rollouts over the embedded API: what clients send, and what becomes of the objects that are named.
 
 use jiff::SignedDuration;
-use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 use k8s_openapi::api::core::v1::{Pod, Service};
 use k8s_openapi::api::networking::v1::Ingress;
-use kube::ResourceExt;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
+use kube::{Client, ResourceExt};
 use serde_json::{Value, json};
 use serin_api::conditions;
 use serin_api::gateway_api::HTTPRoute;
@@ -355,6 +355,65 @@ async fn an_autoscaler_scales_a_rollout() {
         s.hpa_replicas == Some(7) && s.phase == Some(RolloutPhase::Healthy)
     })
     .await;
+    world.stop().await;
+}
+
+/// A client whose patches of the pods of a ReplicaSet never come to an end.
+fn without_pods_of(set: &str, client: &Client) -> Client {
+    let (client, pods) = (client.clone(), format!("/pods/{set}-"));
+    let service = tower::service_fn(move |request: http::Request<kube::client::Body>| {
+        let client = client.clone();
+        let is_held =
+            request.method() == http::Method::PATCH && request.uri().path().contains(&pods);
+        async move {
+            if is_held {
+                std::future::pending::<()>().await;
+            }
+            client.send(request).await
+        }
+    });
+    Client::new(service, "default")
+}
+
+#[tokio::test(start_paused = true)]
+async fn labels_that_were_for_a_time_go_also_when_the_controllers_are_killed_between() {
+    let mut world = World::start();
+    let mut strategy = with_steps(json!([{"setWeight": 20}, {"pause": {}}]), json!({}));
+    strategy["canary"]["canaryMetadata"] = json!({"labels": {"on-trial": "yes"}});
+    strategy["canary"]["stableMetadata"] = json!({"labels": {"proven": "yes"}});
+    route(&world).await;
+    world.create::<Rollout>(rollout("v1", strategy)).await;
+    until(&world, "v1", is(RolloutPhase::Healthy)).await;
+    release(&world, "v2").await;
+    let paused = until(&world, "the pause", is(RolloutPhase::Paused)).await;
+    let on_trial = format!("web-{}", paused.current_pod_hash.unwrap());
+    world.kill_controllers().await;
+    world.start_controllers_with(without_pods_of(&on_trial, &world.client));
+    verb(&world, json!({"status": {"promoteFull": true}})).await;
+    // The template has them already, the pods have not.
+    let half = |set: Option<&ReplicaSet>| {
+        let template = set.and_then(|set| set.spec.as_ref()?.template.as_ref());
+        json!(template)["metadata"]["labels"]["proven"] == "yes"
+    };
+    world.until(&on_trial, "half done", half).await;
+    world.kill_controllers().await;
+    world.start_controllers();
+    until(&world, "v2", |s| {
+        s.phase == Some(RolloutPhase::Healthy) && s.replicas == Some(5)
+    })
+    .await;
+    let is_proven = |pod: Option<&Pod>| {
+        pod.is_none_or(|pod| {
+            let has = |label: &str| pod.labels().contains_key(label);
+            let leaves = pod.metadata.deletion_timestamp.is_some();
+            leaves || (has("proven") && !has("on-trial"))
+        })
+    };
+    for pod in world.list::<Pod>().await {
+        world
+            .until::<Pod>(&pod.name_any(), "proven", is_proven)
+            .await;
+    }
     world.stop().await;
 }
 

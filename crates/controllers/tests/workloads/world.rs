@@ -87,12 +87,17 @@ impl World {
     }
 
     pub(crate) fn start_controllers(&mut self) {
+        self.start_controllers_with(self.client.clone());
+    }
+
+    /// With a client of their own, which may fail.
+    pub(crate) fn start_controllers_with(&mut self, client: Client) {
         let shutdown = CancellationToken::new();
         let config = Config {
             clock: self.clock.clone(),
             ..Config::default()
         };
-        let run = serin_controllers::run(self.client.clone(), config, shutdown.clone());
+        let run = serin_controllers::run(client, config, shutdown.clone());
         self.controllers = Some((shutdown, tokio::spawn(run)));
     }
 
