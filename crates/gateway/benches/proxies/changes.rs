@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use crate::cluster::Cluster;
 use crate::load::{Load, Method};
 use crate::options::Options;
 use crate::peers::{Front, Peer};
@@ -12,19 +13,29 @@ use crate::table;
 const EVERY: Duration = Duration::from_millis(1);
 const CONNECTIONS: usize = 64;
 
-/// With changes, and with as many writes of which the gateway does not learn, in turns.
+/// A gateway writes so many statuses less than there are changes, since it makes one table of many.
+const CHANGES_TO_A_STATUS: u32 = 50;
+
+/// With changes, and with as many in another API of which the gateway does not learn, in turns: the API shares its core with the
+/// load, so it is to have as much to do in both.
 pub(crate) async fn run(origins: [std::net::SocketAddr; 2], options: &Options) {
     let Some(peer) = Peer::start_routed(origins).await else {
         return;
     };
+    let elsewhere = Cluster::start_watched(origins).await;
     println!("changes: of shares by an HTTPRoute, every millisecond, under full load");
     let mut ratios = [(); 3].map(|()| Vec::new());
     let (mut changes, mut errors, mut answers) = (0, 0, 0);
     let mut control_micros = 0.0;
     for round in 0..options.rounds {
         let changes_first = round % 2 == 0;
-        let first = measure(&peer, changes_first, options.time).await;
-        let second = measure(&peer, !changes_first, options.time).await;
+        let own = peer.cluster().unwrap();
+        let measured = |is_own: bool| {
+            let cluster = if is_own { own } else { &elsewhere };
+            measure(&peer, cluster.clone(), !is_own, options.time)
+        };
+        let first = measured(changes_first).await;
+        let second = measured(!changes_first).await;
         errors += first.errors + second.errors;
         let (with, without) = if changes_first {
             (first, second)
@@ -78,7 +89,8 @@ impl One {
     }
 }
 
-async fn measure(peer: &Peer, with: bool, time: Duration) -> One {
+/// Under load, with changes in a cluster; `acknowledges` where no gateway does.
+async fn measure(peer: &Peer, cluster: Cluster, acknowledges: bool, time: Duration) -> One {
     let load = Load {
         address: peer.address(Front::Plain),
         front: Front::Plain,
@@ -89,7 +101,6 @@ async fn measure(peer: &Peer, with: bool, time: Duration) -> One {
         time,
         stop: Arc::default(),
     };
-    let cluster = peer.cluster().unwrap().clone();
     let is_over = Arc::new(AtomicBool::new(false));
     let until = Arc::clone(&is_over);
     let changing = tokio::spawn(async move {
@@ -98,10 +109,9 @@ async fn measure(peer: &Peer, with: bool, time: Duration) -> One {
         while !until.load(Ordering::Relaxed) {
             every.tick().await;
             let percent = changes % 101;
-            if with {
-                cluster.weigh(percent).await;
-            } else {
-                cluster.write_elsewhere(percent).await;
+            cluster.weigh(percent).await;
+            if acknowledges && changes % CHANGES_TO_A_STATUS == 0 {
+                cluster.acknowledge(changes).await;
             }
             changes += 1;
         }

@@ -3,8 +3,9 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
+use std::time::Duration;
 
-use k8s_openapi::api::core::v1::{ConfigMap, Service};
+use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::api::{Patch, PatchParams, PostParams};
 use kube::{Api, Client, Resource};
@@ -13,11 +14,14 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use serin_api::gateway_api::{Gateway, GatewayClass, HTTPRoute};
 use serin_apiserver::{ApiServer, Store};
-use tokio::net::TcpListener;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
 
 use crate::peers::HOST;
 
 const TOKEN: &str = "bench";
+/// How often the one who only watches takes in what has come.
+const TAKEN_EVERY: Duration = Duration::from_millis(20);
 
 #[derive(Clone)]
 pub(crate) struct Cluster {
@@ -26,14 +30,8 @@ pub(crate) struct Cluster {
 
 impl Cluster {
     /// Serves the API, and says in the state directory of a gateway where it is.
-    pub(crate) async fn start(home: &Path, [stable, canary]: [SocketAddr; 2]) -> Self {
-        let server = ApiServer::new(Store::in_memory());
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let router = server.guarded_router(TOKEN);
-        tokio::spawn(async move {
-            serin_apiserver::serve(listener, router, std::future::pending()).await;
-        });
+    pub(crate) async fn start(home: &Path, origins: [SocketAddr; 2]) -> Self {
+        let (cluster, address) = Self::serve(origins).await;
         let kubeconfig = json!({
             "apiVersion": "v1", "kind": "Config", "current-context": "bench",
             "clusters": [{"name": "bench", "cluster": {"server": format!("http://{address}")}}],
@@ -41,11 +39,40 @@ impl Cluster {
             "contexts": [{"name": "bench", "context": {"cluster": "bench", "user": "bench"}}],
         });
         std::fs::write(serin_gateway::kubeconfig(home), kubeconfig.to_string()).unwrap();
+        cluster
+    }
+
+    /// Serves another API whose routes are watched too, by one who only takes in what comes: to have as much work as one with a
+    /// gateway that is elsewhere.
+    pub(crate) async fn start_watched(origins: [SocketAddr; 2]) -> Self {
+        let (cluster, address) = Self::serve(origins).await;
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let head = format!(
+            "GET /apis/gateway.networking.k8s.io/v1/httproutes?watch=true HTTP/1.1\r\nhost: api\r\nauthorization: Bearer {TOKEN}\r\n\r\n"
+        );
+        stream.write_all(head.as_bytes()).await.unwrap();
+        tokio::spawn(async move {
+            let mut events = vec![0_u8; 1024 * 1024];
+            while let Ok(1..) = stream.read(&mut events).await {
+                tokio::time::sleep(TAKEN_EVERY).await;
+            }
+        });
+        cluster
+    }
+
+    async fn serve([stable, canary]: [SocketAddr; 2]) -> (Self, SocketAddr) {
+        let server = ApiServer::new(Store::in_memory());
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let router = server.guarded_router(TOKEN);
+        tokio::spawn(async move {
+            serin_apiserver::serve(listener, router, std::future::pending()).await;
+        });
         let cluster = Self {
             client: Client::new(server.router(), "default"),
         };
         cluster.create_all(stable, canary).await;
-        cluster
+        (cluster, address)
     }
 
     async fn create_all(&self, stable: SocketAddr, canary: SocketAddr) {
@@ -66,7 +93,6 @@ impl Cluster {
         let rules = rules(0);
         let spec = json!({"parentRefs": [{"name": "edge"}], "hostnames": [HOST], "rules": rules});
         self.create::<HTTPRoute>("web", json!({"spec": spec})).await;
-        self.create::<ConfigMap>("other", json!({})).await;
     }
 
     async fn create<K>(&self, name: &str, mut object: Value)
@@ -92,10 +118,15 @@ impl Cluster {
         self.merge::<HTTPRoute>("web", change).await;
     }
 
-    /// As much work for the API as [`Self::weigh`], of which no gateway learns.
-    pub(crate) async fn write_elsewhere(&self, percent: u32) {
-        let change = json!({"data": {"rules": rules(percent).to_string()}});
-        self.merge::<ConfigMap>("other", change).await;
+    /// A status of the route, as a gateway writes it.
+    pub(crate) async fn acknowledge(&self, generation: u32) {
+        let api: Api<HTTPRoute> = Api::default_namespaced(self.client.clone());
+        let condition = json!({"type": "Accepted", "status": "True", "reason": "Accepted", "message": "",
+            "observedGeneration": generation, "lastTransitionTime": "2026-01-01T00:00:00Z"});
+        let parent = json!({"parentRef": {"name": "edge"}, "controllerName": "serin.dev/gateway", "conditions": [condition]});
+        let patch = Patch::Merge(json!({"status": {"parents": [parent]}}));
+        let written = api.patch_status("web", &PatchParams::default(), &patch);
+        written.await.unwrap();
     }
 
     async fn merge<K>(&self, name: &str, change: Value)
