@@ -125,8 +125,9 @@ impl Cluster {
             "observedGeneration": generation, "lastTransitionTime": "2026-01-01T00:00:00Z"});
         let parent = json!({"parentRef": {"name": "edge"}, "controllerName": "serin.dev/gateway", "conditions": [condition]});
         let patch = Patch::Merge(json!({"status": {"parents": [parent]}}));
-        let written = api.patch_status("web", &PatchParams::default(), &patch);
-        written.await.unwrap();
+        api.patch_status("web", &PatchParams::default(), &patch)
+            .await
+            .unwrap();
     }
 
     async fn merge<K>(&self, name: &str, change: Value)
