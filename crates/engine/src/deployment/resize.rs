@@ -174,7 +174,23 @@ fn rescaled<'a>(desired: &Desired, family: &Family<'a>, bounds: Bounds) -> Sizes
     } else if rolling && is_rescaled(desired, family) {
         share_out(&mut sizes.all, bounds, lasting(family));
     }
+    if rolling {
+        grow_within(
+            &mut sizes.all,
+            bounds.ceiling.saturating_sub(reserved(family)),
+        );
+    }
     sizes
+}
+
+/// Lets sizes grow by no more than there is room for now: the pods of those that shrink are still there. The update goes on from
+/// whatever sizes it finds.
+fn grow_within(sizes: &mut [Size<'_>], mut room: u32) {
+    for size in sizes.iter_mut() {
+        let grown = size.to.saturating_sub(size.rs.desired);
+        size.to -= grown.saturating_sub(room);
+        room = room.saturating_sub(grown);
+    }
 }
 
 /// Shares `bounds.ceiling` out in proportion to the sizes, but gives up no available pod below the floor.

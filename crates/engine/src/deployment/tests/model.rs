@@ -27,7 +27,8 @@ pub(super) struct World {
     pub(super) deployment: Deployment,
     pub(super) truth: Objects,
     pub(super) seen: Objects,
-    /// Available pods that were lost to faults, which no plan can help.
+    /// Ready pods that were lost to faults, which no plan can help: who has seen one ready counts it as available when its time has
+    /// come, until he learns of the fault.
     pub(super) lost: u32,
     /// What the bounds allow: the widest since the last calm.
     pub(super) ceiling: u32,
@@ -307,14 +308,14 @@ impl World {
 
     /// A fault: readiness is lost, or the pod ends, or a person deletes it.
     pub(super) fn harm(&mut self, name: &str, how: Harm) {
-        let was = self.is_available(&self.truth.pods[name]);
         let pod = self.truth.pods.get_mut(name).unwrap();
+        let was_ready = pod.is_live() && pod.ready;
         match how {
             Harm::Unready => (pod.ready, pod.ready_since) = (false, None),
             Harm::Failed => (pod.ready, pod.phase) = (false, Phase::Failed),
             Harm::Deleted => pod.terminating = true,
         }
-        self.lost += u32::from(was);
+        self.lost += u32::from(was_ready);
     }
 
     pub(super) fn deliver_all(&mut self) {
