@@ -63,7 +63,7 @@ pub(crate) struct ServeArgs {
     /// The class of the Ingresses to serve [default: `ingressClass` of the settings, or those of every class]
     #[arg(long, value_name = "CLASS")]
     ingress_class: Option<String>,
-    /// The collector of OpenTelemetry that gets spans of requests whose trace is recorded, such as http://collector.observability:4318
+    /// The collector of OpenTelemetry that gets spans of requests whose trace is recorded, such as `http://collector.observability:4318`
     /// [default: `otlp` of the settings]
     #[arg(long, value_name = "URL")]
     otlp_endpoint: Option<String>,
