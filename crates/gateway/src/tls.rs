@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use arc_swap::ArcSwap;
 use rustls_pki_types::pem::PemObject;
@@ -77,7 +77,7 @@ pub(crate) fn certified(chain: &[u8], key: &[u8]) -> Result<CertifiedKey, String
 ///
 /// # Errors
 /// Why they cannot be used, as a sentence without the path.
-pub(crate) fn read_roots(path: &Path) -> Result<RootCertStore, String> {
+pub(crate) fn read_roots(path: &Path) -> Result<Arc<RootCertStore>, String> {
     let pem = std::fs::read(path).map_err(|error| error.to_string())?;
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(&pem) {
@@ -86,15 +86,18 @@ pub(crate) fn read_roots(path: &Path) -> Result<RootCertStore, String> {
     }
     match roots.is_empty() {
         true => Err("there is no certificate in it".into()),
-        false => Ok(roots),
+        false => Ok(Arc::new(roots)),
     }
 }
 
-/// Those that the system trusts. One that cannot be read is not trusted.
-pub(crate) fn system_roots() -> RootCertStore {
-    let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    roots
+/// Those that the system trusts, read once: they are many, and each Service may ask for them. One that cannot be read is not trusted.
+pub(crate) fn system_roots() -> Arc<RootCertStore> {
+    static ROOTS: LazyLock<Arc<RootCertStore>> = LazyLock::new(|| {
+        let mut roots = RootCertStore::empty();
+        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        Arc::new(roots)
+    });
+    Arc::clone(&ROOTS)
 }
 
 /// The certificates in use.

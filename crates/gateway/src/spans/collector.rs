@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -67,7 +68,7 @@ impl Collector {
             (Some(path), _) => read_roots(&home.join(path))
                 .map_err(|why| format!("otlp.certificate: {}: {why}", path.display()))?,
             (None, Some("https")) => system_roots(),
-            (None, _) => RootCertStore::empty(),
+            (None, _) => Arc::new(RootCertStore::empty()),
         };
         let provider = crypto::ring::default_provider().into();
         let tls = ClientConfig::builder_with_provider(provider)

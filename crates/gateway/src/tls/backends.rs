@@ -246,7 +246,7 @@ fn verifier(
         }
     };
     let chains = roots.map(|roots| {
-        WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider)).build()
+        WebPkiServerVerifier::builder_with_provider(roots, Arc::clone(provider)).build()
     });
     let chains = chains.transpose().map_err(|error| error.to_string())?;
     let names = tls.names.iter().map(|name| server_name(name));
