@@ -1,10 +1,14 @@
-//! Objects from manifests, for the tests of this crate.
+//! Objects from manifests, and settings, for the tests of this crate.
+
+use std::sync::Arc;
+use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::names::ObjectName;
 use crate::objects::{Objects, trim_pod};
+use crate::proxy::Settings;
 use crate::table::{Backend, PortRef};
 
 /// Reads manifests of the kinds that the gateway knows. What is not given is in namespace `default`.
@@ -67,4 +71,26 @@ pub(crate) fn shown_backend(backend: &Backend) -> String {
     let subset: String = subset.collect();
     let name = &backend.service.name;
     format!("{name}{subset}:{port}*{}", backend.weight)
+}
+
+/// A gateway over plain HTTP that is patient.
+pub(crate) fn settings() -> Settings {
+    Settings {
+        hold: Duration::from_secs(20),
+        connect_timeout: Duration::from_secs(2),
+        head_timeout: Duration::from_secs(60),
+        client_idle: Duration::from_secs(60),
+        max_held: 100,
+        proxy_protocol: false,
+        trusted_hops: 0,
+        writes_forwarded: false,
+        https_port: None,
+        redirects_all: false,
+        observers: Arc::default(),
+        trace_share: None,
+        body_idle: Duration::from_secs(20),
+        rest_after: Duration::from_secs(20),
+        max_connections: 1_000,
+        sync_until: None,
+    }
 }

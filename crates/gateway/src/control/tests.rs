@@ -67,17 +67,7 @@ impl World {
                 head_timeout: Duration::from_secs(1),
                 client_idle: Duration::from_secs(1),
                 max_held: 1,
-                proxy_protocol: false,
-                trusted_hops: 0,
-                writes_forwarded: false,
-                https_port: None,
-                redirects_all: false,
-                observers: Arc::default(),
-                trace_share: None,
-                body_idle: Duration::from_secs(20),
-                rest_after: Duration::from_secs(20),
-                max_connections: 1_000,
-                sync_until: None,
+                ..crate::testing::settings()
             },
             Tls::new().unwrap(),
         ));

@@ -120,6 +120,7 @@ impl Receiver {
             thread.unpark();
         }
     }
+
     /// The next batch; `None` when there will be none. Nothing is lost when it is not waited for to the end.
     pub(crate) async fn next(&mut self) -> Option<Vec<Input>> {
         if !self.is_asked {

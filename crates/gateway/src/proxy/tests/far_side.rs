@@ -17,11 +17,10 @@ use tokio::time::Instant;
 
 use super::super::pool::{Connection, Pool};
 use super::super::wire::Wire;
-use super::world::{Desk, Gate, Upstream, read_head, rule, service, table};
+use super::world::{Desk, Gate, Upstream, copied, read_head};
 use super::{requests, serving};
-use crate::names::ObjectName;
 use crate::ports::Scheme;
-use crate::table::{Mirror, PortRef, Protocol, RouteTable};
+use crate::table::{Protocol, RouteTable};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -32,22 +31,6 @@ fn over_http2(upstream: &Upstream) -> RouteTable {
         entry.ports[0].protocol = Protocol::Http2;
     }
     table
-}
-
-/// Every request is copied to the shadow.
-fn copied(web: &Upstream, shadow: &Upstream) -> RouteTable {
-    let mut with = rule(&[("web", 1)]);
-    with.policy.mirrors = vec![Mirror {
-        service: ObjectName::new("default", "shadow"),
-        port: PortRef::First,
-        subset: None,
-        per_million: 1_000_000,
-    }];
-    let services = vec![
-        service("web", &[("w", web)]),
-        service("shadow", &[("s", shadow)]),
-    ];
-    table(vec![with], services)
 }
 
 #[tokio::test(start_paused = true)]

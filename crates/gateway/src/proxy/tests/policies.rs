@@ -1,10 +1,9 @@
 //! What rules do beside choosing a backend, over real sockets.
 
 use super::*;
-use crate::names::ObjectName;
 use crate::table::{
-    Direct, Ejection, Fault, HashKey, HealthCheck, Limits, Mirror, PathRewrite, PortRef, Protocol,
-    RateLimit, Redirect, Retry, Rewrite, RulePolicy, ServicePolicy,
+    Direct, Ejection, Fault, HashKey, HealthCheck, Limits, PathRewrite, Protocol, RateLimit,
+    Redirect, Retry, Rewrite, RulePolicy, ServicePolicy,
 };
 use http::HeaderMap;
 
@@ -121,18 +120,7 @@ async fn path_host_and_headers_of_both_sides_are_changed() {
 #[tokio::test]
 async fn a_copy_has_the_same_body_and_counts_apart() {
     let (web, shadow) = (Upstream::echo().await, Upstream::echo().await);
-    let mut with = rule(&[("web", 1)]);
-    with.policy.mirrors = vec![Mirror {
-        service: ObjectName::new("default", "shadow"),
-        port: PortRef::First,
-        subset: None,
-        per_million: 1_000_000,
-    }];
-    let services = vec![
-        service("web", &[("w1", &web)]),
-        service("shadow", &[("s1", &shadow)]),
-    ];
-    let gate = Gate::serving(table(vec![with], services));
+    let gate = Gate::serving(world::copied(&web, &shadow));
     let mut client = gate.client().await;
     assert!(client.post("/p", "hello").await.text().ends_with("\nhello"));
     assert_eq!(client.get("/g").await.status, StatusCode::OK);

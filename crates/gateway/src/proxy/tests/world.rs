@@ -27,9 +27,10 @@ use crate::names::{ObjectName, Source, SourceKind};
 use crate::ports::{Door, Listener, Scheme};
 use crate::series::Registry;
 use crate::table::{
-    Backend, EndpointEntry, HeaderChanges, HostMatch, PathMatch, PortEntry, PortRef, Protocol,
-    RequestMatch, RouteTable, Rule, RulePolicy, ServiceEntry,
+    Backend, EndpointEntry, HeaderChanges, HostMatch, Mirror, PathMatch, PortEntry, PortRef,
+    Protocol, RequestMatch, RouteTable, Rule, RulePolicy, ServiceEntry,
 };
+use crate::testing::settings;
 use crate::tls::Tls;
 use crate::worker;
 
@@ -188,24 +189,7 @@ impl Gate {
 
 /// What all workers share, and who swaps its table.
 fn serving(change: impl FnOnce(&mut Settings), table: RouteTable) -> (Arc<Pages>, Control) {
-    let mut settings = Settings {
-        hold: Duration::from_secs(20),
-        connect_timeout: Duration::from_secs(2),
-        head_timeout: Duration::from_secs(60),
-        client_idle: Duration::from_secs(60),
-        max_held: 100,
-        proxy_protocol: false,
-        trusted_hops: 0,
-        writes_forwarded: false,
-        https_port: None,
-        redirects_all: false,
-        observers: Arc::default(),
-        trace_share: None,
-        body_idle: Duration::from_secs(20),
-        rest_after: Duration::from_secs(20),
-        max_connections: 1_000,
-        sync_until: None,
-    };
+    let mut settings = settings();
     change(&mut settings);
     let shared = Arc::new(Shared::new(settings, Tls::new().unwrap()));
     let pages = Arc::new(Pages::new(Arc::clone(&shared)));
@@ -518,4 +502,20 @@ pub(super) fn table(rules: Vec<Rule>, services: Vec<(ObjectName, ServiceEntry)>)
         services: services.into_iter().collect(),
         ..RouteTable::default()
     }
+}
+
+/// Every request is copied to the shadow.
+pub(super) fn copied(web: &Upstream, shadow: &Upstream) -> RouteTable {
+    let mut with = rule(&[("web", 1)]);
+    with.policy.mirrors = vec![Mirror {
+        service: ObjectName::new("default", "shadow"),
+        port: PortRef::First,
+        subset: None,
+        per_million: 1_000_000,
+    }];
+    let services = vec![
+        service("web", &[("w1", web)]),
+        service("shadow", &[("s1", shadow)]),
+    ];
+    table(vec![with], services)
 }
