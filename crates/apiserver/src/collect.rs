@@ -38,7 +38,7 @@ const EVENT_AGE: SignedDuration = SignedDuration::from_hours(1);
 /// Collects until the store is closed.
 pub(crate) async fn run(store: WeakStore, registry: Registry, clock: Clock) {
     let Some(open) = store.upgrade() else { return };
-    let mut committed = open.subscribe();
+    let mut committed = open.subscribe("");
     let mut cursor = open.shared().version();
     let mut suspects = everything(open.shared());
     let mut tidy_at = Instant::now();

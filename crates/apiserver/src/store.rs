@@ -128,9 +128,9 @@ impl Store {
         }
     }
 
-    /// Told the resource version after every commit.
-    pub(crate) fn subscribe(&self) -> watch::Receiver<u64> {
-        self.shared.subscribe()
+    /// Told the resource version after every commit with changes to keys of this prefix; an empty one: after every commit.
+    pub(crate) fn subscribe(&self, prefix: &str) -> watch::Receiver<u64> {
+        self.shared.subscribe(prefix)
     }
 
     /// A handle that does not keep the store open.

@@ -47,6 +47,11 @@ impl Key {
         &self.0
     }
 
+    /// The start that it has in common with all keys of its kind.
+    pub(super) fn kind(&self) -> &str {
+        kind_of(&self.0).unwrap_or_default()
+    }
+
     fn part(&self, index: usize) -> &str {
         self.0.split('/').nth(index).unwrap_or_default()
     }
@@ -70,6 +75,12 @@ pub(crate) fn prefix(group: &str, plural: &str, namespace: Option<&str>) -> Stri
         Some(namespace) => format!("{group}/{plural}/{namespace}/"),
         None => format!("{group}/{plural}/"),
     }
+}
+
+/// The part of a prefix that all keys of a kind have; `None` when it stands for more than one kind.
+pub(super) fn kind_of(prefix: &str) -> Option<&str> {
+    let (end, _) = prefix.match_indices('/').nth(1)?;
+    prefix.get(..=end)
 }
 
 /// What is known of an object without parsing it.

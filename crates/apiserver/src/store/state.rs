@@ -2,13 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::ops::Bound;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use tokio::sync::watch;
 
 use super::disk::Loaded;
 use super::error::{DamagedRow, Expired};
-use super::record::{Change, ChangeKind, Key, Record};
+use super::record::{Change, ChangeKind, Key, Record, kind_of};
 
 /// The most changes that watches can go back.
 pub(super) const RING_CHANGES: usize = 8192;
@@ -19,6 +19,8 @@ const RING_BYTES: usize = 16 << 20;
 pub(crate) struct Shared {
     state: RwLock<State>,
     version: watch::Sender<u64>,
+    /// The version of the last change of each kind that somebody watches: a change is to wake only those whom it concerns.
+    versions: Mutex<HashMap<Box<str>, watch::Sender<u64>>>,
     damaged: Vec<DamagedRow>,
 }
 
@@ -48,13 +50,14 @@ impl Shared {
             rv: loaded.rv,
             ..State::default()
         };
-        state.ring.floor = loaded.rv;
+        state.ring.begin(loaded.rv);
         for record in loaded.records {
             state.insert(Arc::new(record));
         }
         state.ring.restore(loaded.log);
         Self {
             version: watch::Sender::new(state.rv),
+            versions: Mutex::default(),
             state: RwLock::new(state),
             damaged: loaded.damaged,
         }
@@ -149,12 +152,10 @@ impl Shared {
         prefix: &str,
     ) -> Result<(Vec<Arc<Change>>, u64), Expired> {
         self.read(|s| {
+            let oldest = s.ring.floor_of(prefix);
             // A version from the future is of another state file: the caller must list again.
-            if rv < s.ring.floor || rv > s.rv {
-                return Err(Expired {
-                    wanted: rv,
-                    oldest: s.ring.floor,
-                });
+            if rv < oldest || rv > s.rv {
+                return Err(Expired { wanted: rv, oldest });
             }
             let found = s
                 .ring
@@ -164,12 +165,28 @@ impl Shared {
         })
     }
 
-    pub(super) fn subscribe(&self) -> watch::Receiver<u64> {
-        self.version.subscribe()
+    /// Told the version after every change to keys with `prefix`, and sometimes after another one.
+    pub(super) fn subscribe(&self, prefix: &str) -> watch::Receiver<u64> {
+        let Some(kind) = kind_of(prefix) else {
+            return self.version.subscribe();
+        };
+        let mut versions = self.versions();
+        if let Some(version) = versions.get(kind) {
+            return version.subscribe();
+        }
+        let version = watch::Sender::new(self.version());
+        let receiver = version.subscribe();
+        versions.insert(kind.into(), version);
+        receiver
+    }
+
+    fn versions(&self) -> MutexGuard<'_, HashMap<Box<str>, watch::Sender<u64>>> {
+        self.versions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Makes committed changes visible, all at once, and wakes the watches.
     pub(super) fn publish(&self, changes: Vec<Arc<Change>>) {
+        let keys: Vec<Key> = changes.iter().map(|c| c.record.key.clone()).collect();
         let rv = {
             let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
             for change in changes {
@@ -178,6 +195,12 @@ impl Shared {
             state.rv
         };
         self.version.send_replace(rv);
+        let versions = self.versions();
+        for key in keys {
+            if let Some(version) = versions.get(key.kind()) {
+                version.send_replace(rv);
+            }
+        }
     }
 
     fn read<T>(&self, look: impl FnOnce(&State) -> T) -> T {
@@ -228,9 +251,19 @@ struct Ring {
     bytes: usize,
     /// Every change after this version is here.
     floor: u64,
+    /// Every change of any kind after this version is here or in `dropped`.
+    start: u64,
+    /// The last change of each kind that is here no longer: a kind that seldom changes is known from further back.
+    dropped: HashMap<Box<str>, u64>,
 }
 
 impl Ring {
+    /// Holds every change after this version from now on.
+    fn begin(&mut self, version: u64) {
+        self.floor = version;
+        self.start = version;
+    }
+
     fn push(&mut self, change: Arc<Change>) {
         self.bytes += change.record.json.len();
         self.changes.push_back(change);
@@ -240,6 +273,21 @@ impl Ring {
             };
             self.bytes -= oldest.record.json.len();
             self.floor = oldest.record.rv;
+            match self.dropped.get_mut(oldest.record.key.kind()) {
+                Some(last) => *last = self.floor,
+                None => {
+                    let kind = oldest.record.key.kind().into();
+                    self.dropped.insert(kind, self.floor);
+                }
+            }
+        }
+    }
+
+    /// Every change after this version to keys with `prefix` is here.
+    fn floor_of(&self, prefix: &str) -> u64 {
+        match kind_of(prefix) {
+            Some(kind) => self.dropped.get(kind).copied().unwrap_or(self.start),
+            None => self.floor,
         }
     }
 
@@ -260,7 +308,7 @@ impl Ring {
             .count();
         let skipped = log.len() - whole;
         let mut known: HashMap<Key, Arc<Record>> = HashMap::new();
-        self.floor = last - whole as u64;
+        self.begin(last - whole as u64);
         for change in log.into_iter().skip(skipped) {
             let record = Arc::clone(&change.record);
             let previous = known.insert(record.key.clone(), Arc::clone(&record));

@@ -153,6 +153,41 @@ async fn changes_from_before_the_ring_or_from_the_future_are_expired() {
 }
 
 #[tokio::test]
+async fn a_change_concerns_those_who_watch_its_kind() {
+    let store = Store::in_memory();
+    let secret = |name: &str| Write {
+        key: Key::new("", "secrets", "default", name),
+        ..put(name, Expect::Absent, "1")
+    };
+    let mut all = store.subscribe("");
+    let maps = store.subscribe("/configmaps/default/");
+    let mut secrets = store.subscribe("/secrets/");
+    let begun = store.write(secret("first")).await.unwrap().rv;
+    assert_eq!(*all.borrow_and_update(), begun);
+    assert_eq!(*secrets.borrow_and_update(), begun);
+    assert!(!maps.has_changed().unwrap(), "no map has changed");
+
+    let mut last = store.write(put("a", Expect::Absent, "0")).await.unwrap();
+    for _ in 0..=state::RING_CHANGES {
+        let again = put("a", Expect::Version(last.rv), "1");
+        last = store.write(again).await.unwrap();
+    }
+    assert!(all.has_changed().unwrap() && maps.has_changed().unwrap());
+    assert!(!secrets.has_changed().unwrap(), "no secret has changed");
+    // Who slept all the time has missed nothing of his kind, though others have changed more often than is remembered.
+    let shared = store.shared();
+    let (changes, upto) = shared.changes(begun, "/secrets/").unwrap();
+    assert_eq!((changes.len(), upto), (0, last.rv));
+    let second = store.write(secret("second")).await.unwrap();
+    assert_eq!(*secrets.borrow_and_update(), second.rv);
+    assert_eq!(shared.changes(begun, "/secrets/").unwrap().0.len(), 1);
+    // What is not remembered is expired for its kind, and for who asks for all.
+    assert!(shared.changes(begun - 1, "/secrets/").is_err());
+    assert!(shared.changes(begun, "/configmaps/default/").is_err());
+    assert!(shared.changes(begun, "").is_err());
+}
+
+#[tokio::test]
 async fn a_second_opening_is_refused() {
     let (_dir, path) = state_file();
     let store = Store::open(&path).unwrap();

@@ -83,12 +83,13 @@ impl Watch {
         table: TableOptions,
     ) -> Self {
         let now = Instant::now();
+        let prefix = call.target.prefix();
         let mut watch = Self {
-            committed: server.store.subscribe(),
+            committed: server.store.subscribe(&prefix),
             shared: Arc::clone(server.store.shared()),
             clock: Arc::clone(&server.clock),
             kind: Arc::clone(&call.target.kind),
-            prefix: call.target.prefix(),
+            prefix,
             selector: options.selector,
             view,
             table,
@@ -150,17 +151,7 @@ impl Watch {
 
     /// Waits for changes, for the time of a bookmark, or for the end.
     async fn advance(&mut self) {
-        // Marked as seen before reading: a commit in between wakes us again.
-        self.committed.borrow_and_update();
-        match self.shared.changes(self.cursor, &self.prefix) {
-            Err(expired) => return self.expire(expired),
-            Ok((changes, upto)) => {
-                self.cursor = upto;
-                self.pending
-                    .extend(changes.into_iter().map(Pending::Changed));
-            }
-        }
-        if !self.pending.is_empty() {
+        if !self.read_changes() || !self.pending.is_empty() {
             return;
         }
         let wake = self.next_bookmark.min(self.deadline);
@@ -169,9 +160,28 @@ impl Watch {
             () = sleep_until(wake) => {
                 self.ended = wake == self.deadline;
                 self.next_bookmark = wake + BOOKMARK_EVERY;
-                if self.bookmarks {
+                // It names the version of now, though nothing of this kind may have changed for long.
+                if self.bookmarks && self.read_changes() {
                     self.pending.push_back(Pending::Bookmark);
                 }
+            }
+        }
+    }
+
+    /// Whether what has changed is still known.
+    fn read_changes(&mut self) -> bool {
+        // Marked as seen before reading: a commit in between wakes us again.
+        self.committed.borrow_and_update();
+        match self.shared.changes(self.cursor, &self.prefix) {
+            Err(expired) => {
+                self.expire(expired);
+                false
+            }
+            Ok((changes, upto)) => {
+                self.cursor = upto;
+                let changes = changes.into_iter().map(Pending::Changed);
+                self.pending.extend(changes);
+                true
             }
         }
     }

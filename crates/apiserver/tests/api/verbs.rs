@@ -2,7 +2,7 @@
 
 use futures::{StreamExt, TryStreamExt};
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::ConfigMap;
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::api::{
     DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions, WatchEvent,
     WatchParams,
@@ -356,6 +356,23 @@ async fn watches_tell_when_an_object_enters_and_leaves_the_selector() {
             "ADDED", "DELETED", "ADDED", "MODIFIED", "DELETED", "BOOKMARK"
         ]
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_bookmark_names_the_version_of_now_also_when_only_other_kinds_have_changed() {
+    let client = client();
+    let maps: Api<ConfigMap> = Api::default_namespaced(client.clone());
+    let secrets: Api<Secret> = Api::default_namespaced(client);
+    let params = WatchParams::default().timeout(5);
+    let events = secrets.watch(&params, "0").await.unwrap();
+    let map = config_map("a", "1");
+    let made = maps.create(&PostParams::default(), &map).await.unwrap();
+    let events: Vec<_> = events.try_collect().await.unwrap();
+    let [WatchEvent::Bookmark(bookmark)] = events.as_slice() else {
+        panic!("{events:?}");
+    };
+    let version = bookmark.metadata.resource_version.clone();
+    assert_eq!(Some(version), made.resource_version());
 }
 
 #[tokio::test(start_paused = true)]
