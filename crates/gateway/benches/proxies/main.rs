@@ -87,7 +87,7 @@ fn main() {
     let options = Options::from_env();
     let descriptors = load::raise_descriptor_limit();
     peers::pin(LOAD_CORE);
-    let origins = [origin::start(), origin::start()];
+    let origins = origin::start();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

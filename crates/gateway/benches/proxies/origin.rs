@@ -1,4 +1,4 @@
-//! The application behind the proxies: as little work as can be, so that it is never what is measured.
+//! The applications behind the proxies: as little work as can be, so that they are never what is measured.
 
 use std::net::SocketAddr;
 
@@ -8,25 +8,30 @@ use tokio::net::{TcpListener, TcpStream};
 const SMALL: usize = 256;
 const LARGE: usize = 64 * 1024;
 
-/// Starts one on a thread of its own that lives as long as the process.
-pub(crate) fn start() -> SocketAddr {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    listener.set_nonblocking(true).unwrap();
+/// Starts two on one thread that lives as long as the process: what they cost together is the same however requests are shared.
+pub(crate) fn start() -> [SocketAddr; 2] {
+    let listeners = [(); 2].map(|()| std::net::TcpListener::bind("127.0.0.1:0").unwrap());
+    let addresses = listeners.each_ref().map(|l| l.local_addr().unwrap());
     std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
             .unwrap();
         runtime.block_on(async {
-            let listener = TcpListener::from_std(listener).unwrap();
-            while let Ok((stream, _)) = listener.accept().await {
-                let _ = stream.set_nodelay(true);
-                tokio::spawn(serve(stream));
-            }
+            let [one, other] = listeners.map(accept);
+            tokio::join!(one, other);
         });
     });
-    address
+    addresses
+}
+
+async fn accept(listener: std::net::TcpListener) {
+    listener.set_nonblocking(true).unwrap();
+    let listener = TcpListener::from_std(listener).unwrap();
+    while let Ok((stream, _)) = listener.accept().await {
+        let _ = stream.set_nodelay(true);
+        tokio::spawn(serve(stream));
+    }
 }
 
 fn answer(bytes: usize) -> Vec<u8> {
