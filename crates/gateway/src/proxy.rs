@@ -28,6 +28,7 @@ mod meter;
 mod mirror;
 mod pool;
 pub(crate) mod proxy_protocol;
+mod spare;
 mod steps;
 pub(crate) mod swift;
 mod tap;
@@ -174,6 +175,7 @@ pub(crate) struct Worker {
     pub(crate) pool: Pool,
     pub(crate) retries: RetryBudget,
     timers: timers::Timers,
+    spare: spare::Spare,
     /// Connections of clients.
     living: watch::Sender<usize>,
 }
@@ -185,6 +187,7 @@ impl Worker {
             pool: Pool::default(),
             retries: RetryBudget::new(Instant::now()),
             timers: timers::Timers::default(),
+            spare: spare::Spare::default(),
             living: watch::Sender::new(0),
         }
     }

@@ -183,8 +183,8 @@ impl Exchange<'_> {
                     self.tried.clear();
                     continue;
                 }
-                Choice::Go(chosen) => match self.attempt(chosen).await {
-                    Ok(answer) => return answer,
+                Choice::Go(mut chosen) => match self.attempt(&mut chosen).await {
+                    Ok(answer) => return self.answer(answer, chosen),
                     Err(failure) => failure,
                 },
             };
@@ -379,10 +379,10 @@ impl Exchange<'_> {
     }
 
     /// One try at one endpoint, and what is learnt of the endpoint.
-    async fn attempt(&mut self, mut chosen: Chosen) -> Result<Response<AnswerBody>, Failure> {
+    async fn attempt(&mut self, chosen: &mut Chosen) -> Result<Response<Source>, Failure> {
         self.tried.push(chosen.endpoint.id);
         self.ticket.note_instance(chosen.endpoint.address);
-        let sent = self.send(&mut chosen).await;
+        let sent = self.send(chosen).await;
         let status = sent.as_ref().ok().map(Response::status);
         if !matches!(sent, Err(Failure::Client)) {
             let outliers = chosen.outliers.as_ref();
@@ -393,7 +393,7 @@ impl Exchange<'_> {
         if is_unwanted && self.may_send_again() {
             return Err(Failure::Unwanted);
         }
-        Ok(self.answer(answer, chosen))
+        Ok(answer)
     }
 
     /// Sends the request; pooled connections that turn out to be dead do not count as a try.
@@ -421,7 +421,8 @@ impl Exchange<'_> {
             let sent = if connection.is_wire() && self.steps.copies.is_empty() {
                 self.ask(connection, chosen).await
             } else {
-                self.send_over(connection, chosen).await
+                // Large too.
+                Box::pin(self.send_over(connection, chosen)).await
             };
             match sent {
                 Err(Failure::Unsent) if is_pooled => {}
@@ -436,14 +437,14 @@ impl Exchange<'_> {
         connection: Connection,
         chosen: &Chosen,
     ) -> Result<Response<Source>, Failure> {
-        let headers = chosen.headers.as_ref().unwrap_or(&self.headers);
+        let headers = chosen.headers.as_deref().unwrap_or(&self.headers);
         let host = match headers.contains_key(header::HOST) {
             true => None,
             false => host_of(chosen),
         };
         let asked = Asked {
             method: &self.method,
-            target: chosen.target.as_ref().unwrap_or(&self.uri),
+            target: chosen.target.as_deref().unwrap_or(&self.uri),
             host: host.as_ref(),
             headers,
         };
@@ -517,7 +518,7 @@ impl Exchange<'_> {
         let mut headers = match chosen.headers.take() {
             Some(changed) => {
                 chosen.headers = self.keeps_headers().then(|| changed.clone());
-                changed
+                *changed
             }
             None if self.keeps_headers() => self.headers.clone(),
             None => std::mem::take(&mut self.headers),
@@ -532,7 +533,7 @@ impl Exchange<'_> {
         let body = self.body.take().unwrap_or(RequestBody::Empty);
         let mut request = Request::new(body);
         *request.method_mut() = self.method.clone();
-        *request.uri_mut() = chosen.target.as_ref().unwrap_or(&self.uri).clone();
+        *request.uri_mut() = chosen.target.as_deref().unwrap_or(&self.uri).clone();
         *request.version_mut() = Version::HTTP_11;
         *request.headers_mut() = headers;
         request
@@ -551,7 +552,7 @@ impl Exchange<'_> {
         if self.headers.is_empty() {
             self.headers = parts.headers;
         } else if !self.keeps_headers() {
-            chosen.headers = Some(parts.headers);
+            chosen.headers = Some(Box::new(parts.headers));
         }
     }
 

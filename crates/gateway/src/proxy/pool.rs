@@ -7,6 +7,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use fnv::{FnvHashMap, FnvHashSet};
+use futures::FutureExt;
+use futures::future::{Either, ready};
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{Request, Response, Uri, Version, header};
 use hyper::client::conn::{http1, http2};
@@ -63,7 +65,7 @@ pub(crate) struct Connection {
 
 #[derive(Debug)]
 enum Sender {
-    Wire(Wire),
+    Wire(Box<Wire>),
     /// One request at a time.
     Http1 {
         sender: http1::SendRequest<RequestBody>,
@@ -163,7 +165,7 @@ impl Pool {
             let stream = TcpStream::connect(endpoint.address).await?;
             let _ = stream.set_nodelay(true);
             if need == Need::Bodiless && endpoint.is_plain_http1() {
-                return Ok(Sender::Wire(Wire::new(stream)));
+                return Ok(Sender::Wire(Box::new(Wire::new(stream))));
             }
             let probe = stream.as_fd().try_clone_to_owned()?;
             let is_upgradable = need == Need::Upgrade;
@@ -254,7 +256,7 @@ where
 
 impl Connection {
     /// What carries requests without a body.
-    pub(super) fn of_wire(wire: Wire, endpoint: u64) -> Self {
+    pub(super) fn of_wire(wire: Box<Wire>, endpoint: u64) -> Self {
         Self {
             sender: Sender::Wire(wire),
             endpoint,
@@ -292,17 +294,22 @@ impl Connection {
     }
 
     /// Asks over a connection that needs no request of its own, which is as it was after a failure.
-    pub(super) async fn ask(self, asked: Asked<'_>) -> Result<Response<Source>, Failure> {
+    /// Not an `async fn`, whose future would hold everything twice.
+    pub(super) fn ask(
+        self,
+        asked: Asked<'_>,
+    ) -> impl Future<Output = Result<Response<Source>, Failure>> + Send {
         let endpoint = self.endpoint;
         let Sender::Wire(wire) = self.sender else {
-            return Err(Failure::Unsent);
+            return Either::Left(ready(Err(Failure::Unsent)));
         };
-        match wire.send(asked).await {
-            Ok(answer) => Ok(answer.map(|body| Source::wire(body, endpoint))),
+        let answered = move |answered| match answered {
+            Ok(answer) => Ok(Response::map(answer, |body| Source::wire(body, endpoint))),
             Err(WireError::Unsent) => Err(Failure::Unsent),
             Err(WireError::Lost) => Err(Failure::Lost),
             Err(WireError::Garbage) => Err(Failure::Garbage),
-        }
+        };
+        Either::Right(wire.send(asked).map(answered))
     }
 
     /// Whether it can be [asked](Self::ask).

@@ -183,14 +183,26 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Swift<'a, S> {
 
     /// Sends an answer; whether another one may follow.
     async fn send(&mut self, answer: Response<AnswerBody>, is_head: bool) -> Result<bool, Broken> {
+        let spare = &self.client.worker.spare;
+        let mut out = spare.take();
+        let sent = self.send_through(&mut out, answer, is_head).await;
+        spare.put(out);
+        sent
+    }
+
+    async fn send_through(
+        &mut self,
+        out: &mut Vec<u8>,
+        answer: Response<AnswerBody>,
+        is_head: bool,
+    ) -> Result<bool, Broken> {
         let (parts, mut body) = answer.into_parts();
         let framing = Framing::of(parts.status, &body, is_head);
         let is_leaving = *self.client.worker.shared.phase.borrow() != Phase::Serving;
-        let mut out = BytesMut::with_capacity(ROOM);
-        let is_last = write_head(&mut out, parts.status, &parts.headers, &framing, is_leaving);
+        let is_last = write_head(out, parts.status, &parts.headers, &framing, is_leaving);
         if matches!(framing, Framing::Nothing(_)) {
             drop(body);
-            self.write(&mut out, Bytes::new()).await?;
+            self.write(out, Bytes::new()).await?;
             return Ok(!is_last);
         }
         loop {
@@ -198,7 +210,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Swift<'a, S> {
             let frame = match body.frame().now_or_never() {
                 Some(frame) => frame,
                 None => {
-                    self.write(&mut out, Bytes::new()).await?;
+                    self.write(out, Bytes::new()).await?;
                     self.frame(&mut body).await?
                 }
             };
@@ -206,7 +218,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Swift<'a, S> {
                 Some(Ok(frame)) => frame,
                 Some(Err(_)) => {
                     // What has come of it is the client's. It sees a cut connection, never a mixed answer.
-                    self.write(&mut out, Bytes::new()).await?;
+                    self.write(out, Bytes::new()).await?;
                     return Err(Broken);
                 }
                 None => break,
@@ -227,18 +239,18 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Swift<'a, S> {
                 out.extend_from_slice(&data);
                 out.extend_from_slice(end);
             } else {
-                self.write(&mut out, data).await?;
+                self.write(out, data).await?;
                 out.extend_from_slice(end);
             }
             if is_end {
                 drop(body);
-                self.write(&mut out, Bytes::new()).await?;
+                self.write(out, Bytes::new()).await?;
                 return Ok(!is_last);
             }
         }
         out.extend_from_slice(framing.end());
         drop(body);
-        self.write(&mut out, Bytes::new()).await?;
+        self.write(out, Bytes::new()).await?;
         Ok(!is_last)
     }
 
@@ -255,15 +267,15 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Swift<'a, S> {
     }
 
     /// Writes what was put together, and `data` behind it.
-    async fn write(&mut self, out: &mut BytesMut, data: Bytes) -> Result<(), Broken> {
+    async fn write(&mut self, out: &mut Vec<u8>, data: Bytes) -> Result<(), Broken> {
         if data.is_empty() {
             // The system has a cheaper call for one piece.
             self.io.write_all(out).await.map_err(|_| Broken)?;
-            out.clear();
         } else {
-            let mut both = out.split().chain(data);
+            let mut both = Buf::chain(out.as_slice(), data);
             self.io.write_all_buf(&mut both).await.map_err(|_| Broken)?;
         }
+        out.clear();
         self.io.flush().await.map_err(|_| Broken)
     }
 }
@@ -295,11 +307,11 @@ impl Client {
                 Either::Right(exchange)
             }
         };
-        async move {
-            let answer = exchange.await;
+        // An async block would hold the exchange twice.
+        exchange.map(move |answer| {
             stream.answered();
             answer
-        }
+        })
     }
 }
 
@@ -343,7 +355,7 @@ impl Framing {
 
 /// Writes the head of an answer; whether it is the last one of the connection.
 fn write_head(
-    out: &mut BytesMut,
+    out: &mut Vec<u8>,
     status: StatusCode,
     headers: &HeaderMap,
     framing: &Framing,
@@ -380,7 +392,7 @@ fn write_head(
     is_last
 }
 
-fn write_header(out: &mut BytesMut, name: &HeaderName, value: &[u8]) {
+fn write_header(out: &mut Vec<u8>, name: &HeaderName, value: &[u8]) {
     out.extend_from_slice(name.as_str().as_bytes());
     out.extend_from_slice(b": ");
     out.extend_from_slice(value);

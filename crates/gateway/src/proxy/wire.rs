@@ -4,6 +4,7 @@
 //! the connection's own is needed to do both at once. That saves the channels and the wakeups between the two, which cost more
 //! than everything else that happens to a small request. Uploads, upgrades and HTTP/2 are hyper's.
 
+use std::future::poll_fn;
 use std::io;
 use std::mem::MaybeUninit;
 use std::pin::Pin;
@@ -14,7 +15,7 @@ use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header,
 };
 use hyper::body::{Body, Frame, SizeHint};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 
 use super::head;
@@ -35,7 +36,7 @@ const NEXT_READ: usize = 64 * 1024;
 /// A head of a request that was longer gives its room back.
 const KEPT_HEAD: usize = 4 * 1024;
 
-/// A connection that is between two requests.
+/// A connection that is between two requests. It is passed on often, and in a box that costs little.
 #[derive(Debug)]
 pub(super) struct Wire {
     stream: TcpStream,
@@ -87,7 +88,10 @@ impl Wire {
     }
 
     /// Sends a request without a body, and reads the head of its answer.
-    pub(super) async fn send(mut self, asked: Asked<'_>) -> Result<Response<WireBody>, WireError> {
+    pub(super) async fn send(
+        mut self: Box<Self>,
+        asked: Asked<'_>,
+    ) -> Result<Response<WireBody>, WireError> {
         self.head.clear();
         asked.write(&mut self.head);
         let mut sent = match self.stream.write(&self.head).await {
@@ -134,12 +138,21 @@ impl Wire {
                     Ok(None) | Err(()) => return Err(WireError::Garbage),
                 }
             }
-            self.read.reserve(FIRST_READ);
-            match self.stream.read_buf(&mut self.read).await {
-                Ok(0) | Err(_) => return Err(WireError::Lost),
-                Ok(_) => {}
-            }
+            let more = poll_fn(|cx| self.poll_read(cx));
+            more.await.map_err(|_| WireError::Lost)?;
         }
+    }
+
+    /// Reads what is there, of a head or of a small answer. The room for it is on the stack, so what is kept is as large as what came.
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut room = [MaybeUninit::uninit(); FIRST_READ];
+        let mut room = ReadBuf::uninit(&mut room);
+        ready!(Pin::new(&mut self.stream).poll_read(cx, &mut room))?;
+        if room.filled().is_empty() {
+            return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
+        }
+        self.read.extend_from_slice(room.filled());
+        Poll::Ready(Ok(()))
     }
 
     /// Reads some more of a body, of which so much is known to come.
@@ -299,7 +312,7 @@ fn length(value: &HeaderValue) -> Option<u64> {
 #[derive(Debug)]
 pub(super) struct WireBody {
     /// `None` when it has ended badly.
-    wire: Option<Wire>,
+    wire: Option<Box<Wire>>,
     framing: Framing,
     is_kept: bool,
     /// Told at the next poll, so that what came before is passed on first.
@@ -308,7 +321,7 @@ pub(super) struct WireBody {
 
 impl WireBody {
     /// The connection, when the body has ended and another request may follow.
-    pub(super) fn take_wire(&mut self) -> Option<Wire> {
+    pub(super) fn take_wire(&mut self) -> Option<Box<Wire>> {
         let is_free = self.is_kept && self.is_end_stream();
         let mut wire = self
             .wire

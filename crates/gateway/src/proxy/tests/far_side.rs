@@ -43,7 +43,7 @@ async fn few_idle_connections_are_kept_and_not_for_long() {
         let (accepted, _) = listener.accept().unwrap();
         accepted.set_nonblocking(true).unwrap();
         instance.push(accepted);
-        pool.put(Connection::of_wire(Wire::new(stream.unwrap()), 1));
+        pool.put(Connection::of_wire(Box::new(Wire::new(stream.unwrap())), 1));
     }
     // One that was closed has ended; from the others nothing has come yet.
     let kept = || {
@@ -58,7 +58,7 @@ async fn few_idle_connections_are_kept_and_not_for_long() {
     let stream = TcpStream::connect(listener.local_addr().unwrap()).await;
     let (other, _) = listener.accept().unwrap();
     other.set_nonblocking(true).unwrap();
-    pool.put(Connection::of_wire(Wire::new(stream.unwrap()), 2));
+    pool.put(Connection::of_wire(Box::new(Wire::new(stream.unwrap())), 2));
     tokio::time::advance(Duration::from_secs(2)).await;
     pool.sweep();
     assert_eq!(kept(), 0);

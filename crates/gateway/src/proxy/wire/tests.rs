@@ -26,7 +26,7 @@ async fn exchange(method: Method, answer: &'static [u8], ends: bool) -> (String,
         let kept = if ends { None } else { Some(stream) };
         (String::from_utf8(seen).unwrap(), kept)
     });
-    let wire = Wire::new(TcpStream::connect(address).await.unwrap());
+    let wire = Box::new(Wire::new(TcpStream::connect(address).await.unwrap()));
     let request = Request::builder()
         .method(method)
         .uri("/a?b=c")
