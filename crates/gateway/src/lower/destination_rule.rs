@@ -18,6 +18,7 @@ use crate::table::{BackendTls, Ejection, HashKey, Identity, ServicePolicy, Trust
 #[derive(Debug)]
 pub(super) struct Split {
     pub(super) source: Source,
+    service: ObjectName,
     pub(super) generation: i64,
     pub(super) policy: ServicePolicy,
     pub(super) tls: Option<BackendTls>,
@@ -42,6 +43,20 @@ pub(super) struct Splits {
     pub(super) lost: Vec<(Split, Source)>,
 }
 
+impl Splits {
+    /// How the instances of a Service are spoken to by TLS. Where no rule is right that of a wrong one counts: a mistake in it is no
+    /// reason to speak in the clear.
+    pub(super) fn tls_of(&self, service: &ObjectName) -> Option<&BackendTls> {
+        match self.of.get(service) {
+            Some(split) => split.tls.as_ref(),
+            None => {
+                let mut wrong = self.refused.iter();
+                wrong.find_map(|split| split.tls.as_ref().filter(|_| split.service == *service))
+            }
+        }
+    }
+}
+
 pub(super) fn lower(objects: &Objects) -> Splits {
     let mut rules: Vec<_> = objects.destination_rules.iter().collect();
     rules.sort_by_key(|(name, rule)| (created(&rule.metadata), (*name).clone()));
@@ -52,7 +67,7 @@ pub(super) fn lower(objects: &Objects) -> Splits {
             splits.refused.push(split);
             continue;
         }
-        let service = service_of(&rule.spec.host, &name.namespace);
+        let service = split.service.clone();
         if !objects.services.contains_key(&service) {
             let at = FieldPath::new("spec.host");
             let why = format!("there is no Service {service}");
@@ -104,6 +119,7 @@ fn one(name: &ObjectName, rule: &DestinationRule) -> Split {
         }
     });
     Split {
+        service,
         subsets: subsets.collect(),
         source: Source {
             kind: SourceKind::DestinationRule,
@@ -163,7 +179,7 @@ fn tls(
             _ => {
                 let why = "mode MUTUAL needs clientCertificate and privateKey";
                 refused.push(Problem::required(at.clone(), why));
-                return None;
+                None
             }
         },
         _ => return None,

@@ -32,7 +32,8 @@ pub(super) fn lower(
     let entry = |(name, service): (&ObjectName, &Service)| {
         let own = slices.get(name).map(Vec::as_slice).unwrap_or_default();
         let split = splits.of.get(name);
-        let entry = lower_service((name, service), own, split, objects, problems);
+        let tls = splits.tls_of(name);
+        let entry = lower_service((name, service), own, (split, tls), objects, problems);
         (name.clone(), entry)
     };
     objects.services.iter().map(entry).collect()
@@ -41,13 +42,13 @@ pub(super) fn lower(
 fn lower_service(
     (name, service): (&ObjectName, &Service),
     slices: &[(&ObjectName, &EndpointSlice)],
-    split: Option<&Split>,
+    (split, tls): (Option<&Split>, Option<&BackendTls>),
     objects: &Objects,
     problems: &mut Vec<RouteProblem>,
 ) -> ServiceEntry {
     let mut wrong = Vec::new();
     let annotated = annotations::service(&service.metadata, &mut wrong);
-    let tls = annotations::backend_tls(&service.metadata, &server_name(name), &mut wrong);
+    let annotated_tls = annotations::backend_tls(&service.metadata, &server_name(name), &mut wrong);
     problems.extend(wrong.into_iter().map(|problem| RouteProblem {
         source: Source {
             kind: SourceKind::Service,
@@ -68,7 +69,7 @@ fn lower_service(
         policy: annotated.over(split.map(|split| split.policy.clone()).unwrap_or_default()),
         subsets: subsets(split),
     };
-    let tls = tls.or_else(|| split.and_then(|split| split.tls.clone()));
+    let tls = annotated_tls.or_else(|| tls.cloned());
     for port in &mut entry.ports {
         port.tls = tls.clone().or_else(|| port.tls.take());
     }

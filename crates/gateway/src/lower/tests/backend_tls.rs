@@ -116,8 +116,14 @@ fn a_destination_rule_says_how_tls_is_spoken() {
         Http1 {"serverName":"app.example.com","names":["a","b"],"trust":{"file":"/etc/ca.pem"}}
         Http1 {"serverName":"web.default.svc","trust":"anybody"}
         Http1 {"serverName":"web.default.svc","trust":"system","identity":{"certificate":"own.pem","key":"own.key"}}
-        Http1 null
+        Http1 {"serverName":"web.default.svc","trust":"system"}
         destinationrule/default/web is not served as it stands: spec.trafficPolicy.tls: Required value: mode MUTUAL needs clientCertificate and privateKey"#]].assert_eq(&shown.join("\n"));
+    // A mistake elsewhere in a rule does not make connections plain.
+    let wrong = "mode: SIMPLE}, outlierDetection: {baseEjectionTime: soon";
+    expect![[r#"
+        Http1 {"serverName":"web.default.svc","trust":"system"}
+        destinationrule/default/web is not served as it stands: spec.trafficPolicy.outlierDetection.baseEjectionTime: Invalid value: soon: must be a duration with its unit, such as "10s" or "500ms"; "0s" is no limit"#]]
+    .assert_eq(&spoken(PLAIN, Some(wrong)));
     // The Service itself goes before its rule.
     let both = spoken(&annotated("on name=own"), Some("mode: SIMPLE, sni: other"));
     expect![[r#"Http1 {"serverName":"own","trust":"system"}"#]].assert_eq(&both);
