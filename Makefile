@@ -49,8 +49,9 @@ lint: fmt clippy tidy deny ## The checks of the test run that run nothing
 fmt:
 	$(call step,rustfmt,$(CARGO) fmt --all -- --check)
 
+# --all-targets would leave out a bench that only runs when it is asked for.
 clippy:
-	$(call step,clippy,$(CARGO) clippy --workspace --all-targets $(SIM) $(LOCKED) -- -D warnings)
+	$(call step,clippy,$(CARGO) clippy --workspace --lib --bins --tests --bench '*' $(SIM) $(LOCKED) -- -D warnings)
 
 tidy:
 	$(call step,arrows and tidy,$(CARGO) xtask arrows tidy)

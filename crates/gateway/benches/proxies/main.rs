@@ -14,6 +14,7 @@
 #![expect(
     clippy::print_stdout,
     clippy::unwrap_used,
+    clippy::indexing_slicing,
     reason = "a bench prints its table and fails by a panic"
 )]
 
