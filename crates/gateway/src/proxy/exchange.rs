@@ -64,6 +64,7 @@ struct Exchange<'a> {
     /// What the Service of the last try lets be sent again at once.
     retry_bound: Option<(Arc<AtomicUsize>, usize)>,
     turn: Option<u32>,
+    /// The endpoints that have failed it, since a table was last waited for.
     tried: Vec<u64>,
     started: Instant,
     busy: Busy,
@@ -169,7 +170,7 @@ impl Exchange<'_> {
                 Choice::Answer(reason, sentence) => return self.own(reason, sentence),
                 Choice::Early(Early::Answer(answer)) => {
                     self.ticket.note_status(answer.status());
-                    return answer;
+                    return *answer;
                 }
                 Choice::Early(Early::Delay(delay)) => {
                     tokio::time::sleep(delay).await;
@@ -185,7 +186,10 @@ impl Exchange<'_> {
                 }
                 Choice::Go(mut chosen) => match self.attempt(&mut chosen).await {
                     Ok(answer) => return self.answer(answer, chosen),
-                    Err(failure) => failure,
+                    Err(failure) => {
+                        self.tried.push(chosen.endpoint.id);
+                        failure
+                    }
                 },
             };
             let rule_retries = self.is_bodiless && self.steps.retries_failures();
@@ -311,14 +315,14 @@ impl Exchange<'_> {
                 }
                 let at = (&self.uri, prefix);
                 let deadlines = (deadline, head_deadline);
-                Choice::Go(Chosen::new(
+                Choice::Go(Box::new(Chosen::new(
                     rule,
                     picked,
                     at,
                     &self.headers,
                     deadlines,
                     &shared.settings,
-                ))
+                )))
             }
             Err(NoPick::Invalid) => no_backend(rule, &mut self.ticket),
             Err(NoPick::Full) => overloaded(rule, &mut self.ticket),
@@ -380,7 +384,6 @@ impl Exchange<'_> {
 
     /// One try at one endpoint, and what is learnt of the endpoint.
     async fn attempt(&mut self, chosen: &mut Chosen) -> Result<Response<Source>, Failure> {
-        self.tried.push(chosen.endpoint.id);
         self.ticket.note_instance(chosen.endpoint.address);
         let sent = self.send(chosen).await;
         let status = sent.as_ref().ok().map(Response::status);
@@ -437,14 +440,14 @@ impl Exchange<'_> {
         connection: Connection,
         chosen: &Chosen,
     ) -> Result<Response<Source>, Failure> {
-        let headers = chosen.headers.as_deref().unwrap_or(&self.headers);
+        let headers = chosen.headers.as_ref().unwrap_or(&self.headers);
         let host = match headers.contains_key(header::HOST) {
             true => None,
             false => host_of(chosen),
         };
         let asked = Asked {
             method: &self.method,
-            target: chosen.target.as_deref().unwrap_or(&self.uri),
+            target: chosen.target.as_ref().unwrap_or(&self.uri),
             host: host.as_ref(),
             headers,
         };
@@ -518,7 +521,7 @@ impl Exchange<'_> {
         let mut headers = match chosen.headers.take() {
             Some(changed) => {
                 chosen.headers = self.keeps_headers().then(|| changed.clone());
-                *changed
+                changed
             }
             None if self.keeps_headers() => self.headers.clone(),
             None => std::mem::take(&mut self.headers),
@@ -533,7 +536,7 @@ impl Exchange<'_> {
         let body = self.body.take().unwrap_or(RequestBody::Empty);
         let mut request = Request::new(body);
         *request.method_mut() = self.method.clone();
-        *request.uri_mut() = chosen.target.as_deref().unwrap_or(&self.uri).clone();
+        *request.uri_mut() = chosen.target.as_ref().unwrap_or(&self.uri).clone();
         *request.version_mut() = Version::HTTP_11;
         *request.headers_mut() = headers;
         request
@@ -552,11 +555,11 @@ impl Exchange<'_> {
         if self.headers.is_empty() {
             self.headers = parts.headers;
         } else if !self.keeps_headers() {
-            chosen.headers = Some(Box::new(parts.headers));
+            chosen.headers = Some(parts.headers);
         }
     }
 
-    fn answer(&mut self, answer: Response<Source>, chosen: Chosen) -> Response<AnswerBody> {
+    fn answer(&mut self, answer: Response<Source>, chosen: Box<Chosen>) -> Response<AnswerBody> {
         let latency = self.started.elapsed();
         let answered = Outcome::Answered {
             class: answer.status().as_u16() / 100,

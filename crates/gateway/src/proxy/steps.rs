@@ -46,8 +46,15 @@ struct Fresh {
 
 /// What ends or delays a request before an instance is chosen.
 pub(super) enum Early {
-    Answer(Response<AnswerBody>),
+    /// In a box, so that it costs the many nothing that go on.
+    Answer(Box<Response<AnswerBody>>),
     Delay(Duration),
+}
+
+impl Early {
+    fn answer(answer: Response<AnswerBody>) -> Self {
+        Self::Answer(Box::new(answer))
+    }
 }
 
 /// Changes to the headers of an answer: of the rule and of the backend.
@@ -79,7 +86,7 @@ impl Steps {
     ) -> Option<Early> {
         if self.is_admitted {
             let status = self.abort.take()?;
-            return Some(Early::Answer(fault(status, rule, ticket)));
+            return Some(Early::answer(fault(status, rule, ticket)));
         }
         self.is_admitted = true;
         if let Some(limits) = &extras.limits {
@@ -87,7 +94,7 @@ impl Steps {
                 Ok(permit) => ticket.hold(permit, shared.started),
                 Err(refusal) => {
                     ticket.move_to(&rule.unreached);
-                    return Some(Early::Answer(refused(refusal, ticket)));
+                    return Some(Early::answer(refused(refusal, ticket)));
                 }
             }
         }
@@ -97,7 +104,7 @@ impl Steps {
             let class = answer.status().as_u16() / 100;
             ticket.move_to(&rule.unreached);
             ticket.finish(Outcome::Own { class });
-            return Some(Early::Answer(answer));
+            return Some(Early::answer(answer));
         }
         self.retry = extras.retry.clone();
         let (delay, abort) = extras.fault.as_ref().map(draw_fault).unwrap_or_default();
@@ -109,7 +116,7 @@ impl Steps {
             return Some(Early::Delay(delay));
         }
         let status = self.abort.take()?;
-        Some(Early::Answer(fault(status, rule, ticket)))
+        Some(Early::answer(fault(status, rule, ticket)))
     }
 
     /// What decides the choice of an instance.

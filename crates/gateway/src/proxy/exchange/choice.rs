@@ -18,15 +18,15 @@ use crate::observers::Entry;
 use crate::series::{Outcome, Series};
 use crate::trace::Traced;
 
-/// Where the request goes in this try. What is seldom there is in a box, since this is passed on often.
+/// Where the request goes in this try.
 pub(super) struct Chosen {
     pub(super) endpoint: Arc<Endpoint>,
     pub(super) series: Arc<Series>,
     pub(super) in_flight: InFlight,
     /// The headers as route and backend change them; `None` when they change nothing.
-    pub(super) headers: Option<Box<HeaderMap>>,
+    pub(super) headers: Option<HeaderMap>,
     /// The target, where the rule has another one than the client.
-    pub(super) target: Option<Box<Uri>>,
+    pub(super) target: Option<Uri>,
     pub(super) answer_changes: AnswerChanges,
     pub(super) outliers: Option<Arc<Outliers>>,
     /// How long a connect may take.
@@ -41,7 +41,7 @@ pub(super) struct Chosen {
 
 /// What the table says.
 pub(super) enum Choice {
-    Go(Chosen),
+    Go(Box<Chosen>),
     /// No endpoint now; the generation of the table that says so.
     Wait(u64, NoPick, Option<Instant>),
     Answer(Reason, &'static str),
@@ -67,10 +67,8 @@ impl Chosen {
         Self {
             endpoint: Arc::clone(picked.endpoint),
             series: Arc::clone(picked.series),
-            headers: changed_headers(headers, rule, &picked).map(Box::new),
-            target: rewrite
-                .and_then(|rewrite| rewrite.target(uri, prefix))
-                .map(Box::new),
+            headers: changed_headers(headers, rule, &picked),
+            target: rewrite.and_then(|rewrite| rewrite.target(uri, prefix)),
             answer_changes: AnswerChanges::new(rule, &picked),
             outliers: picked.backend.outliers().cloned(),
             connect_timeout: connect_timeout.unwrap_or(settings.connect_timeout),
