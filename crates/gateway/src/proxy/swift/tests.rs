@@ -1,6 +1,10 @@
 //! Which requests are of the simple form.
 
 use super::*;
+use crate::ports::{Door, Scheme};
+use crate::proxy::Worker;
+use crate::testing::settings;
+use crate::tls::Tls;
 
 fn shown(bytes: &str) -> String {
     let mut read = BytesMut::from(bytes);
@@ -97,4 +101,22 @@ fn everything_else_is_put_back_as_it_came() {
     for request in requests {
         assert_eq!(shown(&request), "other", "{request:?}");
     }
+}
+
+/// glibc has pieces of up to so many bytes at hand; a larger one costs a search for each request.
+const AT_HAND: usize = 1032;
+
+#[tokio::test]
+async fn the_frame_of_a_request_is_a_small_piece_of_memory() {
+    let shared = Shared::new(settings(), Tls::new().unwrap());
+    let worker = Arc::new(Worker::new(Arc::new(shared)));
+    let door = Door {
+        scheme: Scheme::Http,
+        port: 80,
+    };
+    let client = Client::new(worker, ([127, 0, 0, 1], 1).into(), door);
+    let mut read = BytesMut::from("GET / HTTP/1.1\r\nhost: a\r\n\r\n");
+    let request = parse(&mut read).unwrap();
+    let frame = size_of_val(&client.respond(request));
+    assert!(frame <= AT_HAND, "{frame} bytes");
 }
