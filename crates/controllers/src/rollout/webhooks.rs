@@ -131,7 +131,8 @@ impl Shared {
                         Ok(()) => return,
                         Err(why) => {
                             tracing::warn!(rollout = rollout.name_any(), why, "an answer is lost");
-                            backoff(failures)
+                            failures = failures.saturating_add(1);
+                            backoff(failures - 1)
                         }
                     }
                 }

@@ -2,9 +2,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use http_body_util::BodyExt;
 use k8s_openapi::api::core::v1::ConfigMap;
-use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::ResourceExt;
-use kube::api::PostParams;
+use kube::api::{ListParams, PostParams};
 use kube::core::PartialObjectMeta;
 use serde_json::json;
 use serin_apiserver::{ApiServer, Store};
@@ -254,10 +254,16 @@ async fn errors_say_what_was_tried_and_why_it_failed() {
 #[tokio::test(start_paused = true)]
 async fn a_kind_that_the_api_does_not_have_holds_nobody_up() {
     let client = Client::new(ApiServer::new(Store::in_memory()).router(), "default");
+    let absent: Api<NetworkPolicy> = Api::all(client.clone());
+    let refused = absent.list(&ListParams::default()).await.unwrap_err();
+    assert!(
+        matches!(&refused, kube::Error::Api(status) if status.code == 404),
+        "{refused}"
+    );
     let shutdown = CancellationToken::new();
     let clock = Clock::starting_at(Timestamp::UNIX_EPOCH);
     let mut hub = Hub::new(client, clock, None, 1, shutdown.clone());
-    let cache = hub.watch::<PodDisruptionBudget>();
+    let cache = hub.watch::<NetworkPolicy>();
     timeout(Duration::from_secs(60), cache.listed().cancelled())
         .await
         .unwrap();

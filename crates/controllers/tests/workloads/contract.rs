@@ -11,6 +11,7 @@ use serin_api::conditions;
 use serin_api::gateway_api::HTTPRoute;
 use serin_api::keys::{annotation, label};
 use serin_api::rollout::{Rollout, RolloutPhase, RolloutStatus};
+use serin_api::waiting::WaitingOn;
 
 use crate::rollouts::{
     counted, delete, image_counts, is, pausing, release, rollout, route, selected, service, until,
@@ -48,7 +49,7 @@ async fn the_verbs_of_clients_are_plain_patches() {
     world
         .merge::<Rollout>("web", json!({"spec": {"paused": true}}))
         .await;
-    until(&world, "pause", |s| s.observed_generation.is_some()).await;
+    until(&world, "pause", |s| s.waiting_on == Some(WaitingOn::Paused)).await;
     world
         .merge::<Rollout>("web", json!({"spec": {"paused": false}}))
         .await;

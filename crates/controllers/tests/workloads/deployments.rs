@@ -9,7 +9,7 @@ use kube::api::{DeleteParams, Patch, PatchParams};
 use serde_json::{Value, json};
 use serin_api::keys::annotation;
 
-use crate::world::{BAD, Bounds, World};
+use crate::world::{BAD, Bounds, NOWHERE, World};
 
 /// The rolling example of the documents: six, two more, one less.
 pub(crate) fn web(image: &str) -> Value {
@@ -72,6 +72,17 @@ async fn images(world: &World) -> BTreeMap<String, usize> {
         }
     }
     images
+}
+
+async fn until_images(world: &World, wanted: BTreeMap<String, usize>) {
+    let seen = tokio::time::timeout(std::time::Duration::from_secs(600), async {
+        while images(world).await != wanted {
+            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        }
+    });
+    if seen.await.is_err() {
+        panic!("never {wanted:?}: {:?}", images(world).await);
+    }
 }
 
 fn check_example(bounds: Bounds) {
@@ -320,6 +331,7 @@ async fn a_lost_pod_is_replaced_and_a_relabelled_one_let_go() {
         p.is_none_or(|p| !p.owner_references().is_empty())
     });
     owned.await;
+    until_images(&world, BTreeMap::from([("v1".into(), 6)])).await;
     world.stop().await;
 }
 
@@ -362,16 +374,18 @@ async fn hurried_updates_stay_in_their_bounds() {
 #[tokio::test(start_paused = true)]
 async fn pods_without_a_node_go_at_once() {
     let world = World::start();
-    world.create::<Deployment>(web("v1")).await;
-    world
-        .merge::<Deployment>("web", json!({"spec": {"replicas": 40}}))
-        .await;
-    let before = world.now();
-    world
-        .merge::<Deployment>("web", json!({"spec": {"replicas": 1}}))
-        .await;
-    rolled_out(&world).await;
-    let took = world.now().duration_since(before);
-    assert!(took.as_secs() < 20, "{took:#}");
+    world.create::<Deployment>(web(NOWHERE)).await;
+    for replicas in [40, 1] {
+        world
+            .merge::<Deployment>("web", json!({"spec": {"replicas": replicas}}))
+            .await;
+        let counted = world.until("web", "scaled", |d: Option<&Deployment>| {
+            let status = d.and_then(|d| d.status.as_ref());
+            status.is_some_and(|s| s.replicas == Some(replicas))
+        });
+        counted.await;
+        let all = world.list::<Pod>().await.len();
+        assert_eq!(i32::try_from(all), Ok(replicas), "none is left that ends");
+    }
     world.stop().await;
 }

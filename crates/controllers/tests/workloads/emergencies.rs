@@ -5,6 +5,7 @@ use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
 use serin_api::keys::annotation;
 use serin_api::rollout::{Rollout, RolloutPhase};
+use serin_api::waiting::WaitingOn;
 
 use crate::deployments;
 use crate::rollouts::{
@@ -62,6 +63,10 @@ async fn bring(world: &World, state: State) {
             world
                 .merge::<Rollout>("web", json!({"spec": {"paused": true}}))
                 .await;
+            until(world, "the hold", |s| {
+                s.waiting_on == Some(WaitingOn::Paused)
+            })
+            .await;
         }
         State::TakenBack => {
             verb(world, json!({"status": {"abort": true}})).await;
@@ -71,7 +76,7 @@ async fn bring(world: &World, state: State) {
     }
 }
 
-/// What `serin rollout emergency` sends: all in one patch.
+/// What `serin rollout emergency` sends, all in one patch, but for what it notes for people.
 async fn emergency(world: &World, revision: &str) {
     let annotations = json!({annotation::EMERGENCY: revision});
     let patch = json!([

@@ -26,6 +26,8 @@ use crate::node::{let_go, node};
 
 /// The image of pods that never become ready.
 pub(crate) const BAD: &str = "bad";
+/// The image of a pod that no node takes.
+pub(crate) const NOWHERE: &str = "nowhere";
 /// The image of pods that end well by themselves.
 pub(crate) const DONE: &str = "done";
 /// The image of pods that end badly by themselves.
@@ -116,6 +118,10 @@ impl World {
                 .await
                 .unwrap()
                 .unwrap();
+        }
+        // Whoever lives in the world does so for ever: an end is a panic, and what it saw is not to be relied on.
+        if let Some(ended) = self.tasks.try_join_next() {
+            panic!("a part of the world has ended: {ended:?}");
         }
         self.tasks.shutdown().await;
     }
@@ -217,6 +223,11 @@ async fn lives(client: Client, clock: Clock, pace: Duration) {
         let clock = &clock;
         async move {
             if pod.metadata.deletion_timestamp.is_some() {
+                // What runs nowhere is let go by nobody.
+                let spec = pod.spec.as_ref();
+                if spec.is_some_and(|spec| spec.node_name.is_none()) {
+                    return;
+                }
                 sleep(pace * 3).await;
                 let_go(&api, &pod).await;
             } else {
@@ -230,6 +241,9 @@ async fn lives(client: Client, clock: Clock, pace: Duration) {
 /// Pods do not become ready all at once: each has its own pace.
 async fn live(api: &Api<Pod>, clock: &Clock, pod: &Pod, pace: Duration) {
     let image = pod.spec.as_ref().unwrap().containers[0].image.clone();
+    if image.as_deref() == Some(NOWHERE) {
+        return;
+    }
     let name = pod.name_any();
     let params = PatchParams::default();
     let bind = json!({"spec": {"nodeName": "local"}});

@@ -9,7 +9,7 @@ use serin_api::waiting::WaitingOn;
 use serin_engine::hash::{template_digest, template_hash};
 use serin_engine::invariants;
 use serin_engine::rollout::{
-    Action, ExperimentView, Observed, Plan, ServiceView, WorkloadView, plan,
+    Action, ExperimentView, Observed, Plan, Role, RunView, WorkloadView, plan,
 };
 
 use crate::views::{hash, now, revision, routed, settled, shown, spec, view};
@@ -275,11 +275,25 @@ fn old_revisions_take_no_more_than_their_places() {
 #[test]
 fn labels_follow_the_part_that_a_revision_plays() {
     let metadata = |role: &str| json!({"labels": {"role": role, "app": "never"}});
-    let strategy = canary(
+    let by_share = canary(
         json!([{"setWeight": 25}, {"pause": {}}]),
         json!({"canaryMetadata": metadata("canary"), "stableMetadata": metadata("stable")}),
     );
-    let (v2, mut observed) = on_trial(&strategy, (1, 1), 1, 25);
+    let (v2, observed) = on_trial(&by_share, (1, 1), 1, 25);
+    labels_follow(&v2, observed, ["stable", "canary"]);
+
+    let at_once = json!({"blueGreen": {
+        "activeService": "active", "previewService": "preview", "autoPromotionEnabled": false,
+        "activeMetadata": metadata("active"), "previewMetadata": metadata("preview")}});
+    let (v1, v2) = (spec("1", 4, at_once.clone()), spec("2", 4, at_once));
+    let revisions = vec![revision(&v1, 1, 4, 4), revision(&v2, 2, 4, 4)];
+    let services = [("active", &v1), ("preview", &v2)];
+    let observed = view(revisions, &v1, &services, 0);
+    labels_follow(&v2, observed, ["active", "preview"]);
+}
+
+/// The stable revision and the new one are given the labels of these roles, once.
+fn labels_follow(v2: &RolloutSpec, mut observed: Observed, expected: [&str; 2]) {
     let set = |plan: &Plan| -> Vec<(RevisionHash, PodMetadata)> {
         let actions = plan.actions.iter().filter_map(|action| match action {
             Action::SetMetadata { revision, metadata } => {
@@ -289,21 +303,64 @@ fn labels_follow_the_part_that_a_revision_plays() {
         });
         actions.collect()
     };
-    let planned = set(&sound(&v2, &observed));
+    let planned = set(&sound(v2, &observed));
     let roles: Vec<_> = planned
         .iter()
         .map(|(_, m)| m.labels["role"].as_str())
         .collect();
-    assert_eq!(roles, ["stable", "canary"]);
+    assert_eq!(roles, expected);
     // A key of the template is the template's.
     assert!(planned.iter().all(|(_, m)| m.labels.len() == 1));
     for (revision, (_, metadata)) in observed.revisions.iter_mut().zip(planned) {
         revision.metadata = Some(metadata);
     }
-    assert_eq!(set(&sound(&v2, &observed)), []);
+    assert_eq!(set(&sound(v2, &observed)), []);
     // A pod that came without is seen, and the whole is set again.
     observed.revisions[1].metadata = None;
-    assert_eq!(set(&sound(&v2, &observed)).len(), 1);
+    assert_eq!(set(&sound(v2, &observed)).len(), 1);
+}
+
+#[test]
+fn old_revisions_and_finished_analyses_go_beyond_their_limits() {
+    let mut now_stable = spec("4", 4, routed(json!([])));
+    now_stable.revision_history_limit = Some(1);
+    let limits = json!({"successfulRunHistoryLimit": 1, "unsuccessfulRunHistoryLimit": 2});
+    now_stable.analysis = serde_json::from_value(limits).unwrap();
+    let old = ["1", "2", "3"].map(|version| spec(version, 4, routed(json!([]))));
+    let mut revisions: Vec<_> = (1..)
+        .zip(&old)
+        .map(|(number, old)| revision(old, number, 0, 0))
+        .collect();
+    revisions.push(revision(&now_stable, 4, 4, 4));
+    let services = [("stable", &now_stable), ("canary", &now_stable)];
+    let mut observed = view(revisions, &now_stable, &services, 0);
+    let phases = [AnalysisPhase::Successful, AnalysisPhase::Failed];
+    observed.runs = (1..=3_i64)
+        .flat_map(|number| phases.map(|phase| (number, phase)))
+        .map(|(number, phase)| RunView {
+            name: format!("{phase:?}-{number}"),
+            role: Role::Step(0),
+            revision: hash(&old[2]),
+            phase,
+            message: None,
+            created: now() + SignedDuration::from_secs(number),
+            terminating: false,
+        })
+        .collect();
+    let done = settled(&now_stable, &mut observed, now());
+    let mut gone = shown(&done);
+    for (version, old) in ["v1", "v2", "v3"].iter().zip(&old) {
+        for line in &mut gone {
+            *line = line.replace(hash(old).as_str(), version);
+        }
+    }
+    expect_test::expect![[r#"
+        forget v2
+        forget v1
+        forget analysis Successful-2
+        forget analysis Successful-1
+        forget analysis Failed-1"#]]
+    .assert_eq(&gone.join("\n"));
 }
 
 #[test]
@@ -570,7 +627,6 @@ fn two_services_take_turns() {
     observed.routes.values_mut().next().unwrap().canary = serin_api::units::Weight::new(0);
     let after = sound(&v2, &observed);
     assert!(named(&after, &v2, "v2").contains(&"point ping at v2".to_owned()));
-    let _: &ServiceView = &observed.services["pong"];
 }
 
 #[test]

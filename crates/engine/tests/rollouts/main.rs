@@ -6,6 +6,7 @@
     reason = "a test ends at what it did not expect"
 )]
 
+mod background;
 mod bad_input;
 mod contract;
 mod experiments;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use jiff::SignedDuration;
-use serde_json::json;
+use serde_json::{Value, json};
 use serin_api::analysis::AnalysisPhase;
 use serin_api::rollout::{RolloutPhase, RolloutSpec};
 use serin_api::waiting::WaitingOn;
@@ -321,13 +321,18 @@ fn a_release_that_is_changed_at_its_end_puts_the_users_back_first() {
 
 #[test]
 fn a_restart_takes_no_more_than_may_be_missing() {
-    let mut v1 = spec(
-        "1",
-        4,
-        json!({"canary": {"maxSurge": 1, "maxUnavailable": 0}}),
+    restarts_at_once(json!({"canary": {"maxSurge": 1, "maxUnavailable": 0}}), 1);
+    restarts_at_once(
+        json!({"blueGreen": {"activeService": "active", "maxUnavailable": 2}}),
+        2,
     );
+}
+
+fn restarts_at_once(strategy: Value, most: usize) {
+    let mut v1 = spec("1", 4, strategy);
     v1.restart_at = Some(serin_api::conditions::time(now()));
-    let mut observed = view(vec![revision(&v1, 1, 4, 4)], &v1, &[], 0);
+    let services = [("active", &v1)];
+    let mut observed = view(vec![revision(&v1, 1, 4, 4)], &v1, &services, 0);
     let pod = |name: &str, terminating| PodAge {
         name: name.into(),
         uid: name.into(),
@@ -343,8 +348,10 @@ fn a_restart_takes_no_more_than_may_be_missing() {
             .count()
     };
     observed.pods = ["a", "b", "c", "d"].map(|name| pod(name, false)).into();
-    assert_eq!(restarts(&observed), 1);
-    // The ReplicaSet still counts the one that goes; its pods do not.
-    observed.pods[0].terminating = true;
+    assert_eq!(restarts(&observed), most);
+    // The ReplicaSet still counts those that go; its pods do not.
+    for pod in &mut observed.pods[..most] {
+        pod.terminating = true;
+    }
     assert_eq!(restarts(&observed), 0);
 }

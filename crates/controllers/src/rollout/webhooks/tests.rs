@@ -87,6 +87,7 @@ async fn service(answers: &'static [&'static str]) -> (u16, Arc<Mutex<Vec<String
             while !question.ends_with('}') {
                 let mut part = [0; 4096];
                 let read = stream.read(&mut part).await.unwrap();
+                assert_ne!(read, 0, "a question ends with its body");
                 question.push_str(std::str::from_utf8(&part[..read]).unwrap());
             }
             kept.lock().unwrap().push(question);
@@ -124,7 +125,9 @@ async fn it_is_asked_until_there_is_an_answer() {
     let shutdown = CancellationToken::new();
     let mut hub = Hub::new(client.clone(), Clock::system(), None, 1, shutdown.clone());
     let rollouts = hub.watch::<Rollout>();
-    rollouts.listed().cancelled().await;
+    let listed = rollouts.listed();
+    let listed = timeout(Duration::from_secs(60), listed.cancelled());
+    listed.await.unwrap();
     let egress = Egress {
         hosts: vec!["127.0.0.1".into()],
         private: false,
@@ -142,9 +145,16 @@ async fn it_is_asked_until_there_is_an_answer() {
             signing_key: None,
         },
     };
+    let under_way = || {
+        let tasks = webhooks.under_way.lock().unwrap();
+        tasks.values().map(AbortHandle::id).collect::<Vec<_>>()
+    };
     webhooks.ask(&rollout, &question);
+    let begun = under_way();
+    assert_eq!(begun.len(), 1);
     // Every look at the Rollout asks again; only one question is under way.
     webhooks.ask(&rollout, &question);
+    assert_eq!(under_way(), begun);
     let answered = |found: Option<&Rollout>| {
         let status = found.and_then(|r| r.status.as_ref());
         status.is_some_and(|s| s.gates.contains_key("budget"))

@@ -32,7 +32,7 @@ pub(super) const FIELDS: &[Row] = &[
     (
         "revisionHistoryLimit",
         Done,
-        &["a_kill_at_any_action_changes_no_end"],
+        &["old_revisions_and_finished_analyses_go_beyond_their_limits"],
         "",
     ),
     (
@@ -68,7 +68,7 @@ pub(super) const FIELDS: &[Row] = &[
     (
         "analysis",
         Done,
-        &["a_skipped_analysis_leaves_nothing_behind"],
+        &["old_revisions_and_finished_analyses_go_beyond_their_limits"],
         "How many finished runs, and experiments, are kept.",
     ),
     ("strategy", Done, &["exactly_one_strategy"], ""),
@@ -107,7 +107,11 @@ pub(super) const CANARY: &[Row] = &[
     (
         "analysis",
         Done,
-        &["a_source_of_metrics_that_is_down_never_promotes"],
+        &[
+            "a_background_analysis_begins_with_its_step",
+            "a_bad_background_analysis_takes_back_and_a_good_one_does_nothing",
+            "an_inconclusive_background_analysis_pauses_and_a_resume_measures_again",
+        ],
         "",
     ),
     (
@@ -464,7 +468,7 @@ pub(super) const STATUS: &[Row] = &[
     (
         "abortedAt",
         Done,
-        &["an_abort_goes_back_and_a_retry_begins_again"],
+        &["a_bad_background_analysis_takes_back_and_a_good_one_does_nothing"],
         "",
     ),
     (
@@ -639,7 +643,7 @@ pub(super) const STATUS: &[Row] = &[
     (
         "canary.currentBackgroundAnalysisRunStatus",
         Done,
-        &["a_bad_canary_is_taken_back"],
+        &["a_background_analysis_begins_with_its_step"],
         "",
     ),
     (
