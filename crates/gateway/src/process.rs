@@ -338,12 +338,13 @@ async fn leave(
     let mut joined = std::pin::pin!(joined);
     // What lives long is closed politely before it is cut.
     let polite = grace.saturating_sub(CUTTING);
-    if tokio::time::timeout(polite, joined.as_mut()).await.is_err() {
-        shared.phase.send_replace(Phase::Cutting);
-        let _ = tokio::time::timeout(CUTTING, joined.as_mut()).await;
-        shared.phase.send_replace(Phase::Gone);
-        let _ = joined.await;
+    for (within, then) in [(polite, Phase::Cutting), (CUTTING, Phase::Gone)] {
+        if tokio::time::timeout(within, joined.as_mut()).await.is_ok() {
+            return;
+        }
+        shared.phase.send_replace(then);
     }
+    let _ = joined.await;
 }
 
 /// Why the gateway goes.
@@ -398,5 +399,44 @@ impl Stop {
                 .is_some_and(|keeper| i64::from(keeper) == i64::from(parent.as_raw_nonzero().get()))
         });
         parent.is_some_and(|keeper| kill_process(keeper, Signal::HUP).is_ok())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A worker whose connections have ended when that phase has come.
+    fn worker(shared: &Shared, last: Phase) -> std::thread::JoinHandle<io::Result<()>> {
+        let (runtime, mut phase) = (Handle::current(), shared.phase.subscribe());
+        std::thread::spawn(move || {
+            let ended = runtime.block_on(phase.wait_for(|phase| *phase >= last));
+            ended.map(drop).map_err(io::Error::other)
+        })
+    }
+
+    #[tokio::test]
+    async fn what_does_not_end_in_time_is_closed_and_what_then_does_not_is_cut() {
+        for (last, grace) in [
+            (Phase::Closing, 60_000),
+            (Phase::Cutting, 1),
+            (Phase::Gone, 1),
+        ] {
+            let config = GatewayConfig {
+                replaced_leave_ms: 1,
+                replaced_grace_ms: grace,
+                ..GatewayConfig::default()
+            };
+            let tls = Tls::new().unwrap();
+            let shared = Arc::new(Shared::new(crate::testing::settings(), tls));
+            let workers = vec![worker(&shared, last)];
+            let left = leave(Arc::clone(&shared), workers, Why::Replaced, &config);
+            let left = tokio::time::timeout(Duration::from_secs(20), left).await;
+            let phase = *shared.phase.borrow();
+            // Lets the worker go where it was waited for in vain.
+            shared.phase.send_replace(Phase::Gone);
+            assert!(left.is_ok(), "{last:?} did not come");
+            assert_eq!(phase, last);
+        }
     }
 }
