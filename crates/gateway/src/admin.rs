@@ -20,12 +20,13 @@ use tokio::sync::Semaphore;
 
 use crate::access_log::AccessLog;
 use crate::prometheus;
-use crate::proxy::Shared;
+use crate::proxy::{ClientIo, Shared};
 use crate::series::Registry;
 use crate::spans::{Counts, Spans};
 
 const MOST_CONNECTIONS: usize = 32;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// How long a client may ask nothing, or take nothing of an answer.
 const IDLE: Duration = Duration::from_secs(30);
 const DEFAULT_WINDOW_SECONDS: f64 = 60.0;
 
@@ -85,10 +86,11 @@ async fn connection(pages: Arc<Pages>, stream: Box<dyn Stream>) {
         let answer = answer(&pages, request.method(), uri.path(), uri.query());
         async move { Ok::<_, Infallible>(answer) }
     });
+    let io = ClientIo::new(stream, Bytes::new(), IDLE);
     let _ = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(IDLE)
-        .serve_connection(TokioIo::new(stream), service)
+        .serve_connection(TokioIo::new(io), service)
         .await;
 }
 

@@ -39,6 +39,7 @@ pub(crate) mod wire;
 
 use budget::RetryBudget;
 pub(crate) use front::{Client, converse, serve};
+pub(crate) use io::ClientIo;
 use pool::Pool;
 
 /// The longest head of a request, in bytes; a longer one is answered 431.

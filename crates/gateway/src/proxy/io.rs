@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::time::Sleep;
 
 /// Gives bytes that were read already once more.
@@ -24,8 +23,8 @@ pub(super) fn give_again(early: &mut Bytes, buf: &mut ReadBuf<'_>) {
 
 /// A socket of a client.
 #[derive(Debug)]
-pub(super) struct ClientIo {
-    stream: TcpStream,
+pub(crate) struct ClientIo<S> {
+    stream: S,
     /// Read already, and to be read again first.
     early: Bytes,
     /// How long the client may take nothing while something is to be written.
@@ -34,8 +33,8 @@ pub(super) struct ClientIo {
     stalled: Option<Pin<Box<Sleep>>>,
 }
 
-impl ClientIo {
-    pub(super) fn new(stream: TcpStream, early: Bytes, patience: Duration) -> Self {
+impl<S> ClientIo<S> {
+    pub(crate) fn new(stream: S, early: Bytes, patience: Duration) -> Self {
         Self {
             stream,
             early,
@@ -65,7 +64,7 @@ impl ClientIo {
     }
 }
 
-impl AsyncRead for ClientIo {
+impl<S: AsyncRead + Unpin> AsyncRead for ClientIo<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -79,7 +78,7 @@ impl AsyncRead for ClientIo {
     }
 }
 
-impl AsyncWrite for ClientIo {
+impl<S: AsyncWrite + Unpin> AsyncWrite for ClientIo<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::{Request, StatusCode, header};
 use http_body_util::Full;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -16,7 +17,7 @@ use super::world::{Client, Desk, Gate, Upstream, read_head, rule, service, table
 use super::{requests, serving};
 use crate::observers::Observers;
 use crate::ports::{Door, Scheme};
-use crate::proxy::{Phase, Settings, converse};
+use crate::proxy::{ClientIo, Phase, Settings, converse};
 use crate::table::RouteTable;
 use crate::{admin, worker};
 
@@ -221,10 +222,7 @@ async fn a_client_that_asks_on_before_it_is_answered_fills_nothing_but_the_socke
     let never = Upstream::with(|_| std::future::pending()).await;
     let desk = Desk::with(|settings| settings.head_timeout = HOUR * 2, serving(&never));
     let (mut near, far) = tokio::io::duplex(SOCKET);
-    let (scheme, port) = (Scheme::Http, 80);
-    let peer = ([127, 0, 0, 1], 1).into();
-    let client = super::super::Client::new(desk.worker.clone(), peer, Door { scheme, port });
-    let served = tokio::spawn(converse(client, far, false));
+    let served = tokio::spawn(converse(desk.somebody(), far, false));
     let request = b"GET / HTTP/1.1\r\nhost: a\r\n\r\n";
     let mut sent = 0;
     let flood = async {
@@ -240,27 +238,80 @@ async fn a_client_that_asks_on_before_it_is_answered_fills_nothing_but_the_socke
     served.abort();
 }
 
-/// Of those that ask the admin socket nobody is answered before another one has gone, which one that says nothing does.
+/// What an instance sends and a client of HTTP/2 does not take stays with the instance, however wide the client's windows are.
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_is_not_taken_over_http2_fills_little_more_than_its_buffer() {
+    const BUFFER: u64 = 256 * 1024;
+    let endless = Upstream::near(|mut stream| async move {
+        read_head(&mut stream).await;
+        let head = b"HTTP/1.1 200 OK\r\ncontent-length: 1000000000\r\n\r\n";
+        let mut written = stream.write_all(head).await;
+        while written.is_ok() {
+            written = stream.write_all(&[0; 16 * 1024]).await;
+        }
+    })
+    .await;
+    let desk = Desk::with(|_| {}, serving(&endless));
+    let (mut near, far) = tokio::io::duplex(1024);
+    let far = ClientIo::new(far, Bytes::new(), HOUR / 2);
+    let served = tokio::spawn(converse(desk.somebody(), far, true));
+    let wide = 0x3fff_ffff_u32.to_be_bytes();
+    let windows = [
+        frame(4, 0, 0, &[&[0, 4], &wide[..]].concat()),
+        frame(8, 0, 0, &wide),
+    ];
+    let request = [PREFACE, &windows.concat(), &head_of_stream(1)].concat();
+    near.write_all(&request).await.unwrap();
+    tokio::time::timeout(HOUR, served).await.unwrap().unwrap();
+    let all = desk.pages.registry.totals();
+    let taken: u64 = all.iter().map(|s| s.counts.response_bytes).sum();
+    assert!(
+        (BUFFER..BUFFER + 128 * 1024).contains(&taken),
+        "{taken} bytes were taken"
+    );
+}
+
+/// The end of a connection has to be sent too, by TLS above all.
+#[tokio::test(start_paused = true)]
+async fn a_client_that_does_not_take_the_end_of_its_connection_is_left() {
+    let desk = Desk::with(|_| {}, nothing());
+    let (_near, far) = tokio::io::duplex(1);
+    let mut unsent = tokio::io::BufWriter::new(far);
+    unsent.write_all(b"more than goes").await.unwrap();
+    let io = tokio::io::join(tokio::io::empty(), unsent);
+    let began = Instant::now();
+    let served = tokio::spawn(converse(desk.somebody(), io, false));
+    let _ = tokio::time::timeout(HOUR, served).await;
+    assert_eq!(began.elapsed().as_secs(), 1);
+}
+
+/// Of those that ask the admin socket nobody is answered before another one has gone, which one that says nothing does, and one
+/// that takes nothing.
 #[tokio::test(start_paused = true)]
 async fn idle_connections_to_the_admin_pages_are_few_and_do_not_stay() {
-    let desk = Desk::with(|_| {}, nothing());
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("admin.sock");
-    let listener = admin::Listener::Unix(UnixListener::bind(&path).unwrap());
-    let serving = tokio::spawn(admin::serve(desk.pages.clone(), listener));
-    let began = Instant::now();
-    let mut idle = Vec::new();
-    for _ in 0..32 {
-        idle.push(UnixStream::connect(&path).await.unwrap());
+    let flood = b"GET /metrics HTTP/1.1\r\nhost: a\r\n\r\n".repeat(1000);
+    for says in [b"".as_slice(), &flood] {
+        let desk = Desk::with(|_| {}, nothing());
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("admin.sock");
+        let listener = admin::Listener::Unix(UnixListener::bind(&path).unwrap());
+        let serving = tokio::spawn(admin::serve(desk.pages.clone(), listener));
+        let began = Instant::now();
+        let mut idle = Vec::new();
+        for _ in 0..32 {
+            let mut stream = UnixStream::connect(&path).await.unwrap();
+            stream.write_all(says).await.unwrap();
+            idle.push(stream);
+        }
+        let mut last = UnixStream::connect(&path).await.unwrap();
+        let request = b"GET /healthz HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n";
+        last.write_all(request).await.unwrap();
+        let mut answer = String::new();
+        let read = tokio::time::timeout(HOUR, last.read_to_string(&mut answer)).await;
+        assert!(read.is_ok() && answer.ends_with("ok\n"), "{answer}");
+        assert_eq!(began.elapsed().as_secs(), 30);
+        serving.abort();
     }
-    let mut last = UnixStream::connect(&path).await.unwrap();
-    let request = b"GET /healthz HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n";
-    last.write_all(request).await.unwrap();
-    let mut answer = String::new();
-    let read = tokio::time::timeout(HOUR, last.read_to_string(&mut answer)).await;
-    assert!(read.is_ok() && answer.ends_with("ok\n"), "{answer}");
-    assert_eq!(began.elapsed().as_secs(), 30);
-    serving.abort();
 }
 
 /// An instance that has changed its protocol with a client, and neither of both ever ends.

@@ -217,6 +217,13 @@ impl Desk {
         }
     }
 
+    /// A client of whom nothing but its address is known.
+    pub(super) fn somebody(&self) -> crate::proxy::Client {
+        let (scheme, port) = (Scheme::Http, 80);
+        let peer = ([127, 0, 0, 1], 1).into();
+        crate::proxy::Client::new(Arc::clone(&self.worker), peer, Door { scheme, port })
+    }
+
     /// A connection of a client, and how it is served.
     pub(super) async fn client(&self, scheme: Scheme) -> (TcpStream, tokio::task::JoinHandle<()>) {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -412,6 +419,25 @@ impl Upstream {
             requests,
             connections,
             runtime: Mutex::new(Some(runtime)),
+        }
+    }
+
+    /// For one connection, in the runtime of the test: a virtual clock waits for what this one does.
+    pub(super) async fn near<A>(serve: impl FnOnce(TcpStream) -> A + Send + 'static) -> Self
+    where
+        A: Future<Output = ()> + Send + 'static,
+    {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move {
+            let (stream, _) = listener.accept().await.unwrap();
+            serve(stream).await;
+        });
+        Self {
+            address,
+            requests: Arc::default(),
+            connections: Arc::default(),
+            runtime: Mutex::default(),
         }
     }
 
