@@ -285,6 +285,9 @@ fn append_to(path: &Path) -> io::Result<File> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::BufRead;
+    use std::os::fd::AsRawFd;
+
     use super::*;
 
     fn shown(ended: &Ended) -> String {
@@ -331,21 +334,45 @@ mod tests {
         );
     }
 
-    #[test]
-    fn workers_never_wait_and_what_does_not_fit_is_counted() {
-        let (queue, lines) = sync_channel(1);
-        let log = AccessLog {
-            queue,
-            share: 0,
-            dropped: AtomicU64::new(0),
+    /// The log into a pipe that nobody reads yet.
+    fn piped(sample: f64) -> (AccessLog, io::PipeReader) {
+        let (reader, writer) = io::pipe().unwrap();
+        let config = AccessLogConfig {
+            path: format!("/proc/self/fd/{}", writer.as_raw_fd()).into(),
+            sample,
+            ..AccessLogConfig::default()
         };
+        (
+            AccessLog::start(Path::new("/nowhere"), &config).unwrap(),
+            reader,
+        )
+    }
+
+    #[test]
+    fn requests_that_failed_are_always_written() {
+        let (log, _reader) = piped(0.0);
         let mut ended = Ended::example();
         assert!(!log.wants(&ended.entry));
         ended.entry.outcome = Some(Outcome::Timeout);
         assert!(log.wants(&ended.entry));
-        let ended = Arc::new(ended);
-        log.tell(Arc::clone(&ended));
-        log.tell(ended);
-        assert_eq!((lines.try_iter().count(), log.dropped()), (1, 1));
+    }
+
+    #[test]
+    fn workers_never_wait_and_what_does_not_fit_is_counted() {
+        const QUEUED: u64 = 8 * 1024;
+        const TOLD: u64 = 500_000;
+        let (log, reader) = piped(1.0);
+        let ended = Arc::new(Ended::example());
+        for _ in 0..TOLD {
+            log.tell(Arc::clone(&ended));
+        }
+        let dropped = log.dropped();
+        drop(log);
+        let written = io::BufReader::new(reader).lines().count() as u64;
+        assert_eq!(written + dropped, TOLD);
+        // Beside those that waited there are what the pipe holds and what was about to go into it.
+        let line = shown(&ended).len() as u64 + 1;
+        let most = QUEUED + 2 * (BATCH as u64 / line + 1);
+        assert!((QUEUED..=most).contains(&written), "{written} of {most}");
     }
 }

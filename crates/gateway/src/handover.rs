@@ -184,4 +184,15 @@ mod tests {
         // They listen on, although nobody else has them any more.
         assert!(std::net::TcpStream::connect(before[0].1).is_ok());
     }
+
+    #[test]
+    fn one_that_hands_nothing_over_is_not_waited_for() {
+        let home = tempfile::tempdir().unwrap();
+        unix::private_dir(&home.path().join("run")).unwrap();
+        let _silent = unix::bind(&path(home.path())).unwrap();
+        let (tell, told) = std::sync::mpsc::channel();
+        let of = home.path().to_owned();
+        std::thread::spawn(move || tell.send(take(&of).is_err()));
+        assert_eq!(told.recv_timeout(Duration::from_secs(20)), Ok(true));
+    }
 }

@@ -303,6 +303,51 @@ fn names(listeners: &[Listener]) -> String {
 mod tests {
     use super::*;
 
+    /// A keeper whose gateways live and do nothing.
+    fn of_idlers(home: &std::path::Path) -> KeeperConfig {
+        KeeperConfig {
+            home: home.to_owned(),
+            listen: Vec::new(),
+            tls_listen: Vec::new(),
+            program: "sleep".into(),
+            arguments: vec!["3600".into()],
+            stop_grace: Duration::ZERO,
+            replaced_grace: Duration::ZERO,
+        }
+    }
+
+    /// What a wait on a virtual clock gives, and after how many seconds. Children end by the real clock, which bounds it.
+    async fn waited<T>(wait: impl Future<Output = T>) -> (T, u64) {
+        let (over, is_over) = tokio::sync::oneshot::channel();
+        std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_secs(20));
+            over.send(())
+        });
+        let began = tokio::time::Instant::now();
+        tokio::select! {
+            value = wait => (value, began.elapsed().as_secs()),
+            _ = is_over => panic!("it is waited for without end"),
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn another_gateway_that_does_not_come_to_serve_is_given_up() {
+        let home = tempfile::tempdir().unwrap();
+        let config = of_idlers(home.path());
+        let (came, seconds) = waited(upgraded(&config, &[])).await;
+        assert!(came.is_none());
+        assert_eq!(seconds, 15);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_gateway_that_does_not_end_in_its_grace_is_killed() {
+        let home = tempfile::tempdir().unwrap();
+        let child = start(&of_idlers(home.path()), &[]).unwrap();
+        // A signal that nobody minds.
+        let end = Gateway::Child(child).end(Signal::WINCH, Duration::from_secs(7));
+        assert_eq!(waited(end).await, ((), 7));
+    }
+
     #[test]
     fn only_repeated_deaths_right_after_a_start_wait() {
         let pauses: Vec<_> = (0..12).map(|n| pause_after(n).as_millis()).collect();

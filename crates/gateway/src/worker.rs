@@ -100,7 +100,7 @@ pub(crate) async fn accept(worker: Arc<Worker>, listener: tokio::net::TcpListene
 }
 
 /// Closes idle connections to endpoints that have gone at once, and those that are idle for long now and then.
-async fn keep_pool(worker: Arc<Worker>) {
+pub(crate) async fn keep_pool(worker: Arc<Worker>) {
     let mut swapped = worker.shared.swapped.subscribe();
     let mut sweep = tokio::time::interval(SWEEP_EVERY);
     loop {

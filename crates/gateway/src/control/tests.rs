@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use futures::FutureExt;
 use k8s_openapi::api::core::v1::{Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
@@ -16,6 +17,7 @@ use tokio::sync::oneshot;
 use super::*;
 use crate::lower::Sockets;
 use crate::proxy::Settings;
+use crate::table::{EndpointEntry, PortEntry, ServiceEntry};
 use crate::tls::Tls;
 use crate::watch::{Clients, Scope, follow};
 
@@ -345,4 +347,39 @@ async fn nothing_is_written_when_there_is_nothing_to_say() {
         again.metadata.resource_version
     );
     world.stop().await;
+}
+
+#[tokio::test]
+async fn what_lives_long_at_an_instance_that_goes_is_told_to_go_at_the_limit_of_the_drain() {
+    let shared = Shared::new(crate::testing::settings(), Tls::new().unwrap());
+    let shared = Arc::new(shared);
+    let pages = Arc::new(Pages::new(Arc::clone(&shared)));
+    let mut control = Control::new(Arc::clone(&shared), pages, LowerOptions::default());
+    let port = PortEntry {
+        endpoints: vec![EndpointEntry {
+            address: ([127, 0, 0, 1], 1).into(),
+            instance: "web-1".into(),
+            revision: String::new(),
+            subsets: Vec::new(),
+        }],
+        ..PortEntry::default()
+    };
+    let entry = ServiceEntry {
+        ports: vec![port.clone()],
+        ..ServiceEntry::default()
+    };
+    control.swap(RouteTable {
+        services: [(crate::names::ObjectName::new("default", "web"), entry)].into(),
+        ..RouteTable::default()
+    });
+    let instances = &mut control.lasting.instances;
+    let endpoint = instances.endpoint(&port.endpoints[0], &port);
+    let in_flight = endpoint.instance.enter().unwrap();
+    let mut to_go = std::pin::pin!(in_flight.to_go(shared.phase.subscribe()));
+    control.swap(RouteTable::default());
+    for (second, limit, goes) in [(1, 3600, false), (2, 0, true)] {
+        control.set_drain_limit(Duration::from_secs(limit));
+        control.tick(second);
+        assert_eq!(to_go.as_mut().now_or_never().is_some(), goes);
+    }
 }

@@ -192,8 +192,19 @@ fn api(client: Client, target: &Target) -> (Api<RawObject>, &str) {
 
 #[cfg(test)]
 mod tests {
+    use std::convert::Infallible;
+    use std::future::{pending, ready};
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use http::{Request, Response, StatusCode};
+    use kube::client::Body;
+    use tokio::time::timeout;
+
     use super::*;
     use crate::names::ObjectName;
+
+    const HOUR: Duration = Duration::from_secs(3600);
 
     fn due(resource_version: &str, said: &str) -> Due {
         Due {
@@ -202,6 +213,60 @@ mod tests {
             said: said.into(),
             patch: serde_json::json!([]),
         }
+    }
+
+    /// A writer to an API that does this with every patch, and how many it has got.
+    fn writer<A>(answer: impl Fn() -> A + Send + 'static) -> (Writer, Arc<AtomicUsize>)
+    where
+        A: Future<Output = Result<Response<Body>, Infallible>> + Send + 'static,
+    {
+        let asked = Arc::<AtomicUsize>::default();
+        let told = Arc::clone(&asked);
+        let api = tower::service_fn(move |_: Request<Body>| {
+            told.fetch_add(1, Ordering::Relaxed);
+            answer()
+        });
+        let mut writer = Writer::default();
+        writer.set_client(Client::new(api, "default"));
+        (writer, asked)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn few_patches_are_under_way_at_once_and_none_for_long() {
+        let (mut writer, asked) = writer(pending);
+        let many = (0..100).map(|number| Due {
+            target: Target::Pod(ObjectName::new("default", format!("web-{number}"))),
+            ..due("1", "a")
+        });
+        writer.offer(many.collect());
+        let began = Instant::now();
+        for _ in 0..32 {
+            timeout(HOUR, writer.next()).await.unwrap();
+        }
+        assert_eq!(began.elapsed().as_secs(), 10);
+        assert_eq!(asked.load(Ordering::Relaxed), 32);
+        let none = timeout(HOUR, writer.next()).await;
+        assert!(none.is_err(), "more than 32 were under way");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_pauses_before_a_patch_that_fails_grow_up_to_a_bound() {
+        let busy = || {
+            let answer = Response::builder().status(StatusCode::SERVICE_UNAVAILABLE);
+            ready(Ok(answer.body(Body::empty()).unwrap()))
+        };
+        let (mut writer, asked) = writer(busy);
+        let mut pauses = Vec::new();
+        for _ in 0..10 {
+            writer.offer(vec![due("1", "a")]);
+            timeout(HOUR, writer.next()).await.unwrap();
+            let pause = writer.retry_at().unwrap() - Instant::now();
+            pauses.push(pause.as_millis());
+            tokio::time::advance(pause).await;
+        }
+        let expected = [50, 100, 200, 400, 800, 1600, 3200, 5000, 5000, 5000];
+        assert_eq!(pauses, expected);
+        assert_eq!(asked.load(Ordering::Relaxed), 10);
     }
 
     #[test]

@@ -235,7 +235,7 @@ fn a_port_of_its_own_is_asked_once_for_all_ports_of_an_instance() {
 }
 
 /// What `ask` makes of an instance that answers every connection with these bytes.
-async fn asked(bytes: &'static [u8]) -> (Result<(), String>, String) {
+async fn asked(bytes: impl AsRef<[u8]> + Send + 'static) -> (Result<(), String>, String) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let answering = tokio::spawn(async move {
@@ -246,7 +246,7 @@ async fn asked(bytes: &'static [u8]) -> (Result<(), String>, String) {
                 break;
             };
         }
-        let _ = stream.write_all(bytes).await;
+        let _ = stream.write_all(bytes.as_ref()).await;
         String::from_utf8_lossy(&seen).into_owned()
     });
     let target = Target {
@@ -277,8 +277,9 @@ async fn the_status_decides_and_whatever_is_no_answer_is_not_well() {
     assert_eq!(asked(b"HTTP/1.1 302 Found\r\n\r\n").await.0, Ok(()));
     let failed = asked(b"HTTP/1.1 503 Busy\r\n\r\n").await.0;
     assert_eq!(failed, Err("status 503".into()));
-    for garbage in [&b"SSH-2.0-x\r\n"[..], b"", b"HTTP/1.1 200 OK\r\nx"] {
-        let answer = asked(garbage).await.0.unwrap_err();
+    let long = format!("HTTP/1.1 200 OK\r\nx: {}\r\n\r\n", "y".repeat(20_000));
+    for garbage in ["SSH-2.0-x\r\n", "", "HTTP/1.1 200 OK\r\nx", &long] {
+        let answer = asked(garbage.to_owned()).await.0.unwrap_err();
         assert!(answer.starts_with("no answer: "), "{answer}");
     }
     let closed = TcpListener::bind("127.0.0.1:0").await.unwrap();

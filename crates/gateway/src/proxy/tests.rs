@@ -214,6 +214,9 @@ async fn when_nobody_can_be_reached_the_gateway_says_so_after_the_bound() {
         (StatusCode::BAD_GATEWAY, "connect")
     );
     assert_eq!(requests(&gate, "").connect_failures, 1);
+    // At once, each 50 ms, and at the end.
+    let tries = gate.shared.gauges.retries.load(Ordering::Relaxed);
+    assert!((1..=4).contains(&tries), "{tries} tries");
 }
 
 #[tokio::test]

@@ -13,6 +13,7 @@ use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
+use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -101,7 +102,8 @@ async fn until(spans: &Spans, exported: u64, dropped: u64) {
             sleep(Duration::from_millis(5)).await;
         }
     };
-    let reached = timeout(Duration::from_secs(30), reached).await;
+    // Where the clock is a virtual one, longer than all that is waited for.
+    let reached = timeout(Duration::from_secs(120), reached).await;
     assert!(reached.is_ok(), "exported and dropped: {:?}", now());
 }
 
@@ -179,6 +181,53 @@ async fn a_collector_that_stays_away_costs_the_spans_and_no_more() {
     assert_eq!(asked.spans(), [2; 5]);
     tell(&spans, 1);
     until(&spans, 1, 2).await;
+}
+
+/// A collector that takes connections and never answers, and its settings.
+async fn silent() -> (TcpListener, OtlpConfig) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    (listener, OtlpConfig::new(format!("http://{address}")))
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_collector_is_waited_for_so_long_and_no_longer() {
+    // It may ask for an hour; it gets half a minute.
+    let later = (StatusCode::SERVICE_UNAVAILABLE, Some("3600"), "");
+    let (_asked, config) = collector([later]).await;
+    let began = Instant::now();
+    let (spans, _exporting) = start(&config);
+    tell(&spans, 1);
+    until(&spans, 1, 0).await;
+    assert_eq!(began.elapsed().as_secs(), 30);
+
+    // Five tries of ten seconds, with 1, 2, 4 and 8 between them.
+    let (_silent, config) = silent().await;
+    let began = Instant::now();
+    let (spans, exporting) = start(&config);
+    tell(&spans, 1);
+    until(&spans, 0, 1).await;
+    assert_eq!(began.elapsed().as_secs(), 50 + 15);
+
+    let began = Instant::now();
+    tell(&spans, 1);
+    exporting.finish().await;
+    assert_eq!(began.elapsed().as_secs(), 2);
+}
+
+#[tokio::test]
+async fn of_a_long_answer_of_the_collector_nothing_is_kept() {
+    let rejects = |padding: usize| {
+        let padding = " ".repeat(padding);
+        let body = format!(r#"{{{padding}"partialSuccess":{{"rejectedSpans":1}}}}"#);
+        (StatusCode::OK, None, &*body.leak())
+    };
+    let (_asked, config) = collector([rejects(60_000), rejects(70_000)]).await;
+    let (spans, _exporting) = start(&config);
+    tell(&spans, 1);
+    until(&spans, 0, 1).await;
+    tell(&spans, 1);
+    until(&spans, 1, 1).await;
 }
 
 #[tokio::test]

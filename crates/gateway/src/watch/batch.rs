@@ -264,6 +264,12 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn events_that_come_without_end_do_not_keep_a_table_from_being_made() {
+        let mut events = futures::stream::iter(0..5000);
+        assert_eq!(gather(&mut events).await.len(), 1024);
+    }
+
+    #[tokio::test]
     async fn nothing_is_given_before_it_is_asked_for_and_nothing_is_lost() {
         let (sender, mut receiver) = channel();
         let unknown = || vec![Input::Unknown(Kind::Ingress)];

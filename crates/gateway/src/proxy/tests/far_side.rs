@@ -21,6 +21,7 @@ use super::world::{Desk, Gate, Upstream, copied, read_head};
 use super::{requests, serving};
 use crate::ports::Scheme;
 use crate::table::{Protocol, RouteTable};
+use crate::worker;
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -33,39 +34,43 @@ fn over_http2(upstream: &Upstream) -> RouteTable {
     table
 }
 
+/// An idle connection of the pool, and the end of it that its instance has.
+async fn idle(pool: &Pool, endpoint: u64) -> std::net::TcpStream {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let stream = TcpStream::connect(listener.local_addr().unwrap()).await;
+    let (accepted, _) = listener.accept().unwrap();
+    accepted.set_nonblocking(true).unwrap();
+    let wire = Box::new(Wire::new(stream.unwrap()));
+    pool.put(Connection::of_wire(wire, endpoint));
+    accepted
+}
+
 #[tokio::test(start_paused = true)]
 async fn few_idle_connections_are_kept_and_not_for_long() {
     const MOST: usize = 128;
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let (pool, mut instance) = (Pool::default(), Vec::new());
-    for _ in 0..MOST + 10 {
-        let stream = TcpStream::connect(listener.local_addr().unwrap()).await;
-        let (accepted, _) = listener.accept().unwrap();
-        accepted.set_nonblocking(true).unwrap();
-        instance.push(accepted);
-        pool.put(Connection::of_wire(Box::new(Wire::new(stream.unwrap())), 1));
-    }
+    let desk = Desk::with(|_| {}, RouteTable::default());
+    let keeping = tokio::spawn(worker::keep_pool(Arc::clone(&desk.worker)));
+    let pool = &desk.worker.pool;
     // One that was closed has ended; from the others nothing has come yet.
-    let kept = || {
-        let ended = |stream: &&std::net::TcpStream| matches!(stream.peek(&mut [0]), Ok(0));
-        instance.len() - instance.iter().filter(ended).count()
-    };
+    let is_kept = |stream: &std::net::TcpStream| !matches!(stream.peek(&mut [0]), Ok(0));
+    let mut of_one = Vec::new();
+    for _ in 0..MOST + 10 {
+        of_one.push(idle(pool, 1).await);
+    }
+    let kept = || of_one.iter().filter(|stream| is_kept(stream)).count();
     assert_eq!(kept(), MOST);
-    tokio::time::advance(Duration::from_secs(3)).await;
-    pool.sweep();
-    pool.keep_only(&[1].into_iter().collect());
+    tokio::time::sleep(Duration::from_secs(3)).await;
     assert_eq!(kept(), MOST);
-    let stream = TcpStream::connect(listener.local_addr().unwrap()).await;
-    let (other, _) = listener.accept().unwrap();
-    other.set_nonblocking(true).unwrap();
-    pool.put(Connection::of_wire(Box::new(Wire::new(stream.unwrap())), 2));
-    tokio::time::advance(Duration::from_secs(2)).await;
-    pool.sweep();
+    let of_another = idle(pool, 2).await;
+    tokio::time::sleep(Duration::from_secs(3)).await;
     assert_eq!(kept(), 0);
-    // The instance of this one has gone.
-    assert!(other.peek(&mut [0]).is_err());
-    pool.keep_only(&[1].into_iter().collect());
-    assert!(matches!(other.peek(&mut [0]), Ok(0)));
+    pool.keep_only(&[2].into_iter().collect());
+    assert!(is_kept(&of_another));
+    // The next table does not have its instance.
+    desk.pages.shared.swapped.send_modify(|table| *table += 1);
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    assert!(!is_kept(&of_another));
+    keeping.abort();
 }
 
 /// Answers over HTTP/2; to `/never` not at all.
