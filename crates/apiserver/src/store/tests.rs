@@ -147,6 +147,10 @@ async fn changes_from_before_the_ring_or_from_the_future_are_expired() {
     }
     let shared = store.shared();
     assert!(shared.changes(first, "").is_err());
+    assert!(shared.list_at("", first).is_err());
+    assert!(shared.list_at("", last.rv + 1).is_err());
+    let page = shared.list_at("/configmaps/", last.rv - 5).unwrap();
+    assert_eq!(page.records.len(), 1);
     assert!(shared.changes(last.rv + 1, "").is_err());
     assert_eq!(shared.changes(last.rv, "").unwrap().0.len(), 0);
     assert_eq!(shared.changes(last.rv - 5, "").unwrap().0.len(), 5);

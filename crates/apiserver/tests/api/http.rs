@@ -526,7 +526,7 @@ async fn a_listener_ends_its_watches_when_it_is_told_to() {
 
 #[tokio::test]
 async fn a_listener_does_not_wait_for_clients_that_ask_nothing() {
-    // Far below what an answer under way gets.
+    // Less than an answer under way gets.
     const DEADLINE: std::time::Duration = std::time::Duration::from_secs(3);
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -555,20 +555,23 @@ async fn what_was_answered_outlives_the_server() {
     let router = ApiServer::new(Store::open(&path).unwrap()).router();
     let made = post(&router, MAPS, &config_map("a")).await.json();
     drop(router);
-    // The collector holds no handle on the store, only the writer must have closed it.
     let router = ApiServer::new(reopened(&path).await).router();
     assert_eq!(get(&router, &format!("{MAPS}/a"), "*/*").await.json(), made);
 }
 
 /// A collector that is in the middle of its round may keep the file for a moment.
 async fn reopened(path: &std::path::Path) -> Store {
-    loop {
-        match Store::open(path) {
-            Ok(store) => return store,
-            Err(serin_apiserver::StoreError::Locked { .. }) => tokio::task::yield_now().await,
-            Err(other) => panic!("{other}"),
+    let opened = async {
+        loop {
+            match Store::open(path) {
+                Ok(store) => return store,
+                Err(serin_apiserver::StoreError::Locked { .. }) => tokio::task::yield_now().await,
+                Err(other) => panic!("{other}"),
+            }
         }
-    }
+    };
+    let patience = std::time::Duration::from_secs(60);
+    tokio::time::timeout(patience, opened).await.unwrap()
 }
 
 #[tokio::test]

@@ -482,28 +482,44 @@ async fn every_namespace_has_an_account() {
     .await;
 }
 
+/// In a runtime of its own, which ends with everything that was started in it: as in a process.
+fn on_its_own<T>(act: impl AsyncFnOnce() -> T) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(act())
+}
+
 #[test]
 fn what_is_always_there_comes_back_but_for_what_people_keep() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("state.db");
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
     let role = |name: &str| format!("{ROLES}/clusterroles/{name}");
-    runtime.block_on(async {
+    on_its_own(async || {
         let stage = Stage::over(Store::open(&path).unwrap());
         stage.delete("secret", &role("system:discovery")).await;
-        stage.ask("secret", NONE, "PATCH", &role("system:basic-user"), &json!({"rules": []})).await;
+        stage
+            .ask(
+                "secret",
+                NONE,
+                "PATCH",
+                &role("system:basic-user"),
+                &json!({"rules": []}),
+            )
+            .await;
         let kept = json!({"rules": [], "metadata": {"annotations": {"rbac.authorization.kubernetes.io/autoupdate": "false"}}});
-        stage.ask("secret", NONE, "PATCH", &role("system:public-info-viewer"), &kept).await;
+        stage
+            .ask(
+                "secret",
+                NONE,
+                "PATCH",
+                &role("system:public-info-viewer"),
+                &kept,
+            )
+            .await;
     });
-    drop(runtime);
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
-    runtime.block_on(async {
+    on_its_own(async || {
         let stage = Stage::over(Store::open(&path).unwrap());
         assert_eq!(stage.get("secret", &role("system:discovery")).await.0, 200);
         let (_, basic) = stage.get("secret", &role("system:basic-user")).await;

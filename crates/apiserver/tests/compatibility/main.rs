@@ -1,27 +1,34 @@
 //! What a controller that is written with kube-rs meets: one scenario, against the embedded API in process, and against a cluster
-//! when `KUBECONFIG` names one. The scenario tells what it saw; the differences between the two are printed, and fail the test. A step
+//! when `SERIN_COMPATIBILITY_KUBECONFIG` names one: not `KUBECONFIG`, since it writes there. The scenario tells what it saw; the differences between the two are printed, and fail the test. A step
 //! that a cluster has switched off is named and passed over.
 //!
-//! `KUBECONFIG=… cargo test -p serin-apiserver --test compatibility -- --nocapture`
+//! `SERIN_COMPATIBILITY_KUBECONFIG=… cargo test -p serin-apiserver --test compatibility -- --nocapture`
 
 #![expect(clippy::unwrap_used, reason = "a test ends where it cannot go on")]
 
 mod scenario;
 mod widget;
 
-use kube::Client;
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Client, Config};
 use serin_apiserver::{ApiServer, Store};
+
+/// Where the cluster is.
+const KUBECONFIG: &str = "SERIN_COMPATIBILITY_KUBECONFIG";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_controller_cannot_tell_the_servers_apart() {
     let server = ApiServer::new(Store::in_memory());
     let embedded = scenario::run(Client::new(server.router(), "default")).await;
     expect_test::expect_file!["seen.txt"].assert_eq(&embedded.join("\n"));
-    if std::env::var_os("KUBECONFIG").is_none() {
-        println!("KUBECONFIG names no cluster: only the embedded API was looked at");
+    let Some(path) = std::env::var_os(KUBECONFIG) else {
+        eprintln!("{KUBECONFIG} names no cluster: only the embedded API was looked at");
         return;
-    }
-    let client = Client::try_default().await.unwrap();
+    };
+    let kubeconfig = Kubeconfig::read_from(path).unwrap();
+    let options = KubeConfigOptions::default();
+    let config = Config::from_custom_kubeconfig(kubeconfig, &options).await;
+    let client = Client::try_from(config.unwrap()).unwrap();
     let cluster = scenario::run(client).await;
     let (skipped, cluster): (Vec<String>, Vec<String>) =
         cluster.into_iter().partition(|line| is_skipped(line));

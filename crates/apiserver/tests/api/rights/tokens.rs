@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use serin_apiserver::Store;
 
-use super::{NONE, PODS, Stage, message};
+use super::{NONE, PODS, Stage, message, on_its_own};
 
 const ACCOUNTS: &str = "/api/v1/namespaces/default/serviceaccounts";
 const WHOAMI: &str = "/apis/authentication.k8s.io/v1/selfsubjectreviews";
@@ -158,19 +158,23 @@ async fn a_token_for_others_is_none_for_this_server() {
     }
 }
 
-#[tokio::test]
-async fn a_token_outlives_the_process() {
+#[test]
+fn a_token_outlives_the_process() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("state.db");
-    let stage = Stage::over(Store::open(&path).unwrap());
-    let token = stage.account("builder").await;
-    let store = tempfile::tempdir().unwrap();
-    // Another server with the same key, but without the account, takes no token for it.
-    let other = Stage::over(Store::open(&store.path().join("state.db")).unwrap());
-    assert!(!works(&other, &token).await);
-    assert!(works(&stage, &token).await);
-    let (code, _) = stage
-        .ask(&token, NONE, "GET", "/backup", &Value::Null)
-        .await;
-    assert_eq!(code, 403);
+    let other = directory.path().join("other.db");
+    // Each time in a runtime of its own, so that nothing of the first server is left.
+    let token = on_its_own(async || {
+        let stage = Stage::over(Store::open(&path).unwrap());
+        stage.account("builder").await
+    });
+    on_its_own(async || {
+        let stage = Stage::over(Store::open(&path).unwrap());
+        assert!(works(&stage, &token).await);
+        let backup = stage.ask(&token, NONE, "GET", "/backup", &Value::Null);
+        assert_eq!(backup.await.0, 403);
+        // A server without the account takes no token for it.
+        let other = Stage::over(Store::open(&other).unwrap());
+        assert!(!works(&other, &token).await);
+    });
 }

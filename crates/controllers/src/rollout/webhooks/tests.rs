@@ -110,6 +110,22 @@ async fn waiting_at_gate(api: &Api<Rollout>) -> Rollout {
         .unwrap()
 }
 
+/// What is asked of a service for that Rollout.
+fn question_at(port: u16) -> Question {
+    Question {
+        gate: "budget".into(),
+        revision: RevisionHash::new("abc"),
+        stable: None,
+        step: Some(1),
+        webhook: Webhook {
+            url: format!("http://127.0.0.1:{port}/gate"),
+            deadline: SignedDuration::from_secs(10),
+            interval: SignedDuration::from_secs(1),
+            signing_key: None,
+        },
+    }
+}
+
 #[tokio::test]
 async fn it_is_asked_until_there_is_an_answer() {
     let (port, asked) = service(&[
@@ -133,18 +149,7 @@ async fn it_is_asked_until_there_is_an_answer() {
         private: false,
     };
     let webhooks = Webhooks::new(client, Clock::system(), rollouts, egress);
-    let question = Question {
-        gate: "budget".into(),
-        revision: RevisionHash::new("abc"),
-        stable: None,
-        step: Some(1),
-        webhook: Webhook {
-            url: format!("http://127.0.0.1:{port}/gate"),
-            deadline: SignedDuration::from_secs(10),
-            interval: SignedDuration::from_secs(1),
-            signing_key: None,
-        },
-    };
+    let question = question_at(port);
     let under_way = || {
         let tasks = webhooks.under_way.lock().unwrap();
         tasks.values().map(AbortHandle::id).collect::<Vec<_>>()
