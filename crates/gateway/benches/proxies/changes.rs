@@ -14,7 +14,7 @@ const EVERY: Duration = Duration::from_millis(1);
 const CONNECTIONS: usize = 64;
 
 /// A gateway writes so many statuses less than there are changes, since it makes one table of many.
-const CHANGES_TO_A_STATUS: u32 = 50;
+const CHANGES_TO_A_STATUS: u32 = 100;
 
 /// With changes, and with as many in another API of which the gateway does not learn, in turns: the API shares its core with the
 /// load, so it is to have as much to do in both.

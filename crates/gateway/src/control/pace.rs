@@ -7,8 +7,8 @@ use tokio::time::Instant;
 
 /// After a table the next one is not made before this time has passed.
 const REST: Duration = Duration::from_millis(20);
-/// When tables have followed one another for a while, changes come all the time: what is made of them costs less than half then.
-const LONG_REST: Duration = Duration::from_millis(50);
+/// When tables have followed one another for a while, changes come all the time: what is made of them costs a quarter then.
+const LONG_REST: Duration = Duration::from_millis(100);
 /// So many tables one right after the other are a while.
 const MANY: u32 = 10;
 
@@ -61,10 +61,10 @@ mod tests {
     #[test]
     fn rests_get_longer_when_changes_come_all_the_time_and_short_again_after_a_pause() {
         assert_eq!(rests([0; 10]), [20; 10]);
-        assert_eq!(rests([1; 13])[9..], [20, 50, 50, 50]);
+        assert_eq!(rests([1; 13])[9..], [20, 100, 100, 100]);
         let mut with_pause = vec![1; 12];
         with_pause.extend([20, 1]);
-        assert_eq!(rests(with_pause)[10..], [50, 50, 20, 20]);
+        assert_eq!(rests(with_pause)[10..], [100, 100, 20, 20]);
         assert_eq!(rests([30; 20]), [20; 20]);
     }
 }
