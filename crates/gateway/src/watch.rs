@@ -32,6 +32,8 @@ const RETRY: Duration = Duration::from_millis(500);
 const SLOWEST_RETRY: Duration = Duration::from_secs(2);
 /// The pause before a kind is asked for again that is not served, or that may not be read.
 const REFUSED_RETRY: Duration = Duration::from_secs(10);
+/// An API that says nothing for so long has gone, whatever it was asked: it ends a watch of which it has nothing to tell after 290 s.
+const SILENCE: Duration = Duration::from_secs(300);
 
 /// What is followed beside routes, Services and pods.
 #[derive(Clone, Debug, Default)]
@@ -83,7 +85,9 @@ impl Clients {
     /// A client works where it is made: that of the watches in this runtime, the other one in that of the control loop.
     fn new(config: Config, control: &Handle) -> Result<Self, String> {
         let client = |config: Config| Client::try_from(config).map_err(|e| e.to_string());
-        let watches = client(config.clone())?;
+        let mut of_watches = config.clone();
+        (of_watches.read_timeout, of_watches.reset_reader_on_write) = (Some(SILENCE), true);
+        let watches = client(of_watches)?;
         let _there = control.enter();
         let control = client(config)?;
         Ok(Self { watches, control })
@@ -299,6 +303,7 @@ impl Backoff for Waits {
 #[cfg(test)]
 mod tests {
     use k8s_openapi::api::core::v1::Service;
+    use tokio::time::Instant;
 
     use super::*;
 
@@ -431,6 +436,56 @@ mod tests {
             }
         });
         Client::new(service, "default")
+    }
+
+    /// What comes next, and so many seconds after the beginning.
+    async fn comes_after(
+        events: &mut Events,
+        began: Instant,
+    ) -> (Result<Input, watcher::Error>, u64) {
+        let event = tokio::time::timeout(Duration::from_secs(3600), events.next());
+        (event.await.unwrap().unwrap(), began.elapsed().as_secs())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_api_that_never_answers_is_given_up() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let config = Config::new(format!("http://{address}").parse().unwrap());
+        let clients = Clients::new(config, &Handle::current()).unwrap();
+        let began = Instant::now();
+        let mut events = stream(Kind::Service, &clients.watches, &Scope::default());
+        assert!(matches!(
+            comes_after(&mut events, began).await,
+            (Ok(Input::Event(_, Event::Init)), 0)
+        ));
+        let (given_up, seconds) = comes_after(&mut events, began).await;
+        assert!(given_up.is_err());
+        assert_eq!(seconds, 300);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_kind_that_is_not_given_is_asked_for_again_after_a_while() {
+        for status in [404, 403] {
+            let text =
+                format!(r#"{{"kind":"Status","status":"Failure","message":"no","code":{status}}}"#);
+            let api = tower::service_fn(move |_: http::Request<kube::client::Body>| {
+                let body = kube::client::Body::from(text.clone().into_bytes());
+                let answer = http::Response::builder().status(status).body(body);
+                std::future::ready(Ok::<_, std::convert::Infallible>(answer.unwrap()))
+            });
+            let client = Client::new(api, "default");
+            let mut events = stream(Kind::Service, &client, &Scope::default());
+            let began = Instant::now();
+            let mut refused = Vec::new();
+            while refused.len() < 4 {
+                let (event, seconds) = comes_after(&mut events, began).await;
+                if matches!(event, Ok(Input::Unknown(_) | Input::Forbidden(..))) {
+                    refused.push(seconds);
+                }
+            }
+            assert_eq!(refused, [0, 10, 20, 30]);
+        }
     }
 
     #[tokio::test(start_paused = true)]
