@@ -79,8 +79,11 @@ pub(crate) fn merge(ours: &PodStatus, base: &PodStatus, now: Timestamp) -> PodSt
 pub(crate) fn phase(state: &PodState) -> &'static str {
     let mut pairs = state.plan.containers.iter().zip(&state.containers);
     if state.is_complete() && !state.containers.is_empty() {
-        let failed =
-            pairs.any(|(_, c)| matches!(&c.run, Run::Down { end, .. } if end.exit_code != 0));
+        // A sidecar is ended by a signal once the others are done, which says nothing of their work.
+        let failed = pairs.any(|(plan, c)| {
+            plan.role != Role::Sidecar
+                && matches!(&c.run, Run::Down { end, .. } if end.exit_code != 0)
+        });
         return if failed { "Failed" } else { "Succeeded" };
     }
     let all_ran = pairs
