@@ -3,6 +3,7 @@
 #![expect(
     clippy::unwrap_used,
     clippy::indexing_slicing,
+    clippy::panic,
     reason = "a test fails by panicking"
 )]
 
@@ -10,19 +11,22 @@ use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
 const SHIM: &str = env!("CARGO_BIN_EXE_serin-shim-test");
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
+const LOOK: Duration = Duration::from_millis(10);
 
 /// A shim that was started; whatever is left of it is ended at the end of the test.
 struct Shim {
-    home: tempfile::TempDir,
     process: Child,
     greeting: Value,
+    home: Home,
 }
 
 impl Shim {
@@ -36,7 +40,7 @@ impl Shim {
     }
 
     fn run_with(argv: &[&str], change: impl FnOnce(&mut Value)) -> Self {
-        let home = tempfile::tempdir().unwrap();
+        let home = Home::new();
         let mut spec = spec(home.path(), argv);
         change(&mut spec);
         let mut process = Command::new(SHIM)
@@ -49,14 +53,14 @@ impl Shim {
         let mut stdin = process.stdin.take().unwrap();
         stdin.write_all(spec.to_string().as_bytes()).unwrap();
         drop(stdin);
-        let mut line = String::new();
-        BufReader::new(process.stdout.take().unwrap())
-            .read_line(&mut line)
-            .unwrap();
+        let stdout = process.stdout.take().unwrap();
+        let line = soon("the greeting", move || {
+            BufReader::new(stdout).lines().next().unwrap().unwrap()
+        });
         Self {
-            home,
             process,
             greeting: serde_json::from_str(&line).unwrap(),
+            home,
         }
     }
 
@@ -93,12 +97,10 @@ impl Shim {
     fn say(&self, request: Value) -> Value {
         let mut socket = connect(self.home.path());
         writeln!(socket, "{request}").unwrap();
-        let mut lines = BufReader::new(socket).lines();
-        lines.next().unwrap().unwrap();
-        lines
-            .next()
-            .and_then(Result::ok)
-            .map_or(Value::Null, |line| serde_json::from_str(&line).unwrap())
+        let answer = soon("an answer", move || {
+            BufReader::new(socket).lines().nth(1).and_then(Result::ok)
+        });
+        answer.map_or(Value::Null, |line| serde_json::from_str(&line).unwrap())
     }
 
     fn stop(&self, grace_ms: u64) {
@@ -113,7 +115,7 @@ impl Shim {
 
     /// How many processes carry the mark of this test.
     fn processes(&self) -> usize {
-        marked(self.home.path())
+        marked(self.home.path()).len()
     }
 }
 
@@ -122,7 +124,33 @@ impl Drop for Shim {
         if let Ok(mut socket) = UnixStream::connect(self.home.path().join("s")) {
             let _ = writeln!(socket, "{}", json!({"Stop": {"signal": 9, "grace_ms": 0}}));
         }
+        let begun = Instant::now();
+        while begun.elapsed() < PATIENCE && matches!(self.process.try_wait(), Ok(None)) {
+            std::thread::sleep(LOOK);
+        }
+        let _ = self.process.kill();
         let _ = self.process.wait();
+    }
+}
+
+/// The directory of a test. What still runs in it at the end, after a panic too, is killed.
+struct Home(tempfile::TempDir);
+
+impl Home {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    fn path(&self) -> &Path {
+        self.0.path()
+    }
+}
+
+impl Drop for Home {
+    fn drop(&mut self) {
+        for pid in named(self.path()).into_iter().chain(marked(self.path())) {
+            let _ = kill_process(pid, Signal::KILL);
+        }
     }
 }
 
@@ -151,20 +179,43 @@ fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
             return found;
         }
         assert!(begun.elapsed() < PATIENCE, "waited in vain for {what}");
-        std::thread::sleep(Duration::from_millis(10));
+        std::thread::sleep(LOOK);
     }
 }
 
-fn marked(home: &Path) -> usize {
+/// What a call gives that may block.
+fn soon<T: Send + 'static>(what: &str, call: impl FnOnce() -> T + Send + 'static) -> T {
+    let (give, take) = mpsc::channel();
+    std::thread::spawn(move || give.send(call()));
+    let taken = take.recv_timeout(PATIENCE);
+    taken.unwrap_or_else(|error| panic!("waited in vain for {what}: {error}"))
+}
+
+fn ended(process: &mut Child) -> ExitStatus {
+    until("the end of a process", || process.try_wait().unwrap())
+}
+
+/// The applications of a test.
+fn marked(home: &Path) -> Vec<Pid> {
     let mark = format!("MARK={}", home.display());
-    fs::read_dir("/proc")
-        .unwrap()
-        .flatten()
-        .filter(|entry| {
-            fs::read(entry.path().join("environ"))
-                .is_ok_and(|env| env.split(|b| *b == 0).any(|v| v == mark.as_bytes()))
-        })
-        .count()
+    having("environ", |variable| variable == mark.as_bytes())
+}
+
+/// The processes whose command line names the directory of a test: shims, and who starts them.
+fn named(home: &Path) -> Vec<Pid> {
+    let home = home.to_str().unwrap().as_bytes();
+    having("cmdline", |argument| argument.starts_with(home))
+}
+
+/// The processes with a text in a list that `/proc` has of them.
+fn having(list: &str, is_it: impl Fn(&[u8]) -> bool) -> Vec<Pid> {
+    let has = |pid: &i32| {
+        fs::read(format!("/proc/{pid}/{list}"))
+            .is_ok_and(|texts| texts.split(|byte| *byte == 0).any(&is_it))
+    };
+    let entries = fs::read_dir("/proc").unwrap().flatten();
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    pids.filter(has).filter_map(Pid::from_raw).collect()
 }
 
 #[test]
@@ -177,7 +228,7 @@ fn output_and_exit_code_are_kept() {
     lines.sort();
     assert_eq!(lines, ["stderr F err", "stdout F end", "stdout F out"]);
     assert!(
-        shim.process.wait().unwrap().success(),
+        ended(&mut shim.process).success(),
         "it ends once the end is written down"
     );
 }
@@ -285,7 +336,7 @@ fn a_program_that_cannot_be_run_is_named() {
     ] {
         let mut shim = Shim::run(&argv);
         assert_eq!(shim.greeting["Failed"]["message"], json!(want));
-        assert!(!shim.process.wait().unwrap().success());
+        assert!(!ended(&mut shim.process).success());
     }
 }
 
@@ -313,7 +364,7 @@ fn commands_run_beside_the_application() {
 #[test]
 fn a_shim_survives_its_starter_and_is_found_again() {
     // A deep directory, too: far beyond what the path of a socket may have.
-    let home = tempfile::tempdir().unwrap();
+    let home = Home::new();
     let dir: PathBuf = home.path().join("d".repeat(100)).join("e".repeat(100));
     fs::create_dir_all(&dir).unwrap();
     let file = home.path().join("spec.json");
@@ -321,17 +372,17 @@ fn a_shim_survives_its_starter_and_is_found_again() {
     spec["log"]["path"] = json!(dir.join("0.log"));
     fs::write(&file, spec.to_string()).unwrap();
     // The starter ends, with all that is in its group, as soon as the shim has greeted.
-    let starter = Command::new("/bin/sh")
+    let mut starter = Command::new("/bin/sh")
         .arg("-c")
         .arg("\"$0\" shim --dir \"$1\" < \"$2\" > \"$2.out\" & while ! [ -s \"$2.out\" ]; do sleep 0.01; done; kill -9 0")
         .arg(SHIM)
         .arg(&dir)
         .arg(&file)
         .process_group_of_its_own()
-        .status()
+        .spawn()
         .unwrap();
-    assert!(!starter.success(), "it was killed");
-    assert_eq!(marked(home.path()), 1);
+    assert!(!ended(&mut starter).success(), "it was killed");
+    assert_eq!(marked(home.path()).len(), 1);
     std::os::unix::fs::symlink(&dir, home.path().join("short")).unwrap();
     let mut socket = connect(&home.path().join("short"));
     writeln!(
@@ -340,14 +391,13 @@ fn a_shim_survives_its_starter_and_is_found_again() {
         json!({"Stop": {"signal": 15, "grace_ms": 5000}})
     )
     .unwrap();
-    let last = BufReader::new(socket)
-        .lines()
-        .map_while(Result::ok)
-        .last()
-        .unwrap();
+    let last = soon("the end of the socket", move || {
+        let lines = BufReader::new(socket).lines();
+        lines.map_while(Result::ok).last().unwrap()
+    });
     let last: Value = serde_json::from_str(&last).unwrap();
     assert_eq!(last["Status"]["exit"]["signal"], json!(15));
-    assert_eq!(marked(home.path()), 0);
+    assert_eq!(marked(home.path()), []);
 }
 
 trait OwnGroup {

@@ -1,15 +1,12 @@
 //! Commands in running containers that somebody talks with.
 
-use std::time::Duration;
-
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::json;
 use serin_node::{Conversation, ConversationRequest, Ending, converse};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::time::timeout;
 
-use crate::world::World;
+use crate::world::{World, soon};
 
 fn request(pod: &Pod, argv: &[&str]) -> ConversationRequest {
     ConversationRequest {
@@ -24,9 +21,7 @@ fn request(pod: &Pod, argv: &[&str]) -> ConversationRequest {
 async fn text(mut from: impl tokio::io::AsyncRead + Unpin) -> String {
     let mut bytes = Vec::new();
     // The end of a terminal is an error.
-    let _ = timeout(Duration::from_secs(60), from.read_to_end(&mut bytes))
-        .await
-        .unwrap();
+    let _ = soon(from.read_to_end(&mut bytes)).await;
     String::from_utf8(bytes).unwrap()
 }
 
@@ -55,7 +50,7 @@ async fn a_command_has_the_environment_and_streams_of_its_own() {
     let mut stdin = stdin.unwrap();
     stdin.write_all(b"said\n").await.unwrap();
     drop(stdin);
-    let (out, err, ending) = tokio::join!(text(stdout), text(stderr.unwrap()), end);
+    let (out, err, ending) = tokio::join!(text(stdout), text(stderr.unwrap()), soon(end));
     assert_eq!(
         (out.as_str(), err.as_str()),
         ("hello of talk\nsaid\n", "err\n")
@@ -79,16 +74,11 @@ async fn a_terminal_has_a_size_and_passes_signals_on() {
     stdin.write_all(b"go\n").await.unwrap();
     let mut shown = Vec::new();
     while !String::from_utf8_lossy(&shown).contains("33 90") {
-        let read = timeout(Duration::from_secs(60), stdout.read_buf(&mut shown)).await;
-        assert_ne!(
-            read.unwrap().unwrap(),
-            0,
-            "{}",
-            String::from_utf8_lossy(&shown)
-        );
+        let read = soon(stdout.read_buf(&mut shown)).await;
+        assert_ne!(read.unwrap(), 0, "{}", String::from_utf8_lossy(&shown));
     }
     stdin.write_all(&[3]).await.unwrap();
-    let (rest, ending) = tokio::join!(text(stdout), begun.end);
+    let (rest, ending) = tokio::join!(text(stdout), soon(begun.end));
     assert!(rest.contains("interrupted"), "{rest}");
     assert_eq!(ending, Ending::Exited(7));
 }
@@ -101,7 +91,7 @@ async fn a_command_ends_with_its_caller() {
     let begun = converse(world.home.path(), request).await.unwrap();
     let mut stdout = begun.stdout;
     let mut up = [0; 3];
-    stdout.read_exact(&mut up).await.unwrap();
+    soon(stdout.read_exact(&mut up)).await.unwrap();
     drop(begun.end);
     // Only the end of the command closes its output.
     assert_eq!(text(stdout).await, "");

@@ -15,7 +15,8 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 const SHIM: &str = env!("CARGO_BIN_EXE_serin-shim-test");
-const PATIENCE: Duration = Duration::from_secs(30);
+/// How long anything may take on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A platform of one node.
 pub(crate) struct World {
@@ -57,7 +58,7 @@ impl World {
     pub(crate) async fn stop(&mut self) {
         let (shutdown, task) = self.running.take().unwrap();
         shutdown.cancel();
-        task.await.unwrap();
+        soon(task).await.unwrap();
     }
 
     pub(crate) fn pods(&self) -> Api<Pod> {
@@ -137,7 +138,7 @@ impl World {
             options,
         };
         let stream = open_logs(self.home.path(), &request).map_err(|e| e.to_string())?;
-        let chunks: Vec<_> = stream.map(|chunk| chunk.unwrap()).collect().await;
+        let chunks: Vec<_> = soon(stream.map(|chunk| chunk.unwrap()).collect()).await;
         Ok(String::from_utf8(chunks.concat()).unwrap())
     }
 
@@ -210,6 +211,11 @@ impl Drop for World {
     }
 }
 
+/// What a future gives that may never end.
+pub(crate) async fn soon<T>(future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(PATIENCE, future).await.unwrap()
+}
+
 pub(crate) fn merge(into: &mut Value, more: Value) {
     match (into, more) {
         (Value::Object(into), Value::Object(more)) => {
@@ -263,7 +269,7 @@ pub(crate) async fn get(ip: &str, port: u16, path: &str) -> String {
     let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n");
     stream.write_all(request.as_bytes()).await.unwrap();
     let mut answer = String::new();
-    stream.read_to_string(&mut answer).await.unwrap();
+    soon(stream.read_to_string(&mut answer)).await.unwrap();
     answer.split_once("\r\n\r\n").unwrap().1.to_owned()
 }
 
