@@ -11,7 +11,8 @@ use tokio::net::UnixStream;
 
 use crate::apps::{self, HOST, pods, pods_of};
 use crate::processes::{
-    Stranger, kill_control_plane, kill_now, lives, of_home, pid_in, with_trace,
+    Stranger, kill, kill_control_plane, kill_now, lives, of_home, pid_in, pid_of, pids_with, shims,
+    with_trace,
 };
 use crate::support::{Platform, get, poll};
 
@@ -77,21 +78,27 @@ async fn no_daemon_of_an_instance_is_left() {
 #[tokio::test]
 async fn daemons_of_an_instance_whose_shim_was_killed_are_found() {
     let mark = format!("an-orphan-{}", std::process::id());
-    let platform = apps::started(&apps::deployment(pods("v1", &[("MARK", &mark)]))).await;
-    for (pid, command) in platform.processes() {
-        if command == "shim" {
-            kill_now(pid);
-        }
+    // Each instance has a daemon that left its group and its session, and lost its parent.
+    let mut template = pods("v1", &[("MARK", &mark), ("VERSION", "v1")]);
+    let container = &mut template["spec"]["containers"][0];
+    let serin = env!("CARGO_BIN_EXE_serin");
+    let script = format!("(setsid sleep 600 &); exec '{serin}' demo-app");
+    container["image"] = "host".into();
+    container["command"] = json!(["/bin/sh", "-c", script]);
+    let platform = apps::started(&apps::deployment(template)).await;
+    let replicas = apps::REPLICAS as usize;
+    let (shims_before, before) = (shims(&platform), pids_with(&mark));
+    assert_eq!((shims_before.len(), before.len()), (replicas, 2 * replicas));
+    for (pid, _) in &shims_before {
+        kill(*pid).await;
     }
-    let whole = async || {
-        let shims = platform
-            .processes()
-            .into_iter()
-            .filter(|(_, command)| command == "shim")
-            .count();
-        (shims == 2 && with_trace(&mark).len() == 2).then_some(())
+    let renewed = async || {
+        let (shims, now) = (shims(&platform), pids_with(&mark));
+        let none_is_left = shims.iter().all(|shim| !shims_before.contains(shim))
+            && now.iter().all(|pid| !before.contains(pid));
+        (none_is_left && (shims.len(), now.len()) == (replicas, 2 * replicas)).then_some(())
     };
-    poll("two instances and no third", whole).await;
+    poll("as many instances as before, each of them new", renewed).await;
     apps::healthy(&platform).await;
     let gateway = platform.gateway().await;
     let serves = async || {
@@ -141,13 +148,13 @@ async fn stale_files_never_hit_a_stranger() {
         .iter()
         .filter(|line| of_home(&home).contains(line))
     {
-        kill_now(line.split(' ').next().unwrap().parse().unwrap());
+        kill_now(pid_of(line));
     }
     poll("the end of all", async || {
         of_home(&home).is_empty().then_some(())
     })
     .await;
-    claim(&platform, stranger.pid());
+    assert_eq!(claim(&platform, stranger.pid()), apps::REPLICAS);
 
     let told = platform.serin(&["down"]).await;
     assert!(stranger.lives(), "down: {told}");
@@ -169,8 +176,8 @@ async fn stale_files_never_hit_a_stranger() {
     .await;
 }
 
-/// Lets every file that names a process name the stranger.
-fn claim(platform: &Platform, pid: u32) {
+/// Lets every file that names a process name the stranger. Gives how many of them are records of instances.
+fn claim(platform: &Platform, pid: u32) -> u32 {
     claim_gateway(platform, pid);
     let home = platform.home();
     std::fs::write(
@@ -179,6 +186,7 @@ fn claim(platform: &Platform, pid: u32) {
     )
     .unwrap();
     std::fs::write(home.join("lock"), format!("{pid}\n")).unwrap();
+    let mut claimed = 0;
     for pod in std::fs::read_dir(home.join("run/pods")).unwrap().flatten() {
         let record = pod.path().join("shop/0/state.json");
         let Ok(text) = std::fs::read(&record) else {
@@ -191,8 +199,10 @@ fn claim(platform: &Platform, pid: u32) {
             state["app"]["pid"] = pid.into();
             state["exit"] = Value::Null;
             std::fs::write(&record, state.to_string()).unwrap();
+            claimed += 1;
         }
     }
+    claimed
 }
 
 fn claim_gateway(platform: &Platform, pid: u32) {

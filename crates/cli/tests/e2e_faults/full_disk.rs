@@ -6,7 +6,7 @@ use std::process::Command;
 use crate::apps::{self, pods};
 use crate::load::Load;
 use crate::processes::{kill_now, pid_in};
-use crate::support::{Platform, get, poll, skip};
+use crate::support::{Platform, Told, get, poll, skip};
 
 /// A small disk of its own; unmounted with this value.
 #[derive(Default)]
@@ -79,12 +79,13 @@ async fn writes_are_refused_with_the_reason_and_users_are_served_on() {
     let told = refusal(&platform).await;
     println!("full disk: {told}");
     assert!(told.contains("no space left on the disk"), "{told}");
-    // A release cannot begin, and what cannot be written is not half done.
+    // A release cannot begin.
     let change = platform
         .try_serin(&["rollout", "set-image", "shop", "shop=serin.dev/demo:v2"])
         .await;
     println!("set-image on a full disk: {change:?}");
     Load::during(&platform, "2s").await.assert_nothing_lost();
+    assert_whole(&platform, &change).await;
     gateway_restarts(&platform).await;
 
     std::fs::remove_file(filler).unwrap();
@@ -127,6 +128,19 @@ async fn refusal(platform: &Platform) -> String {
         }
     }
     panic!("the disk never was full");
+}
+
+/// What cannot be written is not half done: nothing is there of a release that was refused.
+async fn assert_whole(platform: &Platform, change: &Told) {
+    if change.code == Some(0) {
+        // So little may still find room in what the state file has.
+        return;
+    }
+    for kind in ["deployments", "replicasets", "pods"] {
+        let there = platform.serin(&["get", kind, "-o", "json"]).await;
+        assert!(there.contains("serin.dev/demo:v1"), "{there}");
+        assert!(!there.contains("serin.dev/demo:v2"), "{there}");
+    }
 }
 
 /// The gateway finds its routes again though nothing can be written.

@@ -27,6 +27,15 @@ async fn killed_and_back(platform: &Platform) -> Duration {
     took
 }
 
+/// A gateway that is to be killed once more has served before.
+async fn serves(platform: &Platform) {
+    let address = platform.gateway().await;
+    for _ in 0..20 {
+        let answer = get(address, HOST, "/").await.unwrap();
+        assert_eq!((answer.status.as_u16(), answer.version()), (200, "v1"));
+    }
+}
+
 #[tokio::test]
 async fn a_killed_gateway_is_back_with_its_routes() {
     let platform = apps::started(&apps::deployment(apps::pods("v1", &[]))).await;
@@ -46,7 +55,7 @@ async fn a_killed_gateway_is_back_with_its_routes() {
         let mut times = Vec::new();
         for _ in 0..5 {
             times.push(killed_and_back(&platform).await);
-            tokio::time::sleep(Duration::from_millis(500)).await;
+            serves(&platform).await;
         }
         let report = load.stop().await;
         println!(

@@ -47,18 +47,6 @@ async fn splits(platform: &Platform, visitors: &Visitors, percent: i32) {
     assert!((share - f64::from(percent)).abs() < NEAR, "{seen:?}");
 }
 
-/// Counts what comes from now on, which one version alone answers.
-async fn answers_alone(visitors: &Visitors, version: &str) {
-    visitors.forget().assert_none_failed();
-    // What was asked before may still come.
-    visitors.await_more(20).await;
-    visitors.forget().assert_none_failed();
-    visitors.await_more(COUNTED).await;
-    let seen = visitors.forget();
-    seen.assert_none_failed();
-    assert_eq!(seen.versions.keys().collect::<Vec<_>>(), [version]);
-}
-
 #[tokio::test]
 async fn a_virtual_service_splits_as_asked_and_an_abort_goes_back_with_nothing_lost() {
     let platform = apps::started(&manifest("v1")).await;
@@ -74,14 +62,14 @@ async fn a_virtual_service_splits_as_asked_and_an_abort_goes_back_with_nothing_l
     })
     .await;
     assert_eq!(weights(&platform).await, json!([100, 0]));
-    answers_alone(&visitors, "v1").await;
+    visitors.assert_answered_by("v1").await;
 
     platform.serin(&["rollout", "retry", "shop"]).await;
     splits(&platform, &visitors, 30).await;
     let full = ["rollout", "promote", "shop", "--full"];
     platform.serin(&full).await;
     rollout_until(&platform, "all users on v2", is_healthy).await;
-    answers_alone(&visitors, "v2").await;
+    visitors.assert_answered_by("v2").await;
     visitors.stop().await.assert_none_failed();
 }
 
@@ -108,6 +96,7 @@ async fn a_rollout_that_is_deleted_gives_its_route_back_with_nothing_lost() {
     };
     until(&services, "shop", "given back", free).await;
     assert_eq!(weights(&platform).await, json!([100, 0]));
+    // Its Services are let go as well, and find the instances of both versions.
     visitors.await_more(COUNTED).await;
     visitors.stop().await.assert_none_failed();
 }

@@ -71,6 +71,23 @@ pub(crate) fn with_trace(text: &str) -> Vec<String> {
     found
 }
 
+/// The pid of a line of [`with_trace`].
+pub(crate) fn pid_of(line: &str) -> i32 {
+    line.split(' ').next().unwrap().parse().unwrap()
+}
+
+/// The pids of [`with_trace`].
+pub(crate) fn pids_with(text: &str) -> Vec<i32> {
+    with_trace(text).iter().map(|line| pid_of(line)).collect()
+}
+
+/// The shims of a platform.
+pub(crate) fn shims(platform: &Platform) -> Vec<(i32, String)> {
+    let mut all = platform.processes();
+    all.retain(|(_, command)| command == "shim");
+    all
+}
+
 /// [`with_trace`] of a state directory.
 pub(crate) fn of_home(home: &Path) -> Vec<String> {
     with_trace(home.to_str().unwrap())

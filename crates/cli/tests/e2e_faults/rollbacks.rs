@@ -97,10 +97,8 @@ async fn an_emergency_works_on_a_paused_canary() {
     for number in 1..=5 {
         assert!(told.contains(&format!("{number}/5 ")), "{told}");
     }
-    visitors.forget();
-    visitors.await_more(200).await;
-    let seen = visitors.stop().await;
-    seen.assert_none_failed();
+    visitors.assert_answered_by("v1").await;
+    visitors.stop().await.assert_none_failed();
     let events = platform.serin(&["get", "events", "-o", "json"]).await;
     assert!(events.contains("EmergencyRollback"), "{events}");
     let rollout = rollout_until(&platform, "the old version", |s| {

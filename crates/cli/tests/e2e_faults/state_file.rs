@@ -166,13 +166,13 @@ async fn instances_of_an_object_that_cannot_be_read_run_on() {
     }
     std::fs::write(&path, bytes).unwrap();
     let load = Load::start(&platform).await;
-    if up_or_refused(&platform, "a ReplicaSet that is no JSON").await {
-        apps::healthy(&platform).await;
-        Load::during(&platform, "2s").await.assert_nothing_lost();
-        let now = platform.serin(&["get", "pods", "-o", "name"]).await;
-        for pod in before.lines() {
-            assert!(now.contains(pod), "{pod} is gone: {now}");
-        }
+    let starts = up_or_refused(&platform, "a ReplicaSet that is no JSON").await;
+    assert!(starts, "one object is no reason to refuse all others");
+    apps::healthy(&platform).await;
+    Load::during(&platform, "2s").await.assert_nothing_lost();
+    let now = platform.serin(&["get", "pods", "-o", "name"]).await;
+    for pod in before.lines() {
+        assert!(now.contains(pod), "{pod} is gone: {now}");
     }
     load.stop().await.assert_nothing_lost();
 }

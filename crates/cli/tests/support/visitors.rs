@@ -16,6 +16,10 @@ use super::web::Connection;
 const CONNECTIONS: usize = 6;
 /// The time from one request to the next on a connection.
 const PACE: Duration = Duration::from_millis(20);
+/// More requests than can be in flight at a time.
+const IN_FLIGHT: u64 = 20;
+/// Requests that show who answers.
+const COUNTED: u64 = 600;
 /// Failures that are told; all are counted.
 const TOLD: usize = 20;
 
@@ -82,6 +86,18 @@ impl Visitors {
         let wanted = self.seen().requests() + requests;
         let enough = async || (self.seen().requests() >= wanted).then_some(());
         poll("requests", enough).await;
+    }
+
+    /// Panics unless one version alone answers from now on; a failure before that counts, too.
+    pub async fn assert_answered_by(&self, version: &str) {
+        self.forget().assert_none_failed();
+        // What was asked before may still come.
+        self.await_more(IN_FLIGHT).await;
+        self.forget().assert_none_failed();
+        self.await_more(COUNTED).await;
+        let seen = self.forget();
+        seen.assert_none_failed();
+        assert_eq!(seen.of(version), seen.requests(), "{seen:#?}");
     }
 
     /// Finishes what is in flight, and tells.
