@@ -1,13 +1,23 @@
 //! The real binary with a cleared environment: what it prints, and how it ends.
 
-#![expect(clippy::unwrap_used, reason = "a test ends at what it did not expect")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test ends at what it did not expect"
+)]
 
 use std::ffi::OsStr;
 use std::io::Write;
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::mpsc;
+use std::time::Duration;
 
 use expect_test::{Expect, expect};
+use rustix::process::{Pid, Signal, kill_process};
+
+/// How long a command may take on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A directory of its own for everything that a command could touch.
 struct Place {
@@ -31,7 +41,9 @@ impl Place {
             .env_clear()
             .env("HOME", self.path())
             .current_dir(self.path())
-            .stdin(Stdio::null());
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
         command
     }
 
@@ -42,7 +54,11 @@ impl Place {
 
     /// Exit code and output of a command.
     fn ran(&self, arguments: &[&str]) -> String {
-        self.told(self.serin(arguments).output().unwrap())
+        self.told(self.output(arguments))
+    }
+
+    fn output(&self, arguments: &[&str]) -> Output {
+        ended(self.serin(arguments).spawn().unwrap())
     }
 
     fn told(&self, output: Output) -> String {
@@ -58,6 +74,18 @@ impl Place {
         let lines: Vec<&str> = told.lines().map(str::trim_end).collect();
         lines.join("\n") + "\n"
     }
+}
+
+/// What a command told, which is killed if it does not end.
+fn ended(command: Child) -> Output {
+    let pid = Pid::from_child(&command);
+    let (give, take) = mpsc::channel();
+    std::thread::spawn(move || give.send(command.wait_with_output()));
+    let output = take.recv_timeout(PATIENCE).unwrap_or_else(|_| {
+        let _ = kill_process(pid, Signal::KILL);
+        panic!("a command did not end within {PATIENCE:?}")
+    });
+    output.unwrap()
 }
 
 #[test]
@@ -401,13 +429,9 @@ fn every_problem_of_a_manifest_is_told_and_nothing_is_done() {
 fn a_manifest_may_come_from_stdin() {
     let place = Place::new();
     let mut command = place.serin(&["apply", "-f", "-"]);
-    command
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
-    let mut child = command.spawn().unwrap();
+    let mut child = command.stdin(Stdio::piped()).spawn().unwrap();
     child.stdin.take().unwrap().write_all(b"kind: [").unwrap();
-    let told = place.told(child.wait_with_output().unwrap());
+    let told = place.told(ended(child));
     expect![[r#"
         exit 65
         --- stderr
@@ -456,10 +480,7 @@ fn a_state_directory_that_cannot_be_used_is_told_with_a_remedy() {
 
 #[test]
 fn completions_are_for_the_named_shell() {
-    let output = Place::new()
-        .serin(&["completions", "bash"])
-        .output()
-        .unwrap();
+    let output = Place::new().output(&["completions", "bash"]);
     assert!(output.status.success());
     assert!(
         String::from_utf8(output.stdout)
@@ -471,14 +492,9 @@ fn completions_are_for_the_named_shell() {
 #[test]
 fn a_reader_that_goes_away_is_no_failure() {
     let place = Place::new();
-    let mut child = place
-        .serin(&["completions", "zsh"])
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let mut child = place.serin(&["completions", "zsh"]).spawn().unwrap();
     drop(child.stdout.take());
-    let output = child.wait_with_output().unwrap();
+    let output = ended(child);
     assert!(output.stderr.is_empty(), "{output:?}");
     assert_eq!(output.status.code(), Some(0));
 }
@@ -486,14 +502,7 @@ fn a_reader_that_goes_away_is_no_failure() {
 #[test]
 fn simulated_worlds_are_the_same_for_everybody_and_no_rule_breaks_in_them() {
     let place = Place::new();
-    let world = || {
-        place.told(
-            place
-                .serin(&["sim", "blue-green", "--seed", "7"])
-                .output()
-                .unwrap(),
-        )
-    };
+    let world = || place.ran(&["sim", "blue-green", "--seed", "7"]);
     let told = world();
     assert!(
         told.starts_with("exit 0\n--- stdout\nblue-green, seed 7\n"),
@@ -502,8 +511,7 @@ fn simulated_worlds_are_the_same_for_everybody_and_no_rule_breaks_in_them() {
     assert!(told.contains("s somebody: Deploy("), "{told}");
     assert!(told.ends_with("  every rule has held\n"), "{told}");
     assert_eq!(told, world());
-    let many = place.serin(&["sim", "--seeds", "2", "-o", "json"]).output();
-    let many = many.unwrap();
+    let many = place.output(&["sim", "--seeds", "2", "-o", "json"]);
     assert!(many.status.success());
     let ways: Vec<serde_json::Value> = serde_json::from_slice(&many.stdout).unwrap();
     let ways: Vec<_> = ways

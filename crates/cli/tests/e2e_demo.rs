@@ -1,35 +1,30 @@
 //! The demo as a person runs it: real processes, real requests. What it counted is checked here, what it timed is not.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "a test ends at what it did not expect"
-)]
+#![expect(clippy::panic, reason = "a test ends at what it did not expect")]
+
+mod support;
 
 use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
-fn demo(arguments: &[&str]) -> (Value, String) {
-    let output = Command::new(env!("CARGO_BIN_EXE_serin"))
-        .arg("demo")
-        .args(arguments)
-        .stdin(Stdio::null())
-        .output()
-        .unwrap();
-    let told = String::from_utf8_lossy(&output.stderr).into_owned();
-    let facts = serde_json::from_slice(&output.stdout);
+async fn demo(arguments: &[&str]) -> (Value, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_serin"));
+    command.arg("demo").args(arguments).stdin(Stdio::null());
+    let told = support::run(command).await;
+    let facts = serde_json::from_str(&told.stdout);
     (
-        facts.unwrap_or_else(|error| panic!("{error}: {told}")),
-        told,
+        facts.unwrap_or_else(|error| panic!("{error}: {told:?}")),
+        told.stderr,
     )
 }
 
-#[test]
-fn no_request_is_lost_in_four_releases() {
+#[tokio::test]
+async fn no_request_is_lost_in_four_releases() {
     let (facts, told) = demo(&[
         "--json", "--speed", "2", "--steps", "20,100", "--rate", "150",
-    ]);
+    ])
+    .await;
     assert_eq!(facts["lost"], 0, "{}\n{told}", facts["losses"]);
     let outcomes: Vec<_> = facts["releases"]
         .as_array()

@@ -3,7 +3,7 @@
 use std::sync::atomic::AtomicUsize;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::Semaphore;
 
 use super::outcome::Fault;
@@ -177,9 +177,10 @@ async fn an_answer_of_the_gateway_is_lost_to_the_delivery() {
 
 #[tokio::test]
 async fn a_refused_connection_is_lost_to_the_delivery() {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    drop(listener);
+    // Nobody listens on a port that nobody else can have meanwhile.
+    let held = TcpSocket::new_v4().unwrap();
+    held.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let address = held.local_addr().unwrap();
     let spec = LoadSpec {
         rate_per_second: 100.0,
         ..LoadSpec::new(&format!("http://{address}")).unwrap()

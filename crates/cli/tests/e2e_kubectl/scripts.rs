@@ -3,9 +3,12 @@
 use std::fs;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
-use crate::support::{Platform, Told, run, skip};
+use tokio::io::AsyncReadExt;
+use tokio::time::timeout;
+
+use crate::support::{PATIENCE, Platform, Told, run, skip};
 
 /// What the scripts of rolling updates need of their reader: the Deployment of document 2.2-1, smaller and sooner ready, its Service, and
 /// the causes that 8.2-1 shows.
@@ -82,6 +85,31 @@ impl Desk {
         run(self.command("bash", &["-c", line])).await
     }
 
+    /// Runs a line that goes on for ever until it has shown all that is wanted.
+    async fn shown(&self, line: &str, wanted: &[&str]) {
+        let mut command = self.command("bash", &["-c", &format!("exec {line}")]);
+        command.stdout(Stdio::piped());
+        let mut command = tokio::process::Command::from(command);
+        let mut child = command.kill_on_drop(true).spawn().unwrap();
+        let mut stdout = child.stdout.take().unwrap();
+        let mut shown = Vec::new();
+        let look = async {
+            loop {
+                let text = String::from_utf8_lossy(&shown);
+                if wanted.iter().all(|part| text.contains(part)) {
+                    return true;
+                }
+                if stdout.read_buf(&mut shown).await.unwrap() == 0 {
+                    return false;
+                }
+            }
+        };
+        let all = timeout(PATIENCE, look).await == Ok(true);
+        let text = String::from_utf8_lossy(&shown);
+        assert!(all, "{line} does not show {wanted:?}: {text}");
+        child.kill().await.unwrap();
+    }
+
     async fn value(&self, of: &str, path: &str) -> String {
         self.line(&format!("kubectl get {of} -o jsonpath='{{{path}}}'"))
             .await
@@ -112,28 +140,20 @@ async fn a_rolling_update_is_made_watched_and_taken_back() {
     desk.line("kubectl annotate deployment/web-app kubernetes.io/change-cause='Update to v1.1.0' --overwrite")
         .await;
 
-    // The lines of 2.3-2 that go on for ever are each given a moment; the last one ends.
     let script = fs::read_to_string(document("2.3-2.sh")).unwrap();
     let lines = script
         .lines()
         .filter(|l| !l.is_empty() && !l.starts_with('#'));
-    let mut shown = Vec::new();
-    for line in lines {
-        shown.push(desk.line(&format!("timeout 2 {line}")).await.stdout);
-    }
-    let [pods, endpoints, history] = shown.as_slice() else {
-        panic!("{shown:?}");
+    let lines: Vec<_> = lines.collect();
+    let [pods, endpoints, history] = lines[..] else {
+        panic!("{lines:?}");
     };
+    // The first two go on for ever.
     if crate::support::program("watch").is_some() {
-        assert!(
-            pods.contains("web-app-") && pods.contains("Running"),
-            "{pods}"
-        );
+        desk.shown(pods, &["web-app-", "Running"]).await;
     }
-    assert!(
-        endpoints.contains("web-app-service") && endpoints.contains(":8080"),
-        "{endpoints}"
-    );
+    desk.shown(endpoints, &["web-app-service", ":8080"]).await;
+    let history = desk.line(history).await.stdout;
     for cause in ["Initial deployment", "Update to v1.1.0"] {
         assert!(history.contains(cause), "{history}");
     }

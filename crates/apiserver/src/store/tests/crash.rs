@@ -2,8 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
-use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use tokio::process::Command;
+use tokio::time::timeout;
 
 use super::*;
 
@@ -84,15 +87,17 @@ async fn the_killed_one() {
 
 /// Runs the operations in a process that is ended at this pass of this point; how many it acknowledged, and whether it
 /// lived to the end.
-fn run(path: &Path, point: &str, pass: usize) -> (usize, bool) {
+async fn run(path: &Path, point: &str, pass: usize) -> (usize, bool) {
     let output = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "store::tests::crash::the_killed_one"])
         .args(["--ignored", "--nocapture"])
         .env(POINT, point)
         .env(PASS, pass.to_string())
         .env(STATE, path)
-        .output()
-        .unwrap();
+        .kill_on_drop(true)
+        .output();
+    let output = timeout(Duration::from_secs(60), output).await.unwrap();
+    let output = output.unwrap();
     let told = String::from_utf8_lossy(&output.stdout);
     let acknowledged = told.lines().filter(|l| l.contains(ACKNOWLEDGED)).count();
     (acknowledged, output.status.success())
@@ -104,7 +109,7 @@ async fn a_kill_at_any_point_of_any_write_keeps_what_was_acknowledged() {
         let mut kills = 0;
         for pass in 1.. {
             let (_dir, path) = state_file();
-            let (acknowledged, ended) = run(&path, point, pass);
+            let (acknowledged, ended) = run(&path, point, pass).await;
             if ended {
                 assert_eq!(acknowledged, OPERATIONS);
                 break;

@@ -129,9 +129,15 @@ fn a_recording_is_judged_as_the_release_was() {
         let recording = Recording::parse(&lines.collect::<Vec<_>>().join("\n")).unwrap();
         let sides = recording.sides(Some("v2"), Some("v1")).unwrap();
         let spans = recording.spans(&sides);
+        assert_eq!(spans.len(), 40);
         for question in &questions {
             let rules = judge_rules(question).unwrap();
             let looks = replay(&rules, spans.iter().map(|(_, span)| span));
+            // It looks no further than to a verdict that ends the analysis.
+            let is_decided = looks
+                .last()
+                .is_some_and(|look| matches!(look.verdict, Verdict::Bad | Verdict::Safe));
+            assert!(is_decided || looks.len() == spans.len(), "{looks:#?}");
             // As the controller does it: each measurement adds what came on top of the one before.
             let mut live = Evidence::default();
             for (look, pair) in looks.iter().zip(all.windows(2)) {
