@@ -153,6 +153,12 @@ impl World {
         }
     }
 
+    /// Waits until the route says that what it asks for is served.
+    async fn until_acknowledged(&self, generation: i64) -> HTTPRoute {
+        let served = |route: &HTTPRoute| route.acknowledged_generation() == Some(generation);
+        self.until("web", served).await
+    }
+
     async fn stop(mut self) -> Control {
         self.stop.take().unwrap().send(()).unwrap();
         self.control.await.unwrap()
@@ -178,6 +184,11 @@ fn pod() -> Value {
         "spec": {"nodeName": "local", "containers": [{"name": "web", "image": "host"}]}})
 }
 
+fn is_drained(pod: &Pod) -> bool {
+    let conditions = pod.status.as_ref().and_then(|s| s.conditions.as_deref());
+    conditions::is_true(conditions.unwrap_or_default(), condition::DRAINED)
+}
+
 fn route() -> Value {
     json!({"apiVersion": "gateway.networking.k8s.io/v1", "kind": "HTTPRoute", "metadata": {"name": "web"},
         "spec": {"rules": [{"backendRefs": [{"name": "web", "port": 80, "weight": 100}]}]}})
@@ -191,11 +202,7 @@ async fn what_is_served_is_acknowledged_and_what_leaves_is_drained() {
     let generation = service.metadata.generation.unwrap_or_default();
     let _: EndpointSlice = world.create(slice(generation, &pod)).await;
     let _: HTTPRoute = world.create(route()).await;
-    world
-        .until("web", |route: &HTTPRoute| {
-            route.acknowledged_generation() == Some(1)
-        })
-        .await;
+    world.until_acknowledged(1).await;
     world
         .until("web", |service: &Service| {
             let conditions = service
@@ -214,11 +221,7 @@ async fn what_is_served_is_acknowledged_and_what_leaves_is_drained() {
     api.patch("web", &PatchParams::default(), &patch)
         .await
         .unwrap();
-    world
-        .until("web", |route: &HTTPRoute| {
-            route.acknowledged_generation() == Some(2)
-        })
-        .await;
+    world.until_acknowledged(2).await;
     let table = world.shared.table.load().table.clone();
     assert_eq!(table.rules[0].backends[0].weight, 7);
     assert_eq!(
@@ -234,12 +237,7 @@ async fn what_is_served_is_acknowledged_and_what_leaves_is_drained() {
     pods.delete("web-1", &DeleteParams::default())
         .await
         .unwrap();
-    world
-        .until("web-1", |pod: &Pod| {
-            let conditions = pod.status.as_ref().and_then(|s| s.conditions.as_deref());
-            conditions::is_true(conditions.unwrap_or_default(), condition::DRAINED)
-        })
-        .await;
+    world.until("web-1", is_drained).await;
     let control = world.stop().await;
     assert_eq!(
         control
@@ -294,8 +292,7 @@ async fn a_gateway_of_our_class_says_where_it_is_served_and_how_many_routes_it_h
             && status.addresses.iter().any(|a| a.value == "127.0.0.1")
     };
     world.until("edge", is_served).await;
-    let is_acknowledged = |route: &HTTPRoute| route.acknowledged_generation() == Some(1);
-    world.until("web", is_acknowledged).await;
+    world.until_acknowledged(1).await;
     let class = classes.get("serin").await.unwrap();
     assert!(conditions::is_true(
         &class.status.unwrap().conditions,
@@ -309,11 +306,7 @@ async fn a_gateway_of_our_class_says_where_it_is_served_and_how_many_routes_it_h
 async fn nothing_is_written_when_there_is_nothing_to_say() {
     let world = World::start();
     let _: HTTPRoute = world.create(route()).await;
-    let said = world
-        .until("web", |route: &HTTPRoute| {
-            route.acknowledged_generation() == Some(1)
-        })
-        .await;
+    let said = world.until_acknowledged(1).await;
     // Another object makes the loop run again; the first one is not spoken of again.
     let _: Service = world.create(service()).await;
     let resolved = world

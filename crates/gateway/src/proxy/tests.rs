@@ -14,7 +14,7 @@ use tokio::sync::{Notify, mpsc};
 use super::Settings;
 use world::{Answer, Client, Gate, Upstream, rule, service, table};
 
-use crate::table::{HeaderChanges, RouteTable};
+use crate::table::{HeaderChanges, Protocol, RouteTable};
 
 mod bad_input;
 mod drains;
@@ -39,6 +39,19 @@ fn serving(upstream: &Upstream) -> RouteTable {
         vec![rule(&[("web", 1)])],
         vec![service("web", &[("w", upstream)])],
     )
+}
+
+/// Every request goes to a Service that has no instance.
+fn without_instances() -> RouteTable {
+    table(vec![rule(&[("web", 1)])], vec![service("web", &[])])
+}
+
+/// With instances that speak HTTP/2.
+fn over_http2(mut table: RouteTable) -> RouteTable {
+    for entry in table.services.values_mut() {
+        entry.ports[0].protocol = Protocol::Http2;
+    }
+    table
 }
 
 fn requests(gate: &Gate, revision: &str) -> Counts {
@@ -236,10 +249,7 @@ async fn a_kept_connection_that_was_closed_is_not_used() {
         }
     })
     .await;
-    let gate = Gate::serving(table(
-        vec![rule(&[("web", 1)])],
-        vec![service("web", &[("w", &upstream)])],
-    ));
+    let gate = Gate::serving(serving(&upstream));
     let mut client = gate.client().await;
     for _ in 0..100 {
         let answer = client.post("/", "").await;
@@ -254,10 +264,7 @@ async fn a_kept_connection_that_was_closed_is_not_used() {
 #[tokio::test]
 async fn an_answer_that_never_came_is_asked_for_once_more_only_when_that_is_safe() {
     let good = Upstream::saying("good").await;
-    let bad = Upstream::raw(|mut stream, _| async move {
-        world::read_head(&mut stream).await;
-    })
-    .await;
+    let bad = Upstream::dying().await;
     let gate = Gate::serving(table(
         vec![rule(&[("web", 1)])],
         vec![service("web", &[("b", &bad), ("g", &good)])],
@@ -387,16 +394,12 @@ async fn a_drain_waits_for_the_request_in_flight_and_lets_no_new_one_in() {
 
 #[tokio::test]
 async fn requests_are_held_until_an_instance_is_ready() {
-    let empty = table(vec![rule(&[("web", 1)])], vec![service("web", &[])]);
-    let gate = Arc::new(Gate::serving(empty));
+    let gate = Arc::new(Gate::serving(without_instances()));
     let mut held = gate.client().await;
     let answer = tokio::spawn(async move { held.post("/", "kept").await });
     gate.until_held(1).await;
     let echo = Upstream::echo().await;
-    gate.swap(table(
-        vec![rule(&[("web", 1)])],
-        vec![service("web", &[("w", &echo)])],
-    ));
+    gate.swap(serving(&echo));
     let answer = answer.await.unwrap();
     assert_eq!(answer.status, StatusCode::OK);
     assert!(answer.text().ends_with("kept"));
@@ -405,8 +408,7 @@ async fn requests_are_held_until_an_instance_is_ready() {
 
 #[tokio::test]
 async fn when_no_instance_gets_ready_the_client_is_told_when_to_come_again() {
-    let empty = table(vec![rule(&[("web", 1)])], vec![service("web", &[])]);
-    let gate = Gate::with_hold(Duration::from_millis(20), empty);
+    let gate = Gate::with_hold(Duration::from_millis(20), without_instances());
     let mut client = gate.client().await;
     let answer = client.get("/").await;
     assert_eq!(
@@ -437,10 +439,7 @@ async fn after_a_start_a_host_without_a_route_waits_for_the_first_reading_of_the
     let answer = tokio::spawn(async move { client.post("/", "kept").await });
     gate.until_held(1).await;
     let echo = Upstream::echo().await;
-    gate.swap(table(
-        vec![rule(&[("web", 1)])],
-        vec![service("web", &[("w", &echo)])],
-    ));
+    gate.swap(serving(&echo));
     assert!(answer.await.unwrap().text().ends_with("kept"));
     // Once it was read, what has no route has none.
     gate.swap(RouteTable::default());
@@ -461,10 +460,7 @@ async fn a_client_that_leaves_is_no_error_of_the_application() {
         std::future::pending()
     })
     .await;
-    let gate = Gate::serving(table(
-        vec![rule(&[("web", 1)])],
-        vec![service("web", &[("w", &never)])],
-    ));
+    let gate = Gate::serving(serving(&never));
     let mut stream = gate.stream().await;
     stream
         .write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n")
@@ -486,10 +482,7 @@ async fn bodies_of_any_size_stream_both_ways() {
         Response::new(Full::new(body))
     })
     .await;
-    let gate = Gate::serving(table(
-        vec![rule(&[("web", 1)])],
-        vec![service("web", &[("w", &echo)])],
-    ));
+    let gate = Gate::serving(serving(&echo));
     let mut client = gate.client().await;
     let big: String = "0123456789".repeat(500_000);
     for body in ["", "x", big.as_str()] {
@@ -518,10 +511,7 @@ async fn answers_without_a_body_end_at_once() {
         response
     })
     .await;
-    let gate = Gate::serving(table(
-        vec![rule(&[("web", 1)])],
-        vec![service("web", &[("w", &upstream)])],
-    ));
+    let gate = Gate::serving(serving(&upstream));
     let mut client = gate.client().await;
     for (method, path, status) in [
         (Method::GET, "/204", 204),
@@ -562,10 +552,7 @@ async fn a_connection_may_change_its_protocol() {
         }
     })
     .await;
-    let gate = Gate::serving(table(
-        vec![rule(&[("web", 1)])],
-        vec![service("web", &[("w", &upstream)])],
-    ));
+    let gate = Gate::serving(serving(&upstream));
     let mut stream = gate.stream().await;
     stream
         .write_all(
@@ -592,10 +579,7 @@ async fn a_connection_may_change_its_protocol() {
 #[tokio::test]
 async fn while_it_leaves_every_answer_says_so() {
     let upstream = Upstream::saying("ok").await;
-    let gate = Gate::serving(table(
-        vec![rule(&[("web", 1)])],
-        vec![service("web", &[("w", &upstream)])],
-    ));
+    let gate = Gate::serving(serving(&upstream));
     let mut client: Client = gate.client().await;
     assert!(
         !client

@@ -26,11 +26,6 @@ fn endpoints(b_serves: bool) -> Value {
         "endpoints": [endpoint("a", "10.0.0.1", true), endpoint("b", "10.0.0.2", b_serves)]})
 }
 
-async fn is_acknowledged(world: &World, generation: i64) {
-    let served = |route: &HTTPRoute| route.acknowledged_generation() == Some(generation);
-    world.until("web", served).await;
-}
-
 async fn waits_for_the_other_one(world: &World, generation: i64) {
     let waits = async {
         loop {
@@ -81,9 +76,9 @@ async fn a_change_is_acknowledged_once_every_gateway_that_gets_requests_serves_i
     waits_for_the_other_one(&a, 1).await;
 
     let b = started(&client, "b");
-    is_acknowledged(&a, 1).await;
+    a.until_acknowledged(1).await;
     weigh(&a, 7).await;
-    is_acknowledged(&a, 2).await;
+    a.until_acknowledged(2).await;
     for world in [&a, &b] {
         assert_eq!(
             world.shared.table.load().table.rules[0].backends[0].weight,
@@ -97,6 +92,6 @@ async fn a_change_is_acknowledged_once_every_gateway_that_gets_requests_serves_i
     waits_for_the_other_one(&a, 3).await;
     // Users no longer do.
     set_endpoints(&a, false).await;
-    is_acknowledged(&a, 3).await;
+    a.until_acknowledged(3).await;
     a.stop().await;
 }

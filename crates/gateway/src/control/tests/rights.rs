@@ -96,11 +96,6 @@ async fn create_istio(world: &World) {
         .await;
 }
 
-async fn until_acknowledged(world: &World) {
-    let is_acknowledged = |route: &HTTPRoute| route.acknowledged_generation() == Some(1);
-    world.until("web", is_acknowledged).await;
-}
-
 #[tokio::test]
 async fn everything_that_is_said_and_read_is_in_the_rights() {
     let (world, refused) = with_rights(rules()).await;
@@ -117,7 +112,7 @@ async fn everything_that_is_said_and_read_is_in_the_rights() {
         .create(json!({"metadata": {"name": "web"}, "spec": {"defaultBackend": backend}}))
         .await;
     create_istio(&world).await;
-    until_acknowledged(&world).await;
+    world.until_acknowledged(1).await;
     let is_told = |lease: &Lease| lease.metadata.annotations.is_some();
     world.until("serin-gateway-1", is_told).await;
     let is_told = |ingress: &Ingress| ingress.status.is_some();
@@ -134,10 +129,6 @@ async fn everything_that_is_said_and_read_is_in_the_rights() {
     let pods: Api<Pod> = world.api();
     let params = DeleteParams::default();
     pods.delete("web-1", &params).await.unwrap();
-    let is_drained = |pod: &Pod| {
-        let conditions = pod.status.as_ref().and_then(|s| s.conditions.as_deref());
-        conditions::is_true(conditions.unwrap_or_default(), condition::DRAINED)
-    };
     world.until("web-1", is_drained).await;
     assert_eq!(*refused.lock().unwrap(), BTreeSet::new());
     assert_eq!(**world.pages.forbidden.load(), Vec::<String>::new());
@@ -161,7 +152,7 @@ async fn a_kind_that_may_not_be_read_does_not_keep_the_others_from_being_served(
     let (world, refused) = with_rights(rights_without(&gone)).await;
     let _: Service = world.create(service()).await;
     let _: HTTPRoute = world.create(route()).await;
-    until_acknowledged(&world).await;
+    world.until_acknowledged(1).await;
     let forbidden = world.pages.forbidden.load().join("\n");
     for kind in ["Ingresses", "VirtualServices", "Secrets"] {
         let told = forbidden.contains(&format!("{kind} cannot be read"));

@@ -6,14 +6,9 @@ use http::{StatusCode, header};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use super::world::{Gate, Upstream, read_head, rule, service, table};
-use super::{requests, serving};
+use super::world::{Gate, Upstream, read_head};
+use super::{requests, serving, without_instances};
 use crate::proxy::Phase;
-use crate::table::RouteTable;
-
-fn without() -> RouteTable {
-    table(vec![rule(&[("web", 1)])], vec![service("web", &[])])
-}
 
 /// Changes to WebSocket and sends two frames and the beginning of a third one; the rest of it comes when the client has sent
 /// something.
@@ -61,7 +56,7 @@ async fn a_websocket_to_an_instance_that_goes_is_closed_at_the_limit_of_the_drai
     let upstream = websocket().await;
     let gate = Gate::serving(serving(&upstream));
     let stream = connected(&gate).await;
-    gate.swap(without());
+    gate.swap(without_instances());
     assert_eq!(gate.in_flight("w"), 1);
     gate.end_drains();
     is_closed_politely(stream).await;
@@ -100,7 +95,7 @@ async fn drained(kind: &'static str) -> (String, Gate) {
         .await
         .unwrap();
     read_head(&mut stream).await;
-    gate.swap(without());
+    gate.swap(without_instances());
     gate.end_drains();
     gate.until_drained("w").await;
     // A stream of events leaves the connection as it is, so its end is not to be waited for.
@@ -171,10 +166,7 @@ async fn a_long_upload_is_no_silence_of_the_instance() {
 
 #[tokio::test]
 async fn retries_end_with_their_budget() {
-    let bad = Upstream::raw(|mut stream, _| async move {
-        read_head(&mut stream).await;
-    })
-    .await;
+    let bad = Upstream::dying().await;
     let began = std::time::Instant::now();
     let gate = Gate::serving(serving(&bad));
     let mut client = gate.client().await;

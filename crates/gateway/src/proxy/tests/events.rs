@@ -15,9 +15,8 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::Semaphore;
 
-use super::serving;
 use super::world::{Gate, Upstream, read_head};
-use crate::table::Protocol;
+use super::{over_http2, serving};
 
 const EVENTS: usize = 4;
 /// Much longer than an event takes, so that nothing but a proxy that keeps one back is ever so late.
@@ -122,9 +121,7 @@ async fn one_by_one(front: Front, behind: Behind) {
     let upstream = instance(behind, Arc::clone(&permits)).await;
     let mut table = serving(&upstream);
     if let Behind::Http2 = behind {
-        for entry in table.services.values_mut() {
-            entry.ports[0].protocol = Protocol::Http2;
-        }
+        table = over_http2(table);
     }
     let gate = Gate::serving(table);
     // The head comes before any event.

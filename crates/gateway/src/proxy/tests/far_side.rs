@@ -18,21 +18,12 @@ use tokio::time::Instant;
 use super::super::pool::{Connection, Pool};
 use super::super::wire::Wire;
 use super::world::{Desk, Gate, Upstream, copied, read_head};
-use super::{requests, serving};
+use super::{over_http2, requests, serving};
 use crate::ports::Scheme;
-use crate::table::{Protocol, RouteTable};
+use crate::table::RouteTable;
 use crate::worker;
 
 const HOUR: Duration = Duration::from_secs(3600);
-
-/// Every request goes to this one, over HTTP/2.
-fn over_http2(upstream: &Upstream) -> RouteTable {
-    let mut table = serving(upstream);
-    for entry in table.services.values_mut() {
-        entry.ports[0].protocol = Protocol::Http2;
-    }
-    table
-}
 
 /// An idle connection of the pool, and the end of it that its instance has.
 async fn idle(pool: &Pool, endpoint: u64) -> std::net::TcpStream {
@@ -96,7 +87,7 @@ async fn http2(head: &'static str) -> Upstream {
 #[tokio::test]
 async fn another_connection_is_opened_when_one_of_http2_has_enough_to_do() {
     let upstream = http2("").await;
-    let gate = Gate::serving(over_http2(&upstream));
+    let gate = Gate::serving(over_http2(serving(&upstream)));
     let sender = gate.http2().await;
     let ask = |path: &str| {
         let request = Request::get(format!("http://a{path}")).body(Full::default());
@@ -121,7 +112,7 @@ async fn an_instance_of_http2_that_gives_no_sign_of_life_is_given_up() {
         let _ = stream.read_to_end(&mut Vec::new()).await;
     })
     .await;
-    let desk = Desk::with(|s| s.head_timeout = HOUR * 2, over_http2(&dead));
+    let desk = Desk::with(|s| s.head_timeout = HOUR * 2, over_http2(serving(&dead)));
     let (mut client, served) = desk.client(Scheme::Http).await;
     let request = b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 0\r\n\r\n";
     let began = Instant::now();
@@ -148,7 +139,7 @@ async fn a_head_that_is_too_large_is_no_answer() {
     })
     .await;
     let h2c = http2(large).await;
-    for table in [serving(&over_http1), over_http2(&h2c)] {
+    for table in [serving(&over_http1), over_http2(serving(&h2c))] {
         let gate = Gate::serving(table);
         let mut client = gate.client().await;
         for answer in [client.get("/").await, client.post("/", "body").await] {
@@ -241,7 +232,7 @@ async fn a_copy_that_does_not_keep_up_with_a_body_is_cut_off() {
 
 #[tokio::test(start_paused = true)]
 async fn a_copy_that_is_never_answered_is_given_up() {
-    let never = Upstream::with(|_| std::future::pending()).await;
+    let never = Upstream::silent().await;
     let desk = Desk::with(|s| s.head_timeout = HOUR * 2, copied(&never, &never));
     let (mut client, served) = desk.client(Scheme::Http).await;
     let began = Instant::now();

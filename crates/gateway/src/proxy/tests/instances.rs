@@ -165,12 +165,7 @@ async fn a_service_gets_no_more_at_once_than_it_may_have() {
 
 #[tokio::test]
 async fn a_route_whose_requests_fail_is_closed_for_a_while() {
-    let bad = Upstream::with(|_| async {
-        let mut answer = Response::new(Full::from("bad"));
-        *answer.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
-        answer
-    })
-    .await;
+    let bad = Upstream::failing(StatusCode::INTERNAL_SERVER_ERROR).await;
     let mut with = rule(&[("web", 1)]);
     with.policy.limits = Limits {
         breaker: Some(Breaker {

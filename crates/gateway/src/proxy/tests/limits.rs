@@ -13,8 +13,8 @@ use tokio::net::{TcpStream, UnixListener, UnixStream};
 use tokio::time::Instant;
 
 use super::bad_input::frames::{PREFACE, frame};
-use super::world::{Client, Desk, Gate, Upstream, read_head, rule, service, table};
-use super::{requests, serving};
+use super::world::{Client, Desk, Gate, Upstream, read_head};
+use super::{requests, serving, without_instances};
 use crate::observers::Observers;
 use crate::ports::{Door, Scheme};
 use crate::proxy::{ClientIo, Phase, Settings, converse};
@@ -22,10 +22,6 @@ use crate::table::RouteTable;
 use crate::{admin, worker};
 
 const HOUR: Duration = Duration::from_secs(3600);
-
-fn nothing() -> RouteTable {
-    table(vec![rule(&[("web", 1)])], vec![service("web", &[])])
-}
 
 /// What a client says at once, and what byte by byte, with so many seconds before each.
 type Says = (&'static [u8], &'static [u8], u64);
@@ -123,7 +119,7 @@ fn head_of_stream(number: u32) -> Vec<u8> {
 
 #[tokio::test(start_paused = true)]
 async fn a_client_of_http2_that_gives_no_sign_of_life_is_left() {
-    let never = Upstream::with(|_| std::future::pending()).await;
+    let never = Upstream::silent().await;
     let desk = Desk::with(|settings| settings.head_timeout = HOUR * 2, serving(&never));
     let began = Instant::now();
     let (mut client, served) = desk.client(Scheme::Http).await;
@@ -135,7 +131,7 @@ async fn a_client_of_http2_that_gives_no_sign_of_life_is_left() {
 
 #[tokio::test]
 async fn streams_beyond_the_most_of_a_connection_are_refused() {
-    let never = Upstream::with(|_| std::future::pending()).await;
+    let never = Upstream::silent().await;
     let gate = Gate::serving(serving(&never));
     let mut stream = gate.stream().await;
     let heads: Vec<u8> = (0..200).flat_map(|n| head_of_stream(2 * n + 1)).collect();
@@ -156,7 +152,7 @@ async fn streams_beyond_the_most_of_a_connection_are_refused() {
 /// Whoever is beyond the most waits in the socket, and is served when another one has gone.
 #[tokio::test(start_paused = true)]
 async fn connections_beyond_the_most_wait_to_be_accepted() {
-    let desk = Desk::with(|settings| settings.max_connections = 5, nothing());
+    let desk = Desk::with(|settings| settings.max_connections = 5, without_instances());
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let mut clients = std::collections::VecDeque::new();
@@ -178,7 +174,7 @@ async fn connections_beyond_the_most_wait_to_be_accepted() {
 
 #[tokio::test]
 async fn requests_beyond_the_most_that_are_held_are_answered_at_once() {
-    let gate = Gate::with(|settings| settings.max_held = 2, nothing());
+    let gate = Gate::with(|settings| settings.max_held = 2, without_instances());
     let mut held = Vec::new();
     for _ in 0..2 {
         let mut client = gate.client().await;
@@ -200,7 +196,7 @@ async fn requests_beyond_the_most_that_are_held_are_answered_at_once() {
 
 #[tokio::test]
 async fn an_instance_that_never_answers_has_the_time_of_the_settings() {
-    let never = Upstream::with(|_| std::future::pending()).await;
+    let never = Upstream::silent().await;
     let patience = Duration::from_millis(50);
     let gate = Gate::with(|settings| settings.head_timeout = patience, serving(&never));
     let mut client: Client = gate.client().await;
@@ -219,7 +215,7 @@ async fn an_instance_that_never_answers_has_the_time_of_the_settings() {
 #[tokio::test(start_paused = true)]
 async fn a_client_that_asks_on_before_it_is_answered_fills_nothing_but_the_socket() {
     const SOCKET: usize = 64 * 1024;
-    let never = Upstream::with(|_| std::future::pending()).await;
+    let never = Upstream::silent().await;
     let desk = Desk::with(|settings| settings.head_timeout = HOUR * 2, serving(&never));
     let (mut near, far) = tokio::io::duplex(SOCKET);
     let served = tokio::spawn(converse(desk.somebody(), far, false));
@@ -274,7 +270,7 @@ async fn an_answer_that_is_not_taken_over_http2_fills_little_more_than_its_buffe
 /// The end of a connection has to be sent too, by TLS above all.
 #[tokio::test(start_paused = true)]
 async fn a_client_that_does_not_take_the_end_of_its_connection_is_left() {
-    let desk = Desk::with(|_| {}, nothing());
+    let desk = Desk::with(|_| {}, without_instances());
     let (_near, far) = tokio::io::duplex(1);
     let mut unsent = tokio::io::BufWriter::new(far);
     unsent.write_all(b"more than goes").await.unwrap();
@@ -291,7 +287,7 @@ async fn a_client_that_does_not_take_the_end_of_its_connection_is_left() {
 async fn idle_connections_to_the_admin_pages_are_few_and_do_not_stay() {
     let flood = b"GET /metrics HTTP/1.1\r\nhost: a\r\n\r\n".repeat(1000);
     for says in [b"".as_slice(), &flood] {
-        let desk = Desk::with(|_| {}, nothing());
+        let desk = Desk::with(|_| {}, without_instances());
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("admin.sock");
         let listener = admin::Listener::Unix(UnixListener::bind(&path).unwrap());

@@ -14,10 +14,7 @@ async fn each_request_is_one_line_that_says_what_became_of_it() {
         Response::new(Full::from(trace.unwrap_or_default()))
     })
     .await;
-    let dying = Upstream::raw(|mut stream, _| async move {
-        world::read_head(&mut stream).await;
-    })
-    .await;
+    let dying = Upstream::dying().await;
     let config = AccessLogConfig::default();
     let log = AccessLog::start(home.path(), &config).unwrap();
     let mut broken = rule(&[("dying", 1)]);
@@ -92,10 +89,7 @@ async fn a_connection_that_has_changed_its_protocol_is_one_line_with_its_bytes_o
     })
     .await;
     let log = AccessLog::start(home.path(), &AccessLogConfig::default()).unwrap();
-    let table = table(
-        vec![rule(&[("web", 1)])],
-        vec![service("web", &[("w1", &upstream)])],
-    );
+    let table = serving(&upstream);
     let set = |settings: &mut Settings| {
         settings.observers = Arc::new(Observers {
             access_log: Some(log),

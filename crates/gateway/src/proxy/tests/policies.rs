@@ -135,12 +135,7 @@ async fn a_copy_has_the_same_body_and_counts_apart() {
 
 #[tokio::test]
 async fn answers_that_the_rule_does_not_want_are_asked_for_again() {
-    let bad = Upstream::with(|_| async {
-        let mut answer = Response::new(Full::from("bad"));
-        *answer.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
-        answer
-    })
-    .await;
+    let bad = Upstream::failing(StatusCode::SERVICE_UNAVAILABLE).await;
     let good = Upstream::saying("good").await;
     let mut with = rule(&[("web", 1)]);
     with.policy.retry = Some(Retry {
@@ -174,12 +169,7 @@ async fn answers_that_the_rule_does_not_want_are_asked_for_again() {
 
 #[tokio::test]
 async fn tries_that_a_rule_asks_for_have_a_budget_and_a_bound_of_the_service() {
-    let bad = Upstream::with(|_| async {
-        let mut answer = Response::new(Full::from("bad"));
-        *answer.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
-        answer
-    })
-    .await;
+    let bad = Upstream::failing(StatusCode::SERVICE_UNAVAILABLE).await;
     let mut with = rule(&[("web", 1)]);
     with.policy.retry = Some(Retry {
         attempts: 1_000_000,
@@ -206,12 +196,7 @@ async fn tries_that_a_rule_asks_for_have_a_budget_and_a_bound_of_the_service() {
 
 #[tokio::test]
 async fn when_too_few_instances_are_left_those_that_failed_are_asked_too() {
-    let bad = Upstream::with(|_| async {
-        let mut answer = Response::new(Full::from("bad"));
-        *answer.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
-        answer
-    })
-    .await;
+    let bad = Upstream::failing(StatusCode::INTERNAL_SERVER_ERROR).await;
     let good = Upstream::saying("good").await;
     let asked_with = async |least: u32| {
         let before = bad.requests();
@@ -235,12 +220,7 @@ async fn when_too_few_instances_are_left_those_that_failed_are_asked_too() {
 
 #[tokio::test]
 async fn an_instance_that_fails_is_left_out() {
-    let bad = Upstream::with(|_| async {
-        let mut answer = Response::new(Full::from("bad"));
-        *answer.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
-        answer
-    })
-    .await;
+    let bad = Upstream::failing(StatusCode::INTERNAL_SERVER_ERROR).await;
     let good = Upstream::saying("good").await;
     let (name, mut entry) = service("web", &[("b1", &bad), ("g1", &good)]);
     entry.policy = ServicePolicy {

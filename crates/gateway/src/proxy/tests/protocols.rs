@@ -12,31 +12,22 @@ use tokio_rustls::rustls::pki_types::CertificateDer;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::{TlsConnector, client::TlsStream, rustls};
 
-use super::requests;
-use super::world::{Gate, Upstream, read_head, rule, service, table};
+use super::world::{Gate, Upstream, read_head};
+use super::{over_http2, requests, serving};
 use crate::proxy::Phase;
-use crate::table::{Protocol, RouteTable};
+use crate::table::RouteTable;
 use crate::tls::{Certificate, CertificateTable};
 
 async fn echoing() -> (Upstream, RouteTable) {
     let echo = Upstream::echo().await;
-    let table = table(
-        vec![rule(&[("web", 1)])],
-        vec![service("web", &[("w", &echo)])],
-    );
+    let table = serving(&echo);
     (echo, table)
 }
 
 /// The port of `web` speaks HTTP/2.
 async fn grpc() -> (Upstream, RouteTable) {
     let upstream = Upstream::grpc().await;
-    let mut table = table(
-        vec![rule(&[("web", 1)])],
-        vec![service("web", &[("w", &upstream)])],
-    );
-    for entry in table.services.values_mut() {
-        entry.ports[0].protocol = Protocol::Http2;
-    }
+    let table = over_http2(serving(&upstream));
     (upstream, table)
 }
 
@@ -160,11 +151,8 @@ async fn a_client_of_http2_is_told_to_go_and_finishes_what_is_under_way() {
 
 #[tokio::test]
 async fn streams_that_are_only_opened_and_reset_end_the_connection() {
-    let never = Upstream::with(|_| std::future::pending()).await;
-    let gate = Gate::serving(table(
-        vec![rule(&[("web", 1)])],
-        vec![service("web", &[("w", &never)])],
-    ));
+    let never = Upstream::silent().await;
+    let gate = Gate::serving(serving(&never));
     let sender = gate.http2().await;
     let flood = async {
         while !sender.is_closed() {

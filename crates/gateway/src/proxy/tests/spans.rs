@@ -35,10 +35,7 @@ async fn client_gateway_and_instance_are_steps_of_one_trace() {
             spans: Some(spans),
         });
     };
-    let table = table(
-        vec![rule(&[("web", 1)])],
-        vec![service("web", &[("w1", &web)])],
-    );
+    let table = serving(&web);
     let gate = Gate::with(set, table);
     let mut client = gate.client().await;
     let mut sent = async |traceparent: &str| {

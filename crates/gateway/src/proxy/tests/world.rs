@@ -307,6 +307,29 @@ impl Upstream {
         .await
     }
 
+    /// Answers with this status, and says `bad`.
+    pub(super) async fn failing(status: StatusCode) -> Self {
+        Self::with(move |_| async move {
+            let mut answer = Response::new(Full::from("bad"));
+            *answer.status_mut() = status;
+            answer
+        })
+        .await
+    }
+
+    /// Never answers.
+    pub(super) async fn silent() -> Self {
+        Self::with(|_| std::future::pending()).await
+    }
+
+    /// Dies of every request.
+    pub(super) async fn dying() -> Self {
+        Self::raw(|mut stream, _| async move {
+            read_head(&mut stream).await;
+        })
+        .await
+    }
+
     /// Answers with the request line, the headers in order of their names, and the body.
     pub(super) async fn echo() -> Self {
         Self::with(|request| async move {
