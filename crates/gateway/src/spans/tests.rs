@@ -1,4 +1,4 @@
-//! Spans in a collector of this process.
+//! Spans in a collector of this process. Most go by a virtual clock, which waits for the collector, as it is in the same runtime.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -114,7 +114,7 @@ fn tell(spans: &Spans, count: usize) {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn spans_are_gathered_and_sent_with_the_headers_of_the_settings() {
     let (asked, mut config) = collector([]).await;
     config.headers = [("x-token".into(), "secret".into())].into();
@@ -137,7 +137,7 @@ async fn spans_are_gathered_and_sent_with_the_headers_of_the_settings() {
     );
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_collector_that_asks_for_patience_gets_the_spans_later_and_another_one_does_not() {
     const SOON: Option<&str> = Some("0");
     let (asked, config) = collector([
@@ -172,7 +172,7 @@ async fn a_collector_that_asks_for_patience_gets_the_spans_later_and_another_one
     assert_eq!(asked.spans(), [1, 1, 1, 4, 5, 6, 7]);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_collector_that_stays_away_costs_the_spans_and_no_more() {
     let (asked, config) = collector([(StatusCode::SERVICE_UNAVAILABLE, Some("0"), ""); 5]).await;
     let (spans, _exporting) = start(&config);
@@ -215,7 +215,7 @@ async fn a_collector_is_waited_for_so_long_and_no_longer() {
     assert_eq!(began.elapsed().as_secs(), 2);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn of_a_long_answer_of_the_collector_nothing_is_kept() {
     let rejects = |padding: usize| {
         let padding = " ".repeat(padding);
@@ -230,7 +230,7 @@ async fn of_a_long_answer_of_the_collector_nothing_is_kept() {
     until(&spans, 1, 1).await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn what_does_not_fit_is_counted_and_what_is_left_is_sent_at_the_end() {
     let (asked, config) = collector([]).await;
     let (spans, exporter) = Spans::new(&config, Path::new("/nowhere")).unwrap();
@@ -241,7 +241,7 @@ async fn what_does_not_fit_is_counted_and_what_is_left_is_sent_at_the_end() {
     assert_eq!(asked.spans(), [BATCH; QUEUE / BATCH]);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_batch_that_waits_for_the_collector_is_sent_at_the_end() {
     let (asked, config) = collector([(StatusCode::SERVICE_UNAVAILABLE, Some("30"), "")]).await;
     let (spans, exporting) = start(&config);
