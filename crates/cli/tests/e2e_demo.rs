@@ -1,17 +1,24 @@
 //! The demo as a person runs it: real processes, real requests. What it counted is checked here, what it timed is not.
 
-#![expect(clippy::panic, reason = "a test ends at what it did not expect")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test ends at what it did not expect"
+)]
 
 mod support;
 
-use std::process::{Command, Stdio};
-
 use serde_json::Value;
 
+use support::{Platform, run};
+
 async fn demo(arguments: &[&str]) -> (Value, String) {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_serin"));
-    command.arg("demo").args(arguments).stdin(Stdio::null());
-    let told = support::run(command).await;
+    // It makes its platform in here, which ends with this value should the demo not come to it.
+    let place = Platform::new();
+    std::fs::create_dir(place.home()).unwrap();
+    let mut command = place.command(env!("CARGO_BIN_EXE_serin"), &["demo"]);
+    command.args(arguments).env("TMPDIR", place.home());
+    let told = run(command).await;
     let facts = serde_json::from_str(&told.stdout);
     (
         facts.unwrap_or_else(|error| panic!("{error}: {told:?}")),

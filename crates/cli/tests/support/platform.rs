@@ -4,12 +4,13 @@ use std::ffi::OsStr;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::Instant;
 
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use serde_json::Value;
 use tokio::time::timeout;
 
-use super::waiting::{PATIENCE, poll};
+use super::waiting::{LOOK, PATIENCE, poll};
 use super::{program, search_path};
 
 /// Lines of each log that are shown when a test fails.
@@ -196,11 +197,18 @@ impl Drop for Platform {
             use std::io::Write;
             let _ = writeln!(std::io::stderr(), "{}", self.logs());
         }
-        let serin = env!("CARGO_BIN_EXE_serin");
-        let _ = self
-            .command(serin, &["down", "--grace", "1s"])
-            .env_remove("KUBECONFIG")
-            .output();
+        let mut down = self.command(env!("CARGO_BIN_EXE_serin"), &["down", "--grace", "1s"]);
+        down.env_remove("KUBECONFIG")
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        if let Ok(mut down) = down.spawn() {
+            let begun = Instant::now();
+            while begun.elapsed() < PATIENCE && matches!(down.try_wait(), Ok(None)) {
+                std::thread::sleep(LOOK);
+            }
+            let _ = down.kill();
+            let _ = down.wait();
+        }
         for (pid, _) in self.processes() {
             let _ = Command::new("kill").args(["-9", &pid.to_string()]).status();
         }
