@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use serin_api::gateway_api::HttpRouteStatus;
+
 use crate::cluster::Cluster;
 use crate::load::{Load, Method};
 use crate::options::Options;
@@ -24,6 +26,7 @@ pub(crate) async fn run(origins: [std::net::SocketAddr; 2], options: &Options) {
     };
     let elsewhere = Cluster::start_watched(origins).await;
     println!("changes: of shares by an HTTPRoute, every millisecond, under full load");
+    let status = peer.cluster().unwrap().status().await;
     let mut ratios = [(); 3].map(|()| Vec::new());
     let (mut changes, mut errors, mut answers) = (0, 0, 0);
     let mut control_micros = 0.0;
@@ -32,7 +35,8 @@ pub(crate) async fn run(origins: [std::net::SocketAddr; 2], options: &Options) {
         let own = peer.cluster().unwrap();
         let measured = |is_own: bool| {
             let cluster = if is_own { own } else { &elsewhere };
-            measure(&peer, cluster.clone(), !is_own, options.time)
+            let acknowledged = (!is_own).then(|| status.clone());
+            measure(&peer, cluster.clone(), acknowledged, options.time)
         };
         let first = measured(changes_first).await;
         let second = measured(!changes_first).await;
@@ -89,8 +93,13 @@ impl One {
     }
 }
 
-/// Under load, with changes in a cluster; `acknowledges` where no gateway does.
-async fn measure(peer: &Peer, cluster: Cluster, acknowledges: bool, time: Duration) -> One {
+/// Under load, with changes in a cluster; with the status that is written where no gateway does.
+async fn measure(
+    peer: &Peer,
+    cluster: Cluster,
+    acknowledged: Option<HttpRouteStatus>,
+    time: Duration,
+) -> One {
     let load = Load {
         address: peer.address(Front::Plain),
         front: Front::Plain,
@@ -110,8 +119,10 @@ async fn measure(peer: &Peer, cluster: Cluster, acknowledges: bool, time: Durati
             every.tick().await;
             let percent = changes % 101;
             cluster.weigh(percent).await;
-            if acknowledges && changes % CHANGES_TO_A_STATUS == 0 {
-                cluster.acknowledge(changes).await;
+            if let Some(status) = &acknowledged
+                && changes % CHANGES_TO_A_STATUS == 0
+            {
+                cluster.acknowledge(status.clone(), changes).await;
             }
             changes += 1;
         }

@@ -8,11 +8,13 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::api::{Patch, PatchParams, PostParams};
+use kube::runtime::wait::await_condition;
 use kube::{Api, Client, Resource};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
-use serin_api::gateway_api::{Gateway, GatewayClass, HTTPRoute};
+use serin_api::gateway_api::{Gateway, GatewayClass, HTTPRoute, HttpRouteStatus};
+use serin_api::keys::FIELD_MANAGER;
 use serin_apiserver::{ApiServer, Store};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -22,6 +24,8 @@ use crate::peers::HOST;
 const TOKEN: &str = "bench";
 /// How often the one who only watches takes in what has come.
 const TAKEN_EVERY: Duration = Duration::from_millis(20);
+/// The longest wait for a status.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 #[derive(Clone)]
 pub(crate) struct Cluster {
@@ -118,14 +122,21 @@ impl Cluster {
         self.merge::<HTTPRoute>("web", change).await;
     }
 
-    /// A status of the route, as a gateway writes it.
-    pub(crate) async fn acknowledge(&self, generation: u32) {
+    /// What the gateway says of the route, once it does.
+    pub(crate) async fn status(&self) -> HttpRouteStatus {
         let api: Api<HTTPRoute> = Api::default_namespaced(self.client.clone());
-        let condition = json!({"type": "Accepted", "status": "True", "reason": "Accepted", "message": "",
-            "observedGeneration": generation, "lastTransitionTime": "2026-01-01T00:00:00Z"});
-        let parent = json!({"parentRef": {"name": "edge"}, "controllerName": "serin.dev/gateway", "conditions": [condition]});
-        let patch = Patch::Merge(json!({"status": {"parents": [parent]}}));
-        api.patch_status("web", &PatchParams::default(), &patch)
+        let said = |route: Option<&HTTPRoute>| route.is_some_and(|route| route.status.is_some());
+        let told = tokio::time::timeout(PATIENCE, await_condition(api, "web", said)).await;
+        told.unwrap().unwrap().unwrap().status.unwrap()
+    }
+
+    /// Says the same of it as of this generation, as a gateway would.
+    pub(crate) async fn acknowledge(&self, mut status: HttpRouteStatus, generation: u32) {
+        let conditions = status.parents.iter_mut().flat_map(|p| &mut p.conditions);
+        conditions.for_each(|c| c.observed_generation = Some(i64::from(generation)));
+        let api: Api<HTTPRoute> = Api::default_namespaced(self.client.clone());
+        let patch = Patch::Merge(json!({"status": status}));
+        api.patch_status("web", &PatchParams::apply(FIELD_MANAGER), &patch)
             .await
             .unwrap();
     }
