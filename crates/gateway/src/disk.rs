@@ -99,13 +99,9 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let path = routes(home.path());
         assert_eq!(load::<RouteTable>(&path), None);
-        let mut table = RouteTable::default();
-        table.services.insert(
-            crate::names::ObjectName::new("default", "web"),
-            Default::default(),
-        );
-        save(&path, &table).unwrap();
-        assert_eq!(load(&path), Some(table));
+        let table = named("web");
+        save(&path, &*table).unwrap();
+        assert_eq!(load(&path), Some(RouteTable::clone(&table)));
         std::fs::write(&path, b"{\"format\":1,\"table\":{\"ru").unwrap();
         assert_eq!(load::<RouteTable>(&path), None);
         std::fs::write(
@@ -114,5 +110,43 @@ mod tests {
         )
         .unwrap();
         assert_eq!(load::<RouteTable>(&path), None);
+    }
+
+    fn named(name: &str) -> Arc<RouteTable> {
+        let mut table = RouteTable::default();
+        let name = crate::names::ObjectName::new("default", name);
+        table.services.insert(name, Default::default());
+        Arc::new(table)
+    }
+
+    /// The clock stands still while something is written.
+    #[tokio::test(start_paused = true)]
+    async fn tables_are_written_now_and_then_the_last_one_always_and_after_a_failure_again() {
+        let home = tempfile::tempdir().unwrap();
+        let path = routes(home.path());
+        // Where its directory is to be.
+        let in_the_way = path.parent().unwrap();
+        std::fs::write(in_the_way, "").unwrap();
+        let (tables, saved) = watch::channel(Arc::default());
+        let keeping = tokio::spawn(keep(path.clone(), saved));
+        let on_disk = || load::<RouteTable>(&path).map(Arc::new);
+        let rest = async |ms| tokio::time::sleep(Duration::from_millis(ms)).await;
+        tables.send_replace(named("first"));
+        rest(10).await;
+        std::fs::remove_file(in_the_way).unwrap();
+        rest(2000).await;
+        assert_eq!(on_disk(), Some(named("first")));
+        for (name, written) in [
+            ("second", "second"),
+            ("third", "second"),
+            ("last", "second"),
+        ] {
+            tables.send_replace(named(name));
+            rest(10).await;
+            assert_eq!(on_disk(), Some(named(written)));
+        }
+        rest(1000).await;
+        assert_eq!(on_disk(), Some(named("last")));
+        keeping.abort();
     }
 }
