@@ -23,10 +23,11 @@ impl Options {
             let at = arguments.iter().position(|argument| argument == name)?;
             arguments.get(at + 1).cloned()
         };
-        let seconds = value("--seconds").map_or(2.0, |text| text.parse().unwrap());
+        // Many short rounds tell more than a few long ones: what else a machine does comes and goes within seconds.
+        let seconds = value("--seconds").map_or(0.3, |text| text.parse().unwrap());
         let peers = value("--peers").unwrap_or_else(|| "nginx,haproxy,serin".into());
         Self {
-            rounds: value("--rounds").map_or(6, |text| text.parse().unwrap()),
+            rounds: value("--rounds").map_or(60, |text| text.parse().unwrap()),
             time: Duration::from_secs_f64(seconds),
             times: value("--times").map_or(100, |text| text.parse().unwrap()),
             switches: value("--switches").map_or(3, |text| text.parse().unwrap()),
