@@ -183,26 +183,15 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Swift<'a, S> {
 
     /// Sends an answer; whether another one may follow.
     async fn send(&mut self, answer: Response<AnswerBody>, is_head: bool) -> Result<bool, Broken> {
-        let spare = &self.client.worker.spare;
-        let mut out = spare.take();
-        let sent = self.send_through(&mut out, answer, is_head).await;
-        spare.put(out);
-        sent
-    }
-
-    async fn send_through(
-        &mut self,
-        out: &mut Vec<u8>,
-        answer: Response<AnswerBody>,
-        is_head: bool,
-    ) -> Result<bool, Broken> {
+        let client = self.client;
+        let mut out = client.worker.spare.lend();
         let (parts, mut body) = answer.into_parts();
         let framing = Framing::of(parts.status, &body, is_head);
         let is_leaving = *self.client.worker.shared.phase.borrow() != Phase::Serving;
-        let is_last = write_head(out, parts.status, &parts.headers, &framing, is_leaving);
+        let is_last = write_head(&mut out, parts.status, &parts.headers, &framing, is_leaving);
         if matches!(framing, Framing::Nothing(_)) {
             drop(body);
-            self.write(out, Bytes::new()).await?;
+            self.write(&mut out, Bytes::new()).await?;
             return Ok(!is_last);
         }
         loop {
@@ -210,7 +199,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Swift<'a, S> {
             let frame = match body.frame().now_or_never() {
                 Some(frame) => frame,
                 None => {
-                    self.write(out, Bytes::new()).await?;
+                    self.write(&mut out, Bytes::new()).await?;
                     self.frame(&mut body).await?
                 }
             };
@@ -218,7 +207,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Swift<'a, S> {
                 Some(Ok(frame)) => frame,
                 Some(Err(_)) => {
                     // What has come of it is the client's. It sees a cut connection, never a mixed answer.
-                    self.write(out, Bytes::new()).await?;
+                    self.write(&mut out, Bytes::new()).await?;
                     return Err(Broken);
                 }
                 None => break,
@@ -239,18 +228,18 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Swift<'a, S> {
                 out.extend_from_slice(&data);
                 out.extend_from_slice(end);
             } else {
-                self.write(out, data).await?;
+                self.write(&mut out, data).await?;
                 out.extend_from_slice(end);
             }
             if is_end {
                 drop(body);
-                self.write(out, Bytes::new()).await?;
+                self.write(&mut out, Bytes::new()).await?;
                 return Ok(!is_last);
             }
         }
         out.extend_from_slice(framing.end());
         drop(body);
-        self.write(out, Bytes::new()).await?;
+        self.write(&mut out, Bytes::new()).await?;
         Ok(!is_last)
     }
 
