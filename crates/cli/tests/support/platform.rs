@@ -164,6 +164,18 @@ impl Platform {
         found
     }
 
+    /// The processes that work in the state directory: instances, and what came of them.
+    fn working(&self) -> Vec<i32> {
+        let home = self.home();
+        let entries = std::fs::read_dir("/proc").unwrap().flatten();
+        let works_here = |at: PathBuf| {
+            std::fs::read_link(at.join("cwd")).is_ok_and(|cwd| cwd.starts_with(&home))
+        };
+        let mine = entries.filter(|entry| works_here(entry.path()));
+        mine.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+            .collect()
+    }
+
     /// The ends of the platform's own logs.
     fn logs(&self) -> String {
         let mut told = String::new();
@@ -209,7 +221,8 @@ impl Drop for Platform {
             let _ = down.kill();
             let _ = down.wait();
         }
-        for (pid, _) in self.processes() {
+        let own = self.processes().into_iter().map(|(pid, _)| pid);
+        for pid in own.chain(self.working()) {
             let _ = Command::new("kill").args(["-9", &pid.to_string()]).status();
         }
         // Every test is one of the roles of the parts, too.
