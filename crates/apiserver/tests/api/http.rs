@@ -72,7 +72,7 @@ fn config_map(name: &str) -> Value {
 
 fn document(name: &str) -> String {
     std::fs::read_to_string(format!(
-        "{}/tests/data/{name}.yaml",
+        "{}/../api/tests/documents/{name}.yaml",
         env!("CARGO_MANIFEST_DIR")
     ))
     .unwrap()

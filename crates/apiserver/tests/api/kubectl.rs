@@ -90,7 +90,11 @@ impl Stage {
     fn command(&self, arguments: &str) -> Command {
         let mut command = Command::new(kubectl());
         command.args(arguments.split_whitespace());
-        command.current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data"));
+        // Where the documents of the users are.
+        command.current_dir(concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/../api/tests/documents"
+        ));
         command.env("HOME", self.directory.path());
         command.env("KUBECONFIG", self.directory.path().join("kubeconfig"));
         command.stdin(Stdio::null()).kill_on_drop(true);
@@ -362,6 +366,9 @@ async fn get_watches_and_delete_waits() {
     stage.end().await;
 }
 
+/// Where the files of these tests are.
+const DATA: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data");
+
 #[tokio::test]
 async fn a_kind_is_installed_used_and_taken_away() {
     let Some(stage) = Stage::new().await else {
@@ -369,7 +376,7 @@ async fn a_kind_is_installed_used_and_taken_away() {
     };
     stage
         .tells(
-            "apply -f widgets.yaml",
+            &format!("apply -f {DATA}/widgets.yaml"),
             &["customresourcedefinition.apiextensions.k8s.io/widgets.example.com created"],
         )
         .await;
@@ -381,7 +388,7 @@ async fn a_kind_is_installed_used_and_taken_away() {
         .await;
     stage
         .tells(
-            "apply -f widget.yaml",
+            &format!("apply -f {DATA}/widget.yaml"),
             &["widget.example.com/first created"],
         )
         .await;
@@ -391,7 +398,7 @@ async fn a_kind_is_installed_used_and_taken_away() {
         .await;
     stage
         .tells(
-            "apply -f widget.yaml",
+            &format!("apply -f {DATA}/widget.yaml"),
             &["widget.example.com/first unchanged"],
         )
         .await;
