@@ -21,13 +21,14 @@ use super::head::{self, Head};
 use super::pool::{Connection, Need, SendError};
 use super::steps::{Early, Steps, tell_outliers};
 use super::wire::Asked;
-use super::{Counted, Worker, mirror, upgrade};
+use super::{Worker, mirror, upgrade};
 use crate::live::{LiveRule, NoPick, Permit, RequestView};
 use crate::series::Outcome;
 use crate::table::Protocol;
 use crate::trace::{self, Traced};
 
 mod choice;
+mod hold;
 mod inbound;
 
 use choice::{Choice, Chosen, entry_of, no_backend, overloaded};
@@ -36,9 +37,6 @@ pub(super) use inbound::Inbound;
 
 /// How long an endpoint that could not be reached comes last.
 const SUSPECT_MS: u64 = 500;
-/// The pause after every endpoint has refused, unless a new table comes first.
-const PAUSE: Duration = Duration::from_millis(50);
-
 /// The media type of server-sent events.
 const EVENTS: &[u8] = b"text/event-stream";
 
@@ -344,42 +342,6 @@ impl Exchange<'_> {
         let one_try = rule.try_timeout_ms.filter(|ms| *ms > 0);
         let one_try = one_try.map(|ms| Instant::now() + Duration::from_millis(ms));
         (whole, one_try.into_iter().chain(head).min())
-    }
-
-    /// Waits for another table; `false` when the time is over or too many wait already.
-    async fn wait(&self, seen: u64, why: NoPick, until: Instant) -> bool {
-        let shared = &self.worker.shared;
-        let now = Instant::now();
-        let _held = Counted::new(&shared.gauges.held);
-        if now >= until || shared.gauges.held.load(Ordering::Relaxed) > shared.settings.max_held {
-            return false;
-        }
-        let mut swapped = shared.swapped.subscribe();
-        let other_table = swapped.wait_for(|generation| *generation > seen);
-        let left = match why {
-            NoPick::NoneReady | NoPick::NotRead => until - now,
-            _ => PAUSE.min(until - now),
-        };
-        let changed = tokio::time::timeout(left, other_table).await;
-        matches!(changed, Ok(Ok(_))) || !matches!(why, NoPick::NoneReady | NoPick::NotRead)
-    }
-
-    fn held_too_long(&mut self, why: NoPick) -> Response<AnswerBody> {
-        match why {
-            NoPick::NotRead => {
-                let gauges = &self.worker.shared.gauges;
-                gauges.no_route.fetch_add(1, Ordering::Relaxed);
-                self.own(Reason::NoRoute, "No route has this host and path.\n")
-            }
-            NoPick::NoneReady => {
-                self.ticket.finish(Outcome::NoEndpoint);
-                self.own(Reason::NoEndpoint, "No instance is ready.\n")
-            }
-            _ => {
-                self.ticket.finish(Outcome::Connect);
-                self.own(Reason::Connect, "No instance could be reached.\n")
-            }
-        }
     }
 
     /// One try at one endpoint, and what is learnt of the endpoint.

@@ -13,7 +13,7 @@ use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{Request, Response, Uri, Version, header};
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use rustix::net::RecvFlags;
+use rustix::net::{RecvFlags, sockopt};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
@@ -36,6 +36,12 @@ const MOST_STREAMS: usize = 100;
 /// An instance is asked for a sign of life after so long, and left when it gives none.
 const PING_AFTER: Duration = Duration::from_secs(10);
 const PING_PATIENCE: Duration = Duration::from_secs(5);
+
+/// The system asks an instance of which nothing has come for so long whether its machine is there, this often, and takes no answer
+/// for the end: a machine that is gone does not even say that its connections have ended.
+const ASK_AFTER: Duration = Duration::from_secs(30);
+const ASK_EVERY: Duration = Duration::from_secs(10);
+const ASK_TIMES: u32 = 3;
 
 /// What a connection is to carry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -164,6 +170,7 @@ impl Pool {
         let opening = async {
             let stream = TcpStream::connect(endpoint.address).await?;
             let _ = stream.set_nodelay(true);
+            look_after(&stream)?;
             if need == Need::Bodiless && endpoint.is_plain_http1() {
                 return Ok(Sender::Wire(Box::new(Wire::new(stream))));
             }
@@ -364,6 +371,14 @@ fn to_http2(request: &mut Request<RequestBody>, scheme: &Scheme) {
         .get_or_insert_with(|| PathAndQuery::from_static("/"));
     *request.uri_mut() = Uri::from_parts(parts).unwrap_or_default();
     *request.version_mut() = Version::HTTP_2;
+}
+
+/// Has the system end the connection when the machine at its other end is gone.
+fn look_after(socket: &impl AsFd) -> rustix::io::Result<()> {
+    sockopt::set_tcp_keepidle(socket, ASK_AFTER)?;
+    sockopt::set_tcp_keepintvl(socket, ASK_EVERY)?;
+    sockopt::set_tcp_keepcnt(socket, ASK_TIMES)?;
+    sockopt::set_socket_keepalive(socket, true)
 }
 
 /// Whether the other end has neither closed nor sent anything.

@@ -64,6 +64,32 @@ async fn few_idle_connections_are_kept_and_not_for_long() {
     keeping.abort();
 }
 
+/// Whether the system has a timer for each connection to this port, and for how many.
+fn looked_after(port: u16) -> (bool, usize) {
+    // `sl local remote state tx:rx timer:when …`; 01 is an established connection, and 02 the timer that asks for a sign of life.
+    let all = std::fs::read_to_string("/proc/self/net/tcp").unwrap();
+    let remote = format!(":{port:04X}");
+    let connections: Vec<Vec<&str>> = all
+        .lines()
+        .map(|line| line.split_whitespace().collect())
+        .filter(|fields: &Vec<&str>| fields[2].ends_with(&remote) && fields[3] == "01")
+        .collect();
+    let has_timer = |fields: &Vec<&str>| fields[5].starts_with("02:");
+    (connections.iter().all(has_timer), connections.len())
+}
+
+#[tokio::test]
+async fn the_end_of_a_machine_is_noticed() {
+    let upstream = Upstream::saying("one").await;
+    let gate = Gate::serving(serving(&upstream));
+    let mut client = gate.client().await;
+    assert_eq!(client.get("/").await.text(), "one");
+    // An upload goes over a connection of its own.
+    assert_eq!(client.post("/", "body").await.text(), "one");
+    let port = upstream.address.port();
+    gate.until(|| looked_after(port) == (true, 2)).await;
+}
+
 /// Answers over HTTP/2; to `/never` not at all.
 async fn http2(head: &'static str) -> Upstream {
     Upstream::raw(move |stream, requests| async move {
