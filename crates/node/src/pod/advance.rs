@@ -100,14 +100,19 @@ impl PodState {
     /// Whether all that the pod was for has ended for good.
     pub(super) fn is_complete(&self) -> bool {
         let mut pairs = self.plan.containers.iter().zip(&self.containers);
-        let failed_init = pairs.clone().any(|(plan, state)| {
-            plan.role == Role::Init
-                && matches!(&state.run, Run::Down { end, .. } if end.exit_code != 0)
-        });
-        failed_init
+        self.has_failed_to_begin()
             || pairs.all(|(plan, state)| {
                 plan.role != Role::Main || matches!(state.run, Run::Down { .. })
             })
+    }
+
+    /// Whether an init container has failed for good.
+    pub(super) fn has_failed_to_begin(&self) -> bool {
+        let mut pairs = self.plan.containers.iter().zip(&self.containers);
+        pairs.any(|(plan, state)| {
+            plan.role == Role::Init
+                && matches!(&state.run, Run::Down { end, .. } if end.exit_code != 0)
+        })
     }
 
     fn ask_probes(&mut self, now: Mono, actions: &mut Vec<Action>) {

@@ -78,7 +78,7 @@ pub(crate) fn merge(ours: &PodStatus, base: &PodStatus, now: Timestamp) -> PodSt
 /// The phase of a pod, as Kubernetes defines it.
 pub(crate) fn phase(state: &PodState) -> &'static str {
     let mut pairs = state.plan.containers.iter().zip(&state.containers);
-    if state.is_complete() && !state.containers.is_empty() {
+    if is_over(state) {
         // A sidecar is ended by a signal once the others are done, which says nothing of their work.
         let failed = pairs.any(|(plan, c)| {
             plan.role != Role::Sidecar
@@ -90,6 +90,13 @@ pub(crate) fn phase(state: &PodState) -> &'static str {
         .filter(|(plan, _)| plan.role == Role::Main)
         .all(|(_, c)| c.last.is_some() || matches!(c.run, Run::Up(_) | Run::Down { .. }));
     if all_ran { "Running" } else { "Pending" }
+}
+
+/// Whether nothing comes after this. A pod whose work is done has its sidecars to end first; one whose work cannot begin has failed.
+fn is_over(state: &PodState) -> bool {
+    let runs = |c: &ContainerState| matches!(c.run, Run::Up(_) | Run::Starting { .. });
+    let is_done = state.is_complete() && !state.containers.iter().any(runs);
+    !state.containers.is_empty() && (is_done || state.has_failed_to_begin())
 }
 
 fn pod_conditions(state: &PodState) -> Vec<PodCondition> {
@@ -137,7 +144,7 @@ fn uninitialized(state: &PodState) -> Option<(&'static str, String)> {
 }
 
 fn unready(state: &PodState) -> Option<(&'static str, String)> {
-    if state.is_complete() && !state.containers.is_empty() {
+    if is_over(state) {
         return Some(("PodCompleted", String::new()));
     }
     let names: Vec<_> = state

@@ -508,7 +508,7 @@ fn init_containers_run_one_after_the_other() {
             start work#0
         2.2 started [Running, ready]
             event Started: Started container work
-        9.0 ended with 0 [Succeeded] (wake at 44.0)
+        9.0 ended with 0 [Running] (wake at 44.0)
             event Killing: The pod is complete
             signal 15 to side, kill after 30s
         9.1 ended with 143 [Succeeded]
