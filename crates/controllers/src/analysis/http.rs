@@ -190,11 +190,15 @@ fn origin(uri: &Uri) -> Option<(bool, String, u16)> {
     Some((secure, host.to_ascii_lowercase(), port))
 }
 
-/// Where a redirect leads: a whole address, or a path on the same server.
+/// Where a redirect leads: a whole address, one without its scheme, or a path on the same server.
 fn redirected(from: &Uri, location: &HeaderValue) -> Result<Uri, String> {
     let unreadable = || format!("{from} redirects to something that is no address");
     let text = location.to_str().map_err(|_| unreadable())?;
-    let target: Uri = text.parse().map_err(|_| unreadable())?;
+    let target = match (text.starts_with("//"), from.scheme_str()) {
+        (true, Some(scheme)) => format!("{scheme}:{text}").parse(),
+        _ => text.parse(),
+    };
+    let target: Uri = target.map_err(|_| unreadable())?;
     if target.scheme().is_some() {
         return Ok(target);
     }

@@ -161,8 +161,10 @@ async fn no_redirect_leads_to_a_cloud_or_in_a_circle() {
         ("http://169.254.169.254/latest", "never asked"),
         ("http://[::ffff:169.254.169.254]/", "never asked"),
         ("/", "more than 5 redirects"),
-        ("//x/", "is no address"),
-        ("file:///etc/passwd", "must be http://HOST"),
+        ("//169.254.169.254/latest", "never asked"),
+        ("elsewhere", "is no address"),
+        ("file:///etc/passwd", "is no address"),
+        ("ftp://127.0.0.1/", "must be http://HOST"),
     ];
     for (to, why) in cases {
         let server = Server::start(move |_| redirect(to)).await;
