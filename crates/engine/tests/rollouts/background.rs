@@ -3,9 +3,9 @@
 use serde_json::json;
 use serin_api::analysis::AnalysisPhase;
 use serin_api::rollout::{PauseReason, RolloutSpec};
-use serin_engine::rollout::{Action, Observed, Plan, Role, RunView, plan};
+use serin_engine::rollout::{Observed, Role, plan};
 
-use crate::views::{hash, now, revision, routed, settled, spec, view};
+use crate::views::{begun, now, revision, routed, run, settled, spec, view};
 
 /// Two versions whose analysis begins with this step, and the view of their release, paused at its second step.
 fn released(starting_step: u32) -> (RolloutSpec, Observed) {
@@ -20,27 +20,6 @@ fn released(starting_step: u32) -> (RolloutSpec, Observed) {
     let template = serde_json::from_value(json!({"metrics": [{"name": "m"}]})).unwrap();
     observed.templates = [((false, "t".to_owned()), template)].into();
     (v2, observed)
-}
-
-/// The analysis that a plan begins.
-fn begun(plan: &Plan) -> Option<String> {
-    plan.actions.iter().find_map(|action| match action {
-        Action::StartRun { name, .. } => Some(name.clone()),
-        _ => None,
-    })
-}
-
-/// The run of that name, which has come so far.
-fn run(name: &str, of: &RolloutSpec, phase: AnalysisPhase) -> RunView {
-    RunView {
-        name: name.to_owned(),
-        role: Role::Background,
-        revision: hash(of),
-        phase,
-        message: None,
-        created: now(),
-        terminating: false,
-    }
 }
 
 #[test]
@@ -73,7 +52,7 @@ fn a_bad_background_analysis_takes_back_and_a_good_one_does_nothing() {
     ] {
         let (v2, mut observed) = released(0);
         let name = begun(&settled(&v2, &mut observed, now())).unwrap();
-        observed.runs = vec![run(&name, &v2, phase)];
+        observed.runs = vec![run(&name, Role::Background, &v2, phase)];
         let next = settled(&v2, &mut observed, now());
         assert_eq!(next.status.abort, is_bad, "{phase:?}");
         assert_eq!(next.status.aborted_at.is_some(), is_bad, "{phase:?}");
@@ -86,7 +65,8 @@ fn a_bad_background_analysis_takes_back_and_a_good_one_does_nothing() {
 fn an_inconclusive_background_analysis_pauses_and_a_resume_measures_again() {
     let (v2, mut observed) = released(0);
     let first = begun(&settled(&v2, &mut observed, now())).unwrap();
-    observed.runs = vec![run(&first, &v2, AnalysisPhase::Inconclusive)];
+    let inconclusive = AnalysisPhase::Inconclusive;
+    observed.runs = vec![run(&first, Role::Background, &v2, inconclusive)];
     let paused = settled(&v2, &mut observed, now()).status;
     let reasons = paused.pause_conditions.unwrap_or_default();
     let reasons: Vec<_> = reasons.iter().map(|c| c.reason).collect();

@@ -12,7 +12,7 @@ use serin_engine::rollout::{
     Action, ExperimentView, Observed, Plan, Role, RunView, WorkloadView, plan,
 };
 
-use crate::views::{hash, now, revision, routed, settled, shown, spec, view};
+use crate::views::{hash, now, revision, routed, run, settled, shown, spec, view};
 
 /// A canary with a route and more fields.
 fn canary(steps: Value, more: Value) -> Value {
@@ -338,13 +338,13 @@ fn old_revisions_and_finished_analyses_go_beyond_their_limits() {
     observed.runs = (1..=3_i64)
         .flat_map(|number| phases.map(|phase| (number, phase)))
         .map(|(number, phase)| RunView {
-            name: format!("{phase:?}-{number}"),
-            role: Role::Step(0),
-            revision: hash(&old[2]),
-            phase,
-            message: None,
             created: now() + SignedDuration::from_secs(number),
-            terminating: false,
+            ..run(
+                &format!("{phase:?}-{number}"),
+                Role::Step(0),
+                &old[2],
+                phase,
+            )
         })
         .collect();
     let done = settled(&now_stable, &mut observed, now());

@@ -8,9 +8,9 @@ use serin_api::analysis::AnalysisPhase;
 use serin_api::rollout::{RolloutPhase, RolloutSpec};
 use serin_api::waiting::WaitingOn;
 use serin_engine::invariants;
-use serin_engine::rollout::{Action, Observed, PodAge, Role, RunView, plan};
+use serin_engine::rollout::{Action, Observed, PodAge, Role, plan};
 
-use crate::views::{hash, now, revision, routed, settled, shown, spec, view};
+use crate::views::{hash, now, revision, routed, run, settled, shown, spec, view};
 
 #[test]
 fn a_release_that_dies_at_its_very_end_can_be_taken_back() {
@@ -260,15 +260,8 @@ fn a_skipped_analysis_leaves_nothing_behind() {
         .clone()
         .unwrap()
         .name;
-    observed.runs.push(RunView {
-        name: first.clone(),
-        role: Role::Step(0),
-        revision: hash(&v2),
-        phase: AnalysisPhase::Running,
-        message: None,
-        created: now(),
-        terminating: false,
-    });
+    let running = AnalysisPhase::Running;
+    observed.runs.push(run(&first, Role::Step(0), &v2, running));
     observed.status.current_step_index = Some(1);
     let skipped = plan(&v2, &observed, now());
     assert!(

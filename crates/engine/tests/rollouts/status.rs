@@ -5,9 +5,9 @@ use serin_api::analysis::AnalysisPhase;
 use serin_api::conditions;
 use serin_api::rollout::{PauseReason, RolloutPhase, RolloutSpec};
 use serin_api::waiting::WaitingOn;
-use serin_engine::rollout::{Action, Role, RunView, plan};
+use serin_engine::rollout::{Action, Role, plan};
 
-use crate::views::{hash, now, revision, routed, settled, spec, view};
+use crate::views::{begun, hash, now, revision, routed, run, settled, spec, view};
 
 #[test]
 fn a_status_tells_counts_conditions_and_the_generation() {
@@ -107,24 +107,11 @@ fn an_inconclusive_analysis_pauses_and_a_resume_measures_again() {
     let metric = json!({"name": "m", "provider": {"serin": {"metric": "error-ratio"}}});
     let template = serde_json::from_value(json!({"metrics": [metric]})).unwrap();
     observed.templates = [((false, "t".to_owned()), template)].into();
-    let started = |actions: &[Action]| {
-        actions.iter().find_map(|action| match action {
-            Action::StartRun { name, .. } => Some(name.clone()),
-            _ => None,
-        })
-    };
-    let begun = plan(&v2, &observed, now());
-    let first = started(&begun.actions).unwrap();
-    observed.status = begun.status;
-    observed.runs = vec![RunView {
-        name: first.clone(),
-        role: Role::Step(0),
-        revision: hash(&v2),
-        phase: AnalysisPhase::Inconclusive,
-        message: None,
-        created: now(),
-        terminating: false,
-    }];
+    let beginning = plan(&v2, &observed, now());
+    let first = begun(&beginning).unwrap();
+    observed.status = beginning.status;
+    let inconclusive = AnalysisPhase::Inconclusive;
+    observed.runs = vec![run(&first, Role::Step(0), &v2, inconclusive)];
     let paused = settled(&v2, &mut observed, now()).status;
     let reasons = paused.pause_conditions.unwrap_or_default();
     let reasons: Vec<_> = reasons.iter().map(|c| c.reason).collect();
@@ -135,7 +122,7 @@ fn an_inconclusive_analysis_pauses_and_a_resume_measures_again() {
     let mut second = None;
     for _ in 0..3 {
         let next = plan(&v2, &observed, now());
-        second = second.or(started(&next.actions));
+        second = second.or(begun(&next));
         observed.status = next.status;
     }
     assert!(second.is_some_and(|second| second != first));

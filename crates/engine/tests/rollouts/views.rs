@@ -5,10 +5,13 @@ use std::sync::Arc;
 use jiff::SignedDuration;
 use jiff::Timestamp;
 use serde_json::{Value, json};
+use serin_api::analysis::AnalysisPhase;
 use serin_api::rollout::{PodMetadata, RolloutSpec, Route};
 use serin_api::units::{RevisionHash, Weight};
 use serin_engine::hash::template_hash;
-use serin_engine::rollout::{History, Observed, Plan, Revision, RouteView, ServiceView, plan};
+use serin_engine::rollout::{
+    Action, History, Observed, Plan, Revision, Role, RouteView, RunView, ServiceView, plan,
+};
 
 pub(crate) fn spec(version: &str, replicas: u32, strategy: Value) -> RolloutSpec {
     let labels = json!({"app": "web", "version": version});
@@ -99,6 +102,27 @@ pub(crate) fn settled(spec: &RolloutSpec, observed: &mut Observed, at: Timestamp
         last = plan(spec, observed, at);
     }
     last
+}
+
+/// The analysis that a plan begins.
+pub(crate) fn begun(plan: &Plan) -> Option<String> {
+    plan.actions.iter().find_map(|action| match action {
+        Action::StartRun { name, .. } => Some(name.clone()),
+        _ => None,
+    })
+}
+
+/// An analysis of a revision that has come so far.
+pub(crate) fn run(name: &str, role: Role, of: &RolloutSpec, phase: AnalysisPhase) -> RunView {
+    RunView {
+        name: name.to_owned(),
+        role,
+        revision: hash(of),
+        phase,
+        message: None,
+        created: now(),
+        terminating: false,
+    }
 }
 
 pub(crate) fn shown(plan: &Plan) -> Vec<String> {
