@@ -171,13 +171,9 @@ impl Shared {
             return self.version.subscribe();
         };
         let mut versions = self.versions();
-        if let Some(version) = versions.get(kind) {
-            return version.subscribe();
-        }
-        let version = watch::Sender::new(self.version());
-        let receiver = version.subscribe();
-        versions.insert(kind.into(), version);
-        receiver
+        let version = versions.entry(kind.into());
+        let version = version.or_insert_with(|| watch::Sender::new(self.version()));
+        version.subscribe()
     }
 
     fn versions(&self) -> MutexGuard<'_, HashMap<Box<str>, watch::Sender<u64>>> {
