@@ -37,6 +37,7 @@ pub(super) use inbound::Inbound;
 
 /// How long an endpoint that could not be reached comes last.
 const SUSPECT_MS: u64 = 500;
+
 /// The media type of server-sent events.
 const EVENTS: &[u8] = b"text/event-stream";
 

@@ -2,11 +2,12 @@
 //! nothing for long is left.
 
 use std::io;
+use std::mem::MaybeUninit;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::{Buf, Bytes};
+use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
 
@@ -19,6 +20,19 @@ pub(super) fn give_again(early: &mut Bytes, buf: &mut ReadBuf<'_>) {
         // Its memory goes with it.
         *early = Bytes::new();
     }
+}
+
+/// Reads what is there. The room for it is on the stack, so what is kept is as large as what came.
+pub(super) fn poll_read_some<const ROOM: usize>(
+    stream: &mut (impl AsyncRead + Unpin),
+    cx: &mut Context<'_>,
+    into: &mut BytesMut,
+) -> Poll<io::Result<usize>> {
+    let mut room = [MaybeUninit::uninit(); ROOM];
+    let mut room = ReadBuf::uninit(&mut room);
+    ready!(Pin::new(stream).poll_read(cx, &mut room))?;
+    into.extend_from_slice(room.filled());
+    Poll::Ready(Ok(room.filled().len()))
 }
 
 /// A socket of a client.

@@ -20,13 +20,14 @@ use http::{
 };
 use http_body_util::BodyExt;
 use hyper::body::{Body, Frame};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::{Instant, Sleep};
 
 use super::body::{AnswerBody, BodyError};
 use super::exchange::{self, Inbound};
 use super::front::{Client, Stream};
 use super::head::{self, Head};
+use super::io::poll_read_some;
 use super::{Counted, Phase, Shared};
 
 /// A longer head is hyper's.
@@ -113,13 +114,8 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Swift<'a, S> {
 
     /// Whether something more came; else the client has ended.
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
-        let mut room = [MaybeUninit::uninit(); ROOM];
-        let mut room = ReadBuf::uninit(&mut room);
-        let polled = Pin::new(&mut *self.io).poll_read(cx, &mut room);
-        polled.map(|read| {
-            self.read.extend_from_slice(room.filled());
-            read.is_ok() && !room.filled().is_empty()
-        })
+        let polled = poll_read_some::<ROOM>(self.io, cx, &mut self.read);
+        polled.map(|read| read.is_ok_and(|read| read > 0))
     }
 
     /// Ends when the client has said nothing for too long.

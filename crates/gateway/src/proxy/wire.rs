@@ -15,10 +15,11 @@ use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header,
 };
 use hyper::body::{Body, Frame, SizeHint};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, ReadBuf};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::head;
+use super::io::poll_read_some;
 use chunks::Chunks;
 
 pub(crate) mod chunks;
@@ -138,21 +139,13 @@ impl Wire {
                     Ok(None) | Err(()) => return Err(WireError::Garbage),
                 }
             }
-            let more = poll_fn(|cx| self.poll_read(cx));
-            more.await.map_err(|_| WireError::Lost)?;
+            let more =
+                poll_fn(|cx| poll_read_some::<FIRST_READ>(&mut self.stream, cx, &mut self.read));
+            match more.await {
+                Ok(0) | Err(_) => return Err(WireError::Lost),
+                Ok(_) => {}
+            }
         }
-    }
-
-    /// Reads what is there, of a head or of a small answer. The room for it is on the stack, so what is kept is as large as what came.
-    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let mut room = [MaybeUninit::uninit(); FIRST_READ];
-        let mut room = ReadBuf::uninit(&mut room);
-        ready!(Pin::new(&mut self.stream).poll_read(cx, &mut room))?;
-        if room.filled().is_empty() {
-            return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
-        }
-        self.read.extend_from_slice(room.filled());
-        Poll::Ready(Ok(()))
     }
 
     /// Reads some more of a body, of which so much is known to come.
