@@ -11,10 +11,10 @@ use tokio::net::UnixStream;
 
 use crate::apps::{self, HOST, pods, pods_of};
 use crate::processes::{
-    Stranger, kill, kill_control_plane, kill_now, lives, of_home, pid_in, pid_of, pids_with, shims,
+    Stranger, kill, kill_control_plane, kill_now, lives, of_home, pid_in, pids_with, shims,
     with_trace,
 };
-use crate::support::{Platform, get, poll};
+use crate::support::{Platform, Process, get, poll};
 
 /// Waits until no process has the text in its command line, environment or working directory.
 async fn none_left(text: &str) {
@@ -140,15 +140,12 @@ async fn stale_files_never_hit_a_stranger() {
     kill_control_plane(&platform).await;
     let mut all = platform.processes();
     all.sort_by_key(|(_, command)| command != "keeper");
-    let instances = with_trace("POD_UID=");
     for (pid, _) in &all {
         kill_now(*pid);
     }
-    for line in instances
-        .iter()
-        .filter(|line| of_home(&home).contains(line))
-    {
-        kill_now(pid_of(line));
+    let instances = Process::all().filter(|process| process.has_trace("POD_UID="));
+    for instance in instances.filter(|process| process.has_trace(home.to_str().unwrap())) {
+        kill_now(instance.pid);
     }
     poll("the end of all", async || {
         of_home(&home).is_empty().then_some(())

@@ -1,4 +1,4 @@
-//! Processes: finding those of a platform by every trace that a process can have of it, and killing.
+//! Killing processes, and finding what is left of a platform by every trace that a process can have of it.
 
 use std::path::Path;
 use std::process::{Child, Command};
@@ -6,7 +6,7 @@ use std::process::{Child, Command};
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use serde_json::Value;
 
-use crate::support::{Platform, poll};
+use crate::support::{Platform, Process, poll};
 
 /// A process of the platform's that is named in a file of `run/`.
 pub(crate) async fn pid_in(platform: &Platform, file: &str, field: &str) -> i32 {
@@ -48,37 +48,16 @@ fn is_zombie(pid: i32) -> bool {
 
 /// Processes with a text in their command line, their environment or their working directory: `PID COMMAND`.
 pub(crate) fn with_trace(text: &str) -> Vec<String> {
-    let own = std::process::id();
-    let mut found = Vec::new();
-    for entry in std::fs::read_dir("/proc").unwrap().flatten() {
-        let Some(pid) = entry
-            .file_name()
-            .to_str()
-            .and_then(|name| name.parse::<u32>().ok())
-        else {
-            continue;
-        };
-        let read = |name| std::fs::read(entry.path().join(name)).unwrap_or_default();
-        let cwd = std::fs::read_link(entry.path().join("cwd")).unwrap_or_default();
-        let command = String::from_utf8_lossy(&read("cmdline")).replace('\0', " ");
-        let has = command.contains(text)
-            || String::from_utf8_lossy(&read("environ")).contains(text)
-            || cwd.to_string_lossy().contains(text);
-        if has && pid != own {
-            found.push(format!("{pid} {command}"));
-        }
-    }
+    let found = Process::all().filter(|process| process.has_trace(text));
     found
-}
-
-/// The pid of a line of [`with_trace`].
-pub(crate) fn pid_of(line: &str) -> i32 {
-    line.split(' ').next().unwrap().parse().unwrap()
+        .map(|process| format!("{} {}", process.pid, process.command))
+        .collect()
 }
 
 /// The pids of [`with_trace`].
 pub(crate) fn pids_with(text: &str) -> Vec<i32> {
-    with_trace(text).iter().map(|line| pid_of(line)).collect()
+    let found = Process::all().filter(|process| process.has_trace(text));
+    found.map(|process| process.pid).collect()
 }
 
 /// The shims of a platform.

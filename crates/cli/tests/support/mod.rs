@@ -18,6 +18,7 @@
 )]
 
 mod platform;
+mod processes;
 mod visitors;
 mod waiting;
 mod web;
@@ -26,6 +27,7 @@ use std::io::Write;
 use std::path::PathBuf;
 
 pub use platform::{Platform, Told, run};
+pub use processes::Process;
 pub use visitors::{Seen, Visitors};
 pub use waiting::{PATIENCE, poll, poll_within, until, until_gone};
 pub use web::{Answer, get, get_with};

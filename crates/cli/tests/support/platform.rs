@@ -10,6 +10,7 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use serde_json::Value;
 use tokio::time::timeout;
 
+use super::processes::Process;
 use super::waiting::{LOOK, PATIENCE, poll};
 use super::{program, search_path};
 
@@ -145,21 +146,13 @@ impl Platform {
     /// The processes whose command line names this platform: pid and subcommand (`up`, `keeper`, `gateway`, `shim`).
     pub fn processes(&self) -> Vec<(i32, String)> {
         let home = self.home().to_str().unwrap().to_owned();
-        let mut found = Vec::new();
-        for entry in std::fs::read_dir("/proc").unwrap().flatten() {
-            let Some(pid) = entry
-                .file_name()
-                .to_str()
-                .and_then(|name| name.parse().ok())
-            else {
-                continue;
-            };
-            let line = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
-            let line = String::from_utf8_lossy(&line).replace('\0', " ");
-            if line.contains(&home) {
-                found.push((pid, line.split(' ').nth(1).unwrap_or_default().to_owned()));
-            }
-        }
+        let mine = Process::all().filter(|process| process.command.contains(&home));
+        let mut found: Vec<_> = mine
+            .map(|process| {
+                let subcommand = process.command.split(' ').nth(1).unwrap_or_default();
+                (process.pid, subcommand.to_owned())
+            })
+            .collect();
         found.sort_unstable();
         found
     }
@@ -167,13 +160,8 @@ impl Platform {
     /// The processes that work in the state directory: instances, and what came of them.
     fn working(&self) -> Vec<i32> {
         let home = self.home();
-        let entries = std::fs::read_dir("/proc").unwrap().flatten();
-        let works_here = |at: PathBuf| {
-            std::fs::read_link(at.join("cwd")).is_ok_and(|cwd| cwd.starts_with(&home))
-        };
-        let mine = entries.filter(|entry| works_here(entry.path()));
-        mine.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
-            .collect()
+        let mine = Process::all().filter(|process| process.directory.starts_with(&home));
+        mine.map(|process| process.pid).collect()
     }
 
     /// The ends of the platform's own logs.
