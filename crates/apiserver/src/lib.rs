@@ -44,6 +44,9 @@ mod streams;
 mod target;
 mod tree;
 mod verbs;
+#[cfg(test)]
+#[path = "../tests/support/waiting.rs"]
+mod waiting;
 
 pub use access::{TokenKey, User};
 pub use listen::{serve, serve_over};

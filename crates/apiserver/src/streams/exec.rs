@@ -280,6 +280,7 @@ mod tests {
 
     use super::super::Message;
     use super::*;
+    use crate::waiting::soon;
 
     struct Refuses;
 
@@ -309,9 +310,10 @@ mod tests {
             stdin: false,
             tty: false,
         };
-        carry(Arc::new(Refuses), request, channels, Lifetime::default()).await;
+        let carried = carry(Arc::new(Refuses), request, channels, Lifetime::default());
+        soon("the refusal", carried).await;
         let mut ended = Vec::new();
-        while let Some(message) = messages.recv().await {
+        while let Some(message) = soon("all ends", messages.recv()).await {
             if let Message::Data { stream, last, .. } = message {
                 assert!(last);
                 ended.push(stream);

@@ -231,6 +231,7 @@ async fn give(to: &mut Option<mpsc::Sender<Bytes>>, message: &Bytes) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::waiting::soon;
 
     #[tokio::test]
     async fn bytes_go_through_a_tunnel_both_ways_and_the_end_is_told() {
@@ -259,7 +260,8 @@ mod tests {
                 }
             }
         };
-        let (answered, ()) = tokio::join!(ask, tunnel(server, near, talk));
+        let both = async { tokio::join!(ask, tunnel(server, near, talk)) };
+        let (answered, ()) = soon("the end of the tunnel", both).await;
         assert_eq!(answered, (told.clone(), CloseCode::Normal));
     }
 }

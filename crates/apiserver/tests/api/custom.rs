@@ -244,7 +244,7 @@ async fn a_definition_takes_its_objects_with_it() {
     server
         .send(Method::DELETE, &one, "application/json", String::new())
         .await;
-    eventually(|| async {
+    eventually("the end of a", || async {
         server.get(&format!("{WIDGETS}/a")).await.status == StatusCode::NOT_FOUND
     })
     .await;
@@ -260,7 +260,10 @@ async fn a_definition_takes_its_objects_with_it() {
             &json!({"metadata": {"finalizers": null}}),
         )
         .await;
-    eventually(|| async { server.get(&one).await.status == StatusCode::NOT_FOUND }).await;
+    eventually("the end of the definition", || async {
+        server.get(&one).await.status == StatusCode::NOT_FOUND
+    })
+    .await;
     assert_eq!(server.get(WIDGETS).await.status, StatusCode::NOT_FOUND);
 }
 
@@ -282,7 +285,10 @@ async fn names_that_are_taken_become_free_with_their_definition() {
     server
         .send(Method::DELETE, &one, "application/json", String::new())
         .await;
-    eventually(|| async { server.get(gadgets).await.status == StatusCode::OK }).await;
+    eventually("the kind whose name is free", || async {
+        server.get(gadgets).await.status == StatusCode::OK
+    })
+    .await;
 }
 
 #[tokio::test(start_paused = true)]

@@ -135,15 +135,21 @@ async fn what_has_lost_all_its_owners_goes() {
     owned(&maps, "grandchild", &[&child]).await;
     owned(&maps, "both", &[&a, &b]).await;
     maps.delete("a", &DeleteParams::background()).await.unwrap();
-    eventually(|| async {
+    eventually("the end of what is owned", || async {
         maps.get_opt("child").await.unwrap().is_none()
             && maps.get_opt("grandchild").await.unwrap().is_none()
     })
     .await;
-    eventually(|| async { maps.get("both").await.unwrap().owner_references().len() == 1 }).await;
+    eventually("one owner alone", || async {
+        maps.get("both").await.unwrap().owner_references().len() == 1
+    })
+    .await;
     // One that comes too late for its owner goes as well.
     owned(&maps, "late", &[&a]).await;
-    eventually(|| async { maps.get_opt("late").await.unwrap().is_none() }).await;
+    eventually("the end of the late one", || async {
+        maps.get_opt("late").await.unwrap().is_none()
+    })
+    .await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -159,7 +165,7 @@ async fn foreground_and_orphan() {
         .await
         .unwrap();
     maps.delete("a", &DeleteParams::foreground()).await.unwrap();
-    eventually(|| async {
+    eventually("the deletion of what is held", || async {
         maps.get("held")
             .await
             .unwrap()
@@ -180,7 +186,10 @@ async fn foreground_and_orphan() {
     )
     .await
     .unwrap();
-    eventually(|| async { maps.get_opt("a").await.unwrap().is_none() }).await;
+    eventually("the end of a", || async {
+        maps.get_opt("a").await.unwrap().is_none()
+    })
+    .await;
 
     let b = maps
         .create(&PostParams::default(), &config_map("b", "1"))
@@ -192,7 +201,10 @@ async fn foreground_and_orphan() {
         ..DeleteParams::default()
     };
     maps.delete("b", &orphan).await.unwrap();
-    eventually(|| async { maps.get_opt("b").await.unwrap().is_none() }).await;
+    eventually("the end of b", || async {
+        maps.get_opt("b").await.unwrap().is_none()
+    })
+    .await;
     assert!(
         maps.get("kept")
             .await
@@ -260,8 +272,14 @@ async fn a_namespace_takes_its_content_with_it() {
             .as_deref(),
         Some("Terminating")
     );
-    eventually(|| async { maps.get_opt("b").await.unwrap().is_none() }).await;
-    eventually(|| async { conditions(&namespaces, "team").await == HELD }).await;
+    eventually("the end of b", || async {
+        maps.get_opt("b").await.unwrap().is_none()
+    })
+    .await;
+    eventually("the conditions of the namespace", || async {
+        conditions(&namespaces, "team").await == HELD
+    })
+    .await;
     assert_eq!(
         refused(
             maps.create(&PostParams::default(), &config_map("c", "1"))
@@ -274,7 +292,10 @@ async fn a_namespace_takes_its_content_with_it() {
     maps.patch("a", &PatchParams::default(), &Patch::Merge(&release))
         .await
         .unwrap();
-    eventually(|| async { namespaces.get_opt("team").await.unwrap().is_none() }).await;
+    eventually("the end of the namespace", || async {
+        namespaces.get_opt("team").await.unwrap().is_none()
+    })
+    .await;
     let (code, _, message) = refused(namespaces.delete("default", &DeleteParams::default()).await);
     assert_eq!(code, 403);
     assert_eq!(

@@ -2,70 +2,24 @@
 
 use std::sync::Arc;
 
-use ::http::{Request, Response, StatusCode, header};
-use axum::Router;
+use ::http::{Request, StatusCode, header};
 use axum::body::Body;
 use bytes::Bytes;
 use expect_test::{Expect, expect};
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt, stream};
-use http_body_util::BodyExt;
 use serde_json::{Value, json};
 use serin_apiserver::{ApiServer, LogError, LogRequest, LogStream, PodLogs, Store, serve};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tower::ServiceExt;
+
+use crate::support::{Raw, server};
+use crate::waiting::{soon, within};
 
 const MAPS: &str = "/api/v1/namespaces/default/configmaps";
 const DEPLOYMENTS: &str = "/apis/apps/v1/namespaces/default/deployments";
 const TABLE: &str = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json";
 
-/// A server whose clock stands still.
-fn server() -> ApiServer {
-    ApiServer::new(Store::in_memory()).with_clock(|| "2026-01-02T03:04:05Z".parse().unwrap())
-}
-
-struct Answer {
-    status: StatusCode,
-    headers: ::http::HeaderMap,
-    body: Bytes,
-}
-
-impl Answer {
-    fn json(&self) -> Value {
-        serde_json::from_slice(&self.body).unwrap_or_else(|e| panic!("{e}: {:?}", self.body))
-    }
-
-    fn warnings(&self) -> Vec<&str> {
-        self.headers
-            .get_all(header::WARNING)
-            .iter()
-            .map(|w| w.to_str().unwrap())
-            .collect()
-    }
-}
-
-async fn send(router: &Router, request: Request<Body>) -> Answer {
-    let response: Response<Body> = router.clone().oneshot(request).await.unwrap();
-    let (parts, body) = response.into_parts();
-    Answer {
-        status: parts.status,
-        headers: parts.headers,
-        body: body.collect().await.unwrap().to_bytes(),
-    }
-}
-
-async fn get(router: &Router, path: &str, accept: &str) -> Answer {
-    let request = Request::get(path)
-        .header(header::ACCEPT, accept)
-        .body(Body::empty());
-    send(router, request.unwrap()).await
-}
-
-async fn post(router: &Router, path: &str, body: &Value) -> Answer {
-    let request = Request::post(path).header(header::CONTENT_TYPE, "application/json");
-    send(router, request.body(body.to_string().into()).unwrap()).await
-}
-
+/// As JSON, which may be made worse.
 fn config_map(name: &str) -> Value {
     json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": {"key": "value"}})
 }
@@ -85,7 +39,7 @@ fn pretty(value: &Value, want: Expect) {
 
 #[tokio::test]
 async fn bodies_that_cannot_be_read_are_refused() {
-    let router = server().router();
+    let api = Raw::new();
     const JSON: &str = "application/json";
     let deep = [b"[".repeat(200), b"]".repeat(200)].concat();
     let large = vec![b' '; (3 << 20) + 1];
@@ -116,7 +70,7 @@ async fn bodies_that_cannot_be_read_are_refused() {
         let told = String::from_utf8_lossy(body.get(..40).unwrap_or(body)).into_owned();
         let request = Request::post(MAPS).header(header::CONTENT_TYPE, *media);
         let request = request.body(Body::from(body.to_vec())).unwrap();
-        let answer = send(&router, request).await;
+        let answer = api.request(request).await;
         let status = answer.json();
         assert_eq!(answer.status.as_u16(), *code, "{media} {told}");
         assert_eq!(
@@ -129,7 +83,7 @@ async fn bodies_that_cannot_be_read_are_refused() {
 
 #[tokio::test]
 async fn addresses_and_methods_that_are_not_there() {
-    let router = server().router();
+    let api = Raw::new();
     for path in [
         "/nope",
         "/api/v2",
@@ -139,7 +93,7 @@ async fn addresses_and_methods_that_are_not_there() {
         "/openapi/v2",
         "/openapi/v3/apis/x/v1",
     ] {
-        let answer = get(&router, path, "*/*").await;
+        let answer = api.get(path).await;
         assert_eq!(
             (answer.status, answer.json()["reason"].as_str()),
             (StatusCode::NOT_FOUND, Some("NotFound")),
@@ -148,18 +102,18 @@ async fn addresses_and_methods_that_are_not_there() {
     }
     let request = Request::put(MAPS).body(Body::from("{}")).unwrap();
     assert_eq!(
-        send(&router, request).await.status,
+        api.request(request).await.status,
         StatusCode::METHOD_NOT_ALLOWED
     );
     let request = Request::patch(format!("{MAPS}/a"))
         .header(header::CONTENT_TYPE, "application/json")
         .body(Body::from("{}"));
     assert_eq!(
-        send(&router, request.unwrap()).await.status,
+        api.request(request.unwrap()).await.status,
         StatusCode::UNSUPPORTED_MEDIA_TYPE
     );
     assert_eq!(
-        get(&router, MAPS, "application/vnd.kubernetes.protobuf")
+        api.get_as(MAPS, "application/vnd.kubernetes.protobuf")
             .await
             .status,
         StatusCode::NOT_ACCEPTABLE
@@ -168,9 +122,9 @@ async fn addresses_and_methods_that_are_not_there() {
 
 #[tokio::test]
 async fn tables_and_partial_objects() {
-    let router = server().router();
-    post(&router, MAPS, &config_map("a")).await;
-    let table = get(&router, MAPS, TABLE).await.json();
+    let api = Raw::new();
+    api.post(MAPS, &config_map("a")).await;
+    let table = api.get_as(MAPS, TABLE).await.json();
     let headings: Vec<_> = table["columnDefinitions"]
         .as_array()
         .unwrap()
@@ -181,16 +135,18 @@ async fn tables_and_partial_objects() {
     assert_eq!(table["rows"][0]["cells"], json!(["a", 1, "0s"]));
     assert_eq!(table["rows"][0]["object"]["kind"], "PartialObjectMetadata");
     assert!(table["rows"][0]["object"]["data"].is_null());
-    let one = get(&router, &format!("{MAPS}/a?includeObject=Object"), TABLE)
+    let one = api
+        .get_as(&format!("{MAPS}/a?includeObject=Object"), TABLE)
         .await
         .json();
     assert_eq!(one["rows"][0]["object"]["data"]["key"], "value");
-    let none = get(&router, &format!("{MAPS}?includeObject=None"), TABLE)
+    let none = api
+        .get_as(&format!("{MAPS}?includeObject=None"), TABLE)
         .await
         .json();
     assert!(none["rows"][0]["object"].is_null());
     let partial = "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io";
-    let list = get(&router, MAPS, partial).await.json();
+    let list = api.get_as(MAPS, partial).await.json();
     assert_eq!(
         (
             list["kind"].as_str(),
@@ -202,15 +158,12 @@ async fn tables_and_partial_objects() {
 
 #[tokio::test(start_paused = true)]
 async fn a_watch_as_a_table_tells_its_headings_once() {
-    let router = server().router();
-    post(&router, MAPS, &config_map("a")).await;
-    post(&router, MAPS, &config_map("b")).await;
-    let answer = get(
-        &router,
-        &format!("{MAPS}?watch=true&timeoutSeconds=1"),
-        TABLE,
-    )
-    .await;
+    let api = Raw::new();
+    api.post(MAPS, &config_map("a")).await;
+    api.post(MAPS, &config_map("b")).await;
+    let answer = api
+        .get_as(&format!("{MAPS}?watch=true&timeoutSeconds=1"), TABLE)
+        .await;
     let events: Vec<Value> = answer
         .body
         .split(|b| *b == b'\n')
@@ -231,7 +184,7 @@ async fn a_watch_as_a_table_tells_its_headings_once() {
 
 #[tokio::test]
 async fn discovery_in_the_form_that_is_asked_for() {
-    let router = server().router();
+    let api = Raw::new();
     let v2 = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
     let beta = "application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList";
     for (accept, media, version) in [
@@ -246,7 +199,7 @@ async fn discovery_in_the_form_that_is_asked_for() {
             "apidiscovery.k8s.io/v2beta1",
         ),
     ] {
-        let answer = get(&router, "/apis", &accept).await;
+        let answer = api.get_as("/apis", &accept).await;
         assert_eq!(answer.headers[header::CONTENT_TYPE], media);
         assert_eq!(answer.json()["apiVersion"], version);
         let groups = answer.json();
@@ -262,19 +215,17 @@ async fn discovery_in_the_form_that_is_asked_for() {
             (&json!("deployments"), &json!("Namespaced"))
         );
         assert_eq!(
-            get(&router, "/api", &accept).await.json()["items"][0]["metadata"]["name"],
+            api.get_as("/api", &accept).await.json()["items"][0]["metadata"]["name"],
             ""
         );
     }
-    let plain = get(&router, "/apis", "application/json").await.json();
+    let plain = api.get_as("/apis", "application/json").await.json();
     assert_eq!(plain["kind"], "APIGroupList");
     assert_eq!(
-        get(&router, "/api", "application/json").await.json()["versions"],
+        api.get_as("/api", "application/json").await.json()["versions"],
         json!(["v1"])
     );
-    let apps = get(&router, "/apis/apps/v1", "application/json")
-        .await
-        .json();
+    let apps = api.get_as("/apis/apps/v1", "application/json").await.json();
     let names: Vec<_> = apps["resources"]
         .as_array()
         .unwrap()
@@ -295,19 +246,19 @@ async fn discovery_in_the_form_that_is_asked_for() {
         ]
     );
     assert_eq!(
-        get(&router, "/apis/apps", "*/*").await.json()["preferredVersion"]["groupVersion"],
+        api.get("/apis/apps").await.json()["preferredVersion"]["groupVersion"],
         "apps/v1"
     );
-    assert_eq!(get(&router, "/version", "*/*").await.json()["major"], "1");
+    assert_eq!(api.get("/version").await.json()["major"], "1");
 }
 
 #[tokio::test]
 async fn openapi_documents_hold_together() {
-    let router = server().router();
-    let index = get(&router, "/openapi/v3", "*/*").await.json();
+    let api = Raw::new();
+    let index = api.get("/openapi/v3").await.json();
     for (name, at) in index["paths"].as_object().unwrap() {
         let url = at["serverRelativeURL"].as_str().unwrap();
-        let document = get(&router, url, "*/*").await.json();
+        let document = api.get(url).await.json();
         let schemas = document["components"]["schemas"].as_object().unwrap();
         let text = document.to_string();
         for reference in text.split("\"#/components/schemas/").skip(1) {
@@ -334,10 +285,12 @@ async fn openapi_documents_hold_together() {
 
 #[tokio::test]
 async fn unknown_fields_are_refused_or_told_or_passed_over() {
-    let router = server().router();
+    let api = Raw::new();
     let mut map = config_map("a");
     map["dta"] = json!(1);
-    let strict = post(&router, &format!("{MAPS}?fieldValidation=Strict"), &map).await;
+    let strict = api
+        .post(&format!("{MAPS}?fieldValidation=Strict"), &map)
+        .await;
     assert_eq!(strict.status, StatusCode::BAD_REQUEST);
     pretty(
         &strict.json()["message"],
@@ -345,17 +298,14 @@ async fn unknown_fields_are_refused_or_told_or_passed_over() {
         "ConfigMap in version \"v1\" cannot be handled as a ConfigMap: strict decoding error: unknown field \"dta\", did you mean \"data\"?"
     "#]],
     );
-    let quiet = post(
-        &router,
-        &format!("{MAPS}?fieldValidation=Ignore&dryRun=All"),
-        &map,
-    )
-    .await;
+    let quiet = api
+        .post(&format!("{MAPS}?fieldValidation=Ignore&dryRun=All"), &map)
+        .await;
     assert_eq!(
         (quiet.status, quiet.warnings().len()),
         (StatusCode::CREATED, 0)
     );
-    let warned = post(&router, MAPS, &map).await;
+    let warned = api.post(MAPS, &map).await;
     assert_eq!(warned.status, StatusCode::CREATED);
     assert_eq!(warned.warnings().len(), 1);
     assert!(
@@ -368,7 +318,7 @@ async fn unknown_fields_are_refused_or_told_or_passed_over() {
         "what is unknown is not kept"
     );
     assert_eq!(
-        post(&router, &format!("{MAPS}?fieldValidation=Loose"), &map)
+        api.post(&format!("{MAPS}?fieldValidation=Loose"), &map)
             .await
             .status,
         StatusCode::BAD_REQUEST
@@ -377,10 +327,12 @@ async fn unknown_fields_are_refused_or_told_or_passed_over() {
 
 #[tokio::test]
 async fn a_document_with_two_mistakes_is_told_both() {
-    let router = server().router();
+    let api = Raw::new();
     let request = Request::post(format!("{DEPLOYMENTS}?fieldValidation=Strict"))
         .header(header::CONTENT_TYPE, "application/yaml");
-    let answer = send(&router, request.body(document("6.2-1").into()).unwrap()).await;
+    let answer = api
+        .request(request.body(document("6.2-1").into()).unwrap())
+        .await;
     assert_eq!(answer.status, StatusCode::UNPROCESSABLE_ENTITY);
     let status = answer.json();
     let fields: Vec<_> = status["details"]["causes"]
@@ -398,11 +350,11 @@ async fn a_document_with_two_mistakes_is_told_both() {
 
 #[tokio::test]
 async fn rights_are_always_there() {
-    let router = server().router();
+    let api = Raw::new();
     let review = json!({"apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectAccessReview",
         "spec": {"resourceAttributes": {"verb": "delete", "resource": "pods"}}});
     let path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews";
-    let answer = post(&router, path, &review).await;
+    let answer = api.post(path, &review).await;
     assert_eq!(
         (answer.status, &answer.json()["status"]["allowed"]),
         (StatusCode::CREATED, &json!(true))
@@ -411,13 +363,13 @@ async fn rights_are_always_there() {
 
 #[tokio::test]
 async fn the_guard_lets_in_whoever_has_the_token() {
-    let router = server().guarded_router("secret");
+    let api = Raw(server().guarded_router("secret"));
     let ask = |path: &str, host: &str, authorization: &str| {
         let request = Request::get(path)
             .header(header::HOST, host)
             .header(header::AUTHORIZATION, authorization);
-        let router = router.clone();
-        async move { send(&router, request.body(Body::empty()).unwrap()).await }.boxed()
+        let api = Raw(api.0.clone());
+        async move { api.request(request.body(Body::empty()).unwrap()).await }.boxed()
     };
     assert_eq!(
         ask(MAPS, "127.0.0.1:1", "Bearer secret").await.status,
@@ -469,29 +421,27 @@ impl PodLogs for Lines {
 async fn logs_come_from_whoever_keeps_them() {
     let pod = json!({"metadata": {"name": "p"}, "spec": {"containers": [{"name": "web", "image": "web:1"}]}});
     let pods = "/api/v1/namespaces/default/pods";
-    let without = server().router();
-    post(&without, pods, &pod).await;
+    let without = Raw::new();
+    without.post(pods, &pod).await;
     assert_eq!(
-        get(&without, &format!("{pods}/p/log"), "*/*").await.status,
+        without.get(&format!("{pods}/p/log")).await.status,
         StatusCode::NOT_IMPLEMENTED
     );
-    let router = server().with_logs(Arc::new(Lines)).router();
-    post(&router, pods, &pod).await;
-    let log = get(&router, &format!("{pods}/p/log?tailLines=3"), "*/*").await;
+    let api = Raw(server().with_logs(Arc::new(Lines)).router());
+    api.post(pods, &pod).await;
+    let log = api.get(&format!("{pods}/p/log?tailLines=3")).await;
     assert_eq!(&log.body[..], b"p/web Some(3)\n");
     assert_eq!(
-        get(&router, &format!("{pods}/p/log?previous=true"), "*/*")
-            .await
-            .status,
+        api.get(&format!("{pods}/p/log?previous=true")).await.status,
         StatusCode::BAD_REQUEST
     );
-    let other = get(&router, &format!("{pods}/p/log?container=nope"), "*/*").await;
+    let other = api.get(&format!("{pods}/p/log?container=nope")).await;
     assert_eq!(
         other.json()["message"],
         "container nope is not valid for pod p"
     );
     assert_eq!(
-        get(&router, &format!("{pods}/q/log"), "*/*").await.status,
+        api.get(&format!("{pods}/q/log")).await.status,
         StatusCode::NOT_FOUND
     );
 }
@@ -510,17 +460,21 @@ async fn a_listener_ends_its_watches_when_it_is_told_to() {
         format!("GET {MAPS}?watch=true&resourceVersion=1 HTTP/1.1\r\nHost: localhost\r\n\r\n");
     client.write_all(request.as_bytes()).await.unwrap();
     let mut head = [0u8; 15];
-    client.read_exact(&mut head).await.unwrap();
+    soon("an answer", client.read_exact(&mut head))
+        .await
+        .unwrap();
     assert_eq!(&head, b"HTTP/1.1 200 OK");
     stop.send(()).unwrap();
     let mut rest = Vec::new();
-    client.read_to_end(&mut rest).await.unwrap();
+    soon("the end of the watch", client.read_to_end(&mut rest))
+        .await
+        .unwrap();
     assert!(
         rest.ends_with(b"0\r\n\r\n"),
         "the answer ends as a whole: {:?}",
         String::from_utf8_lossy(&rest)
     );
-    serving.await.unwrap();
+    soon("the end of the server", serving).await.unwrap();
     assert!(tokio::net::TcpStream::connect(address).await.is_err());
 }
 
@@ -540,23 +494,28 @@ async fn a_listener_does_not_wait_for_clients_that_ask_nothing() {
     client.write_all(request.as_bytes()).await.unwrap();
     // Connections are taken in the order in which they came: with this answer, the idle one is taken too.
     let mut head = [0u8; 15];
-    client.read_exact(&mut head).await.unwrap();
+    soon("an answer", client.read_exact(&mut head))
+        .await
+        .unwrap();
     assert_eq!(&head, b"HTTP/1.1 200 OK");
     stop.send(()).unwrap();
-    let ended = tokio::time::timeout(DEADLINE, serving).await;
-    ended.unwrap().unwrap();
-    assert_eq!(idle.read(&mut [0u8; 1]).await.unwrap(), 0);
+    within(DEADLINE, "the end of the server", serving)
+        .await
+        .unwrap();
+    let mut byte = [0u8; 1];
+    let read = soon("the end of the idle connection", idle.read(&mut byte)).await;
+    assert_eq!(read.unwrap(), 0);
 }
 
 #[tokio::test]
 async fn what_was_answered_outlives_the_server() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("state.db");
-    let router = ApiServer::new(Store::open(&path).unwrap()).router();
-    let made = post(&router, MAPS, &config_map("a")).await.json();
-    drop(router);
-    let router = ApiServer::new(reopened(&path).await).router();
-    assert_eq!(get(&router, &format!("{MAPS}/a"), "*/*").await.json(), made);
+    let api = Raw(ApiServer::new(Store::open(&path).unwrap()).router());
+    let made = api.post(MAPS, &config_map("a")).await.json();
+    drop(api);
+    let api = Raw(ApiServer::new(reopened(&path).await).router());
+    assert_eq!(api.get(&format!("{MAPS}/a")).await.json(), made);
 }
 
 /// A collector that is in the middle of its round may keep the file for a moment.
@@ -570,14 +529,13 @@ async fn reopened(path: &std::path::Path) -> Store {
             }
         }
     };
-    let patience = std::time::Duration::from_secs(60);
-    tokio::time::timeout(patience, opened).await.unwrap()
+    soon("the file", opened).await
 }
 
 #[tokio::test]
 async fn a_listener_answers_under_its_names_only() {
     let names = ["cd.example.com".to_owned(), "10.0.0.7".to_owned()];
-    let router = server().guarded_router_at("secret", &names);
+    let api = Raw(server().guarded_router_at("secret", &names));
     for (host, code) in [
         ("localhost", 200),
         ("CD.example.com:7443", 200),
@@ -587,7 +545,7 @@ async fn a_listener_answers_under_its_names_only() {
         ("cd.example.com.evil.example", 403),
     ] {
         let request = Request::get("/version").header(header::HOST, host);
-        let answer = send(&router, request.body(Body::empty()).unwrap()).await;
+        let answer = api.request(request.body(Body::empty()).unwrap()).await;
         assert_eq!(answer.status.as_u16(), code, "{host}");
     }
 }

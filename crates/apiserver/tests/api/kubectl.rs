@@ -5,7 +5,6 @@ mod rights;
 
 use std::process::Stdio;
 use std::sync::Arc;
-use std::time::Duration;
 
 use expect_test::{Expect, expect};
 use serde_json::json;
@@ -17,6 +16,8 @@ use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::crypto::ring;
+
+use crate::waiting::soon;
 
 fn kubectl() -> String {
     std::env::var("KUBECTL").unwrap_or_else(|_| "kubectl".to_owned())
@@ -56,10 +57,9 @@ struct Stage {
 impl Stage {
     /// `None` where there is no kubectl.
     async fn new() -> Option<Self> {
-        let found = Command::new(kubectl())
-            .args(["version", "--client"])
-            .output()
-            .await;
+        let mut version = Command::new(kubectl());
+        version.args(["version", "--client"]).kill_on_drop(true);
+        let found = soon("kubectl version", version.output()).await;
         if !found.is_ok_and(|o| o.status.success()) {
             println!("skipped: kubectl is not on the PATH");
             return None;
@@ -103,7 +103,9 @@ impl Stage {
 
     /// What kubectl prints, and its exit code when that is not 0.
     async fn kubectl(&self, arguments: &str) -> String {
-        let output = self.command(arguments).output().await.unwrap();
+        let output = soon(arguments, self.command(arguments).output())
+            .await
+            .unwrap();
         let mut told = String::from_utf8(output.stdout).unwrap()
             + std::str::from_utf8(&output.stderr).unwrap();
         if !output.status.success() {
@@ -129,7 +131,7 @@ impl Stage {
 
     async fn end(self) {
         self.stop.notify_one();
-        self.serving.await.unwrap();
+        soon("the end of the server", self.serving).await.unwrap();
     }
 
     fn client(&self) -> kube::Client {
@@ -327,10 +329,9 @@ async fn history_is_read_and_taken_back() {
 
 type Lines = tokio::io::Lines<BufReader<tokio::process::ChildStdout>>;
 
-/// The next line, unless none comes.
 async fn next(lines: &mut Lines) -> String {
-    let line = tokio::time::timeout(Duration::from_secs(20), lines.next_line()).await;
-    line.unwrap().unwrap().unwrap()
+    let line = soon("a line of kubectl", lines.next_line()).await;
+    line.unwrap().unwrap()
 }
 
 #[tokio::test]

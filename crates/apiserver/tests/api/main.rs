@@ -20,3 +20,5 @@ mod streams;
 mod support;
 mod verbs;
 mod versions;
+#[path = "../support/waiting.rs"]
+mod waiting;

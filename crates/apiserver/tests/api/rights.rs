@@ -458,11 +458,17 @@ async fn roles_are_made_of_others_by_label() {
     let role = json!({"metadata": {"name": "things-view", "labels": label}, "rules": [rule]});
     stage.made(&format!("{ROLES}/clusterroles"), role).await;
     // No such kind is there, but whoever may see it is told so.
-    eventually(async || stage.get(&token, things).await.0 == 404).await;
+    eventually("the right", async || {
+        stage.get(&token, things).await.0 == 404
+    })
+    .await;
     stage
         .delete("secret", &format!("{ROLES}/clusterroles/things-view"))
         .await;
-    eventually(async || stage.get(&token, things).await.0 == 403).await;
+    eventually("the end of the right", async || {
+        stage.get(&token, things).await.0 == 403
+    })
+    .await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -472,10 +478,13 @@ async fn every_namespace_has_an_account() {
         .made("/api/v1/namespaces", json!({"metadata": {"name": "shop"}}))
         .await;
     let path = "/api/v1/namespaces/shop/serviceaccounts/default";
-    eventually(async || stage.get("secret", path).await.0 == 200).await;
+    eventually("the account", async || {
+        stage.get("secret", path).await.0 == 200
+    })
+    .await;
     let (_, first) = stage.get("secret", path).await;
     stage.delete("secret", path).await;
-    eventually(async || {
+    eventually("another account", async || {
         let (code, now) = stage.get("secret", path).await;
         code == 200 && now["metadata"]["uid"] != first["metadata"]["uid"]
     })

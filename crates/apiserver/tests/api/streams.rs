@@ -16,6 +16,7 @@ use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_tungstenite::{WebSocketStream, client_async};
 
 use crate::support::pod;
+use crate::waiting::soon;
 
 /// Tells what it was asked to run, repeats its input, and ends with the number of bytes in it.
 struct Echo;
@@ -101,14 +102,14 @@ async fn ask_of_server(
         .headers_mut()
         .insert(header::SEC_WEBSOCKET_PROTOCOL, protocol);
     let stream = TcpStream::connect(address).await.unwrap();
-    let answer = client_async(request, stream).await;
+    let answer = soon("the answer to the upgrade", client_async(request, stream)).await;
     (answer.map(|(socket, _)| socket), serving)
 }
 
 /// All that comes, by channel.
 async fn told(mut socket: WebSocketStream<TcpStream>) -> [String; 4] {
     let mut told: [String; 4] = Default::default();
-    while let Some(Ok(message)) = socket.next().await {
+    while let Some(Ok(message)) = soon("what a command tells", socket.next()).await {
         if let Message::Binary(bytes) = message {
             let text = std::str::from_utf8(&bytes[1..]).unwrap();
             told[usize::from(bytes[0])].push_str(text);
@@ -210,7 +211,8 @@ async fn ports_are_forwarded_by_spdy_inside_a_websocket() {
         let part = Message::Binary(part.to_vec().into());
         socket.send(part).await.unwrap();
     }
-    let answer = socket.next().await.unwrap().unwrap();
+    let answer = soon("the answer to a ping", socket.next()).await;
+    let answer = answer.unwrap().unwrap();
     assert_eq!(answer, Message::Binary(ping.to_vec().into()));
 }
 
@@ -235,12 +237,14 @@ async fn a_server_that_ends_says_so_to_who_converses() {
             .unwrap()
             .contains("the server stops")
     );
-    let frames: Vec<Message> = ports.unwrap().filter_map(async |m| m.ok()).collect().await;
+    let frames = ports.unwrap().filter_map(async |m| m.ok()).collect();
+    let frames: Vec<Message> = soon("the end of the ports", frames).await;
     let go_away = [&[0x80, 3, 0, 7, 0, 0, 0, 8][..], &[0; 8]].concat();
     let [Message::Binary(first), Message::Close(Some(_))] = frames.as_slice() else {
         panic!("{frames:?}");
     };
     assert_eq!(first, &go_away);
-    serving.await.unwrap();
-    serving_ports.await.unwrap();
+    for serving in [serving, serving_ports] {
+        soon("the end of a server", serving).await.unwrap();
+    }
 }

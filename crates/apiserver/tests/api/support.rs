@@ -14,6 +14,8 @@ use serde_json::{Value, json};
 use serin_apiserver::{ApiServer, Store};
 use tower::ServiceExt;
 
+use crate::waiting::soon;
+
 pub(crate) fn client() -> Client {
     Client::new(ApiServer::new(Store::in_memory()).router(), "default")
 }
@@ -51,7 +53,12 @@ pub(crate) fn refused<T: std::fmt::Debug>(result: Result<T, Error>) -> (u16, Str
     }
 }
 
-/// A server that is spoken to as it is, without a client that hides forms and headers. Its clock stands still.
+/// A server whose clock stands still.
+pub(crate) fn server() -> ApiServer {
+    ApiServer::new(Store::in_memory()).with_clock(|| "2026-01-02T03:04:05Z".parse().unwrap())
+}
+
+/// A server that is spoken to as it is, without a client that hides forms and headers.
 pub(crate) struct Raw(pub(crate) Router);
 
 pub(crate) struct Answer {
@@ -72,20 +79,23 @@ impl Answer {
 }
 
 impl Raw {
+    /// Its clock stands still.
     pub(crate) fn new() -> Self {
-        let server = ApiServer::new(Store::in_memory());
-        let server = server.with_clock(|| "2026-01-02T03:04:05Z".parse().unwrap());
-        Self(server.router())
+        Self(server().router())
     }
 
     pub(crate) async fn request(&self, request: Request<Body>) -> Answer {
-        let response = self.0.clone().oneshot(request).await.unwrap();
-        let (parts, body) = response.into_parts();
-        Answer {
-            status: parts.status,
-            headers: parts.headers,
-            body: body.collect().await.unwrap().to_bytes(),
-        }
+        let what = format!("the answer to {} {}", request.method(), request.uri());
+        let router = self.0.clone();
+        let answer = async {
+            let (parts, body) = router.oneshot(request).await.unwrap().into_parts();
+            Answer {
+                status: parts.status,
+                headers: parts.headers,
+                body: body.collect().await.unwrap().to_bytes(),
+            }
+        };
+        soon(&what, answer).await
     }
 
     pub(crate) async fn send(
@@ -105,10 +115,14 @@ impl Raw {
             .await
     }
 
-    pub(crate) async fn table(&self, path: &str) -> Answer {
-        let accept = "application/json;as=Table;v=v1;g=meta.k8s.io";
+    pub(crate) async fn get_as(&self, path: &str, accept: &str) -> Answer {
         let request = Request::get(path).header(header::ACCEPT, accept);
         self.request(request.body(Body::empty()).unwrap()).await
+    }
+
+    pub(crate) async fn table(&self, path: &str) -> Answer {
+        self.get_as(path, "application/json;as=Table;v=v1;g=meta.k8s.io")
+            .await
     }
 
     pub(crate) async fn post(&self, path: &str, body: &Value) -> Answer {
@@ -130,12 +144,11 @@ impl Raw {
 }
 
 /// Until `holds` does; the paused clock makes the waiting free.
-pub(crate) async fn eventually<F: Future<Output = bool>>(mut holds: impl FnMut() -> F) {
-    for _ in 0..1000 {
-        if holds().await {
-            return;
+pub(crate) async fn eventually<F: Future<Output = bool>>(what: &str, mut holds: impl FnMut() -> F) {
+    let wait = async {
+        while !holds().await {
+            tokio::time::sleep(Duration::from_millis(10)).await;
         }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    panic!("it never came to be");
+    };
+    soon(what, wait).await;
 }

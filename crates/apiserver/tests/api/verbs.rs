@@ -12,6 +12,7 @@ use kube::{Api, Error, ResourceExt};
 use serde_json::json;
 
 use crate::support::{client, config_map, deployment, of, refused};
+use crate::waiting::soon;
 
 #[tokio::test]
 async fn create_get_replace_delete() {
@@ -349,7 +350,8 @@ async fn watches_tell_when_an_object_enters_and_leaves_the_selector() {
         .await
         .unwrap();
     maps.delete("a", &DeleteParams::default()).await.unwrap();
-    let words: Vec<_> = events.map_ok(|e| word(&e)).try_collect().await.unwrap();
+    let words = events.map_ok(|e| word(&e)).try_collect();
+    let words: Vec<_> = soon("the end of the watch", words).await.unwrap();
     assert_eq!(
         words,
         [
@@ -367,7 +369,8 @@ async fn a_bookmark_names_the_version_of_now_also_when_only_other_kinds_have_cha
     let events = secrets.watch(&params, "0").await.unwrap();
     let map = config_map("a", "1");
     let made = maps.create(&PostParams::default(), &map).await.unwrap();
-    let events: Vec<_> = events.try_collect().await.unwrap();
+    let events = soon("the end of the watch", events.try_collect());
+    let events: Vec<_> = events.await.unwrap();
     let [WatchEvent::Bookmark(bookmark)] = events.as_slice() else {
         panic!("{events:?}");
     };
@@ -379,7 +382,8 @@ async fn a_bookmark_names_the_version_of_now_also_when_only_other_kinds_have_cha
 async fn a_watch_from_a_version_that_is_not_known_is_told_to_list_again() {
     let maps: Api<ConfigMap> = Api::default_namespaced(client());
     let events = maps.watch(&WatchParams::default(), "999999").await.unwrap();
-    let events: Vec<_> = events.try_collect().await.unwrap();
+    let events = soon("the end of the watch", events.try_collect());
+    let events: Vec<_> = events.await.unwrap();
     let [WatchEvent::Error(status)] = events.as_slice() else {
         panic!("{events:?}");
     };
@@ -399,7 +403,8 @@ async fn both_kinds_of_watchers_follow() {
         let mut events = std::pin::pin!(watcher(maps.clone(), config).default_backoff());
         let mut told = Vec::new();
         while told.len() < 3 {
-            told.push(match events.next().await.unwrap().unwrap() {
+            let event = soon("the list", events.next()).await;
+            told.push(match event.unwrap().unwrap() {
                 watcher::Event::Init => "init".to_owned(),
                 watcher::Event::InitApply(o) => format!("present {}", o.name_any()),
                 watcher::Event::InitDone => "done".to_owned(),
@@ -411,11 +416,11 @@ async fn both_kinds_of_watchers_follow() {
             .await
             .unwrap();
         assert!(
-            matches!(events.next().await, Some(Ok(watcher::Event::Apply(o))) if o.name_any() == "b")
+            matches!(soon("b", events.next()).await, Some(Ok(watcher::Event::Apply(o))) if o.name_any() == "b")
         );
         maps.delete("a", &DeleteParams::default()).await.unwrap();
         assert!(
-            matches!(events.next().await, Some(Ok(watcher::Event::Delete(o))) if o.name_any() == "a")
+            matches!(soon("the end of a", events.next()).await, Some(Ok(watcher::Event::Delete(o))) if o.name_any() == "a")
         );
     }
 }

@@ -7,6 +7,7 @@ use kube::Client;
 use serde_json::{Value, json};
 
 use crate::support::client;
+use crate::waiting::soon;
 
 const V1: &str = "/apis/gateway.networking.k8s.io/v1/namespaces/default/httproutes";
 const BETA: &str = "/apis/gateway.networking.k8s.io/v1beta1/namespaces/default/httproutes";
@@ -46,7 +47,8 @@ async fn one_object_in_the_version_of_the_address() {
         .request_events::<Value>(watch.unwrap())
         .await
         .unwrap();
-    let events: Vec<_> = events.take(1).try_collect().await.unwrap();
+    let events = soon("the first event", events.take(1).try_collect());
+    let events: Vec<_> = events.await.unwrap();
     let kube::api::WatchEvent::Added(route) = &events[0] else {
         panic!("{events:?}");
     };

@@ -7,6 +7,9 @@
 #![expect(clippy::unwrap_used, reason = "a test ends where it cannot go on")]
 
 mod scenario;
+#[cfg(test)]
+#[path = "../support/waiting.rs"]
+mod waiting;
 mod widget;
 
 use kube::config::{KubeConfigOptions, Kubeconfig};

@@ -1,7 +1,6 @@
 //! What is done, step by step, and what is seen. Nothing that differs from run to run is told: no uid, version or time.
 
 use std::fmt::Debug;
-use std::future::Future;
 use std::time::Duration;
 
 use futures::{StreamExt, TryStreamExt};
@@ -15,12 +14,10 @@ use kube::runtime::{WatchStreamExt, predicates};
 use kube::{Api, Client, CustomResourceExt, Error, ResourceExt};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
-use tokio::time::timeout;
 
+use crate::waiting::soon;
 use crate::widget::{self, Widget, WidgetSpec};
 
-/// Of any one step.
-const PATIENCE: Duration = Duration::from_secs(60);
 /// What is told of a step that the server has switched off.
 pub(crate) const SKIPPED: &str = "skipped";
 /// Where it all happens.
@@ -55,7 +52,7 @@ async fn clean_up(namespaces: &Api<Namespace>, definitions: &Api<CustomResourceD
         .delete(&Widget::crd().name_any(), &DeleteParams::default())
         .await;
     let _gone = namespaces.delete(NAMESPACE, &DeleteParams::default()).await;
-    soon(async {
+    soon("an empty place", async {
         while namespaces.get_opt(NAMESPACE).await.unwrap().is_some()
             || definitions
                 .get_opt(&Widget::crd().name_any())
@@ -86,10 +83,6 @@ impl Seen {
             other => self.tell(step, format!("no refusal: {other:?}")),
         }
     }
-}
-
-async fn soon<T>(what: impl Future<Output = T>) -> T {
-    timeout(PATIENCE, what).await.unwrap()
 }
 
 fn of<T: DeserializeOwned>(value: Value) -> T {
@@ -279,7 +272,7 @@ async fn watches(seen: &mut Seen, client: &Client) {
         let mut events = watcher::watcher(maps.clone(), config).boxed();
         let mut told = Vec::new();
         loop {
-            let event = match soon(events.try_next()).await {
+            let event = match soon("an event", events.try_next()).await {
                 Err(watcher::Error::WatchStartFailed(Error::Api(status)))
                     if is_switched_off(&status) =>
                 {
@@ -361,7 +354,10 @@ async fn streams(seen: &mut Seen, client: &Client) {
     maps.create(&PostParams::default(), &map("s", json!({"set": "streams"})))
         .await
         .unwrap();
-    let first = soon(objects.try_next()).await.unwrap().unwrap();
+    let first = soon("the first object", objects.try_next())
+        .await
+        .unwrap()
+        .unwrap();
     for data in ["2", "3"] {
         let change = Patch::Merge(json!({"data": {"key": data}}));
         maps.patch("s", &PatchParams::default(), &change)
@@ -372,7 +368,10 @@ async fn streams(seen: &mut Seen, client: &Client) {
     maps.patch("s", &PatchParams::default(), &label)
         .await
         .unwrap();
-    let second = soon(objects.try_next()).await.unwrap().unwrap();
+    let second = soon("the second object", objects.try_next())
+        .await
+        .unwrap()
+        .unwrap();
     seen.tell(
         "applied objects whose labels changed",
         format!("{:?}, {:?}", first.labels(), second.labels()),
@@ -506,9 +505,12 @@ async fn definition(seen: &mut Seen, definitions: &Api<CustomResourceDefinition>
         .unwrap();
     let name = Widget::crd().name_any();
     let established = conditions::is_crd_established();
-    let found = soon(await_condition(definitions.clone(), &name, established))
-        .await
-        .unwrap();
+    let found = soon(
+        "the definition",
+        await_condition(definitions.clone(), &name, established),
+    )
+    .await
+    .unwrap();
     let status = found.and_then(|d| d.status).unwrap();
     seen.tell("stored versions", format!("{:?}", status.stored_versions));
     let kind = status
@@ -529,17 +531,20 @@ async fn controller(seen: &mut Seen, client: &Client) {
             note: None,
         },
     );
-    soon(async {
+    soon("a widget that is taken", async {
         // A definition that is established may still be unknown to a part of a cluster for a moment.
         while widgets.create(&PostParams::default(), &new).await.is_err() {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     })
     .await;
-    let ready = soon(await_condition(widgets.clone(), "w", has(3)))
-        .await
-        .unwrap()
-        .unwrap();
+    let ready = soon(
+        "a ready widget",
+        await_condition(widgets.clone(), "w", has(3)),
+    )
+    .await
+    .unwrap()
+    .unwrap();
     seen.tell("finalizers", format!("{:?}", ready.finalizers()));
     seen.tell("generation", format!("{:?}", ready.metadata.generation));
     seen.tell(
@@ -548,21 +553,23 @@ async fn controller(seen: &mut Seen, client: &Client) {
     );
     maps.delete("w", &DeleteParams::default()).await.unwrap();
     let there = |m: Option<&ConfigMap>| m.is_some_and(|m| m.metadata.deletion_timestamp.is_none());
-    soon(await_condition(maps.clone(), "w", there))
-        .await
-        .unwrap();
+    soon(
+        "what was deleted",
+        await_condition(maps.clone(), "w", there),
+    )
+    .await
+    .unwrap();
     seen.tell("what was deleted comes again", true);
     change_widget(seen, &widgets).await;
     let uid = widgets.get("w").await.unwrap().uid().unwrap();
     widgets.delete("w", &DeleteParams::default()).await.unwrap();
-    soon(await_condition(
-        widgets.clone(),
-        "w",
-        conditions::is_deleted(&uid),
-    ))
+    soon(
+        "the end of the widget",
+        await_condition(widgets.clone(), "w", conditions::is_deleted(&uid)),
+    )
     .await
     .unwrap();
-    soon(async {
+    soon("the end of what it owned", async {
         while maps.get_opt("w").await.unwrap().is_some() {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
@@ -589,9 +596,12 @@ async fn change_widget(seen: &mut Seen, widgets: &Api<Widget>) {
         "scaled",
         format!("{:?}", scale.spec.and_then(|s| s.replicas)),
     );
-    soon(await_condition(widgets.clone(), "w", has(5)))
-        .await
-        .unwrap();
+    soon(
+        "the scaled widget",
+        await_condition(widgets.clone(), "w", has(5)),
+    )
+    .await
+    .unwrap();
     let wrong = Patch::Merge(json!({"spec": {"size": "many"}}));
     let wrong = widgets.patch("w", &patch, &wrong).await;
     seen.refusal("text for a number", wrong);

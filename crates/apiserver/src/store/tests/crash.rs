@@ -3,12 +3,11 @@
 use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
 
 use tokio::process::Command;
-use tokio::time::timeout;
 
 use super::*;
+use crate::waiting::soon;
 
 const POINT: &str = "SERIN_TEST_CRASH_POINT";
 const PASS: &str = "SERIN_TEST_CRASH_PASS";
@@ -96,7 +95,7 @@ async fn run(path: &Path, point: &str, pass: usize) -> (usize, bool) {
         .env(STATE, path)
         .kill_on_drop(true)
         .output();
-    let output = timeout(Duration::from_secs(60), output).await.unwrap();
+    let output = soon("the end of the process", output).await;
     let output = output.unwrap();
     let told = String::from_utf8_lossy(&output.stdout);
     let acknowledged = told.lines().filter(|l| l.contains(ACKNOWLEDGED)).count();

@@ -2,6 +2,7 @@ use expect_test::expect;
 use proptest::prelude::*;
 
 use super::*;
+use crate::waiting::soon;
 
 /// What a client writes to open a stream.
 fn opening(packer: &mut Packer, stream: u32, headers: &[(&str, &str)]) -> Vec<u8> {
@@ -28,25 +29,28 @@ async fn streams_are_opened_written_and_closed() {
         let frame = opening(&mut packer, id, &[("Streamtype", kind)]);
         client.write_all(&frame).await.unwrap();
     }
-    let first = streams.recv().await.unwrap();
-    let mut second = streams.recv().await.unwrap();
+    let mut open = async || soon("a stream", streams.recv()).await.unwrap();
+    let (first, mut second) = (open().await, open().await);
     assert_eq!(first.headers["streamtype"], "error");
     assert_eq!(second.headers["streamtype"], "stdin");
     client.write_all(&data(3, false, b"ab")).await.unwrap();
     client.write_all(&data(3, true, b"c")).await.unwrap();
-    assert_eq!(second.incoming.recv().await.unwrap(), "ab");
-    assert_eq!(second.incoming.recv().await.unwrap(), "c");
-    assert_eq!(second.incoming.recv().await, None);
+    for part in [Some("ab"), Some("c"), None] {
+        let given = soon("a part of the input", second.incoming.recv()).await;
+        assert_eq!(given.as_deref(), part.map(str::as_bytes));
+    }
 
     first.outgoing.finish(Bytes::from_static(b"done")).await;
     client.write_all(&ping_of(5)).await.unwrap();
     let mut told = BytesMut::new();
     while !told.ends_with(&ping_of(5)) {
-        assert_ne!(client.read_buf(&mut told).await.unwrap(), 0);
+        let read = soon("the answer to a ping", client.read_buf(&mut told)).await;
+        assert_ne!(read.unwrap(), 0);
     }
     assert!(told.windows(4).any(|w| w == b"done"));
     drop(client);
-    session.await.unwrap().unwrap();
+    let end = soon("the end of the session", session).await;
+    end.unwrap().unwrap();
 }
 
 #[tokio::test]
@@ -57,9 +61,11 @@ async fn the_end_is_told_after_all_that_was_said_before() {
     let sink = Sink::new(1, out.clone());
     sink.finish(Bytes::from_static(b"last")).await;
     out.send(Message::End).await.unwrap();
-    run(server, opened, (out, messages)).await.unwrap();
+    let session = run(server, opened, (out, messages));
+    soon("the end of the session", session).await.unwrap();
     let mut told = Vec::new();
-    client.read_to_end(&mut told).await.unwrap();
+    let read = client.read_to_end(&mut told);
+    soon("the end of the connection", read).await.unwrap();
     assert_eq!(
         told,
         [data(1, true, b"last"), frame::go_away().to_vec()].concat()
@@ -77,7 +83,8 @@ async fn what_is_no_spdy_ends_the_connection() {
         let (opened, _streams) = mpsc::channel(4);
         client.write_all(sent).await.unwrap();
         drop(client);
-        let ended = run(server, opened, mpsc::channel(QUEUE)).await;
+        let session = run(server, opened, mpsc::channel(QUEUE));
+        let ended = soon("the end of the session", session).await;
         want.assert_eq(&ended.unwrap_err().to_string());
     };
     check(
@@ -158,7 +165,8 @@ proptest! {
                 let mut told = Vec::new();
                 let _ = client.read_to_end(&mut told).await;
             };
-            let _ = tokio::join!(run(server, opened, mpsc::channel(QUEUE)), take, read);
+            let session = async { tokio::join!(run(server, opened, mpsc::channel(QUEUE)), take, read) };
+            let _ = soon("the end of the session", session).await;
         });
     }
 }
