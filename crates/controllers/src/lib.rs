@@ -18,6 +18,9 @@ mod job;
 mod replica_set;
 mod rollout;
 mod shell;
+#[cfg(test)]
+#[path = "../../apiserver/tests/support/waiting.rs"]
+mod waiting;
 mod workload;
 
 use std::path::PathBuf;

@@ -156,6 +156,7 @@ mod tests {
     use super::*;
     use crate::clock::Clock;
     use crate::shell::{Hub, merge};
+    use crate::waiting::soon;
 
     async fn create<K: Kind + serde::Serialize>(client: &Client, object: Value) {
         let api: Api<K> = Api::default_namespaced(client.clone());
@@ -191,8 +192,9 @@ mod tests {
             objects: hub.watch(),
             rollouts: hub.watch(),
         };
-        abandoned.objects.listed().cancelled().await;
-        abandoned.rollouts.listed().cancelled().await;
+        for listed in [abandoned.objects.listed(), abandoned.rollouts.listed()] {
+            soon("a list", listed.cancelled()).await;
+        }
         let mut looks = select_all(abandoned.triggers());
         let rollouts: Api<Rollout> = Api::default_namespaced(client);
         for replicas in 1..=5 {
@@ -204,9 +206,11 @@ mod tests {
             rollouts.delete(gone, &params).await.unwrap();
         }
         for expected in ["second", "first"] {
-            assert_eq!(looks.next().await.unwrap().name, expected);
+            let what = format!("a look at {expected}");
+            let look = soon(&what, looks.next()).await;
+            assert_eq!(look.unwrap().name, expected);
         }
         shutdown.cancel();
-        hub.join().await;
+        soon("the end of the hub", hub.join()).await;
     }
 }

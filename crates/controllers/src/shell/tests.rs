@@ -9,10 +9,14 @@ use kube::core::PartialObjectMeta;
 use serde_json::json;
 use serin_apiserver::{ApiServer, Store};
 use tokio::sync::mpsc;
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 use tower::ServiceExt;
 
 use super::*;
+use crate::waiting::{soon, within};
+
+/// Longer than any look is put off.
+const HOUR: Duration = Duration::from_secs(3600);
 
 /// Does to each ConfigMap what its name says, and tells when it was asked.
 struct Probe {
@@ -85,8 +89,9 @@ impl Fixture {
     async fn times(&mut self, name: &str, count: usize) -> Vec<f64> {
         let mut times: Vec<Instant> = Vec::new();
         while times.len() < count {
-            let next = timeout(Duration::from_secs(3600), self.asked.recv()).await;
-            let (asked, at) = next.unwrap().unwrap();
+            let what = format!("a look at {name}");
+            let next = within(HOUR, &what, self.asked.recv()).await;
+            let (asked, at) = next.unwrap();
             if asked == name {
                 times.push(at);
             }
@@ -98,9 +103,7 @@ impl Fixture {
 
     async fn stop(self) {
         self.shutdown.cancel();
-        timeout(Duration::from_secs(60), self.hub.join())
-            .await
-            .unwrap();
+        soon("the end of the hub", self.hub.join()).await;
     }
 }
 
@@ -146,16 +149,17 @@ async fn a_part_that_ends_or_panics_is_started_again() {
         async move { assert_eq!(number, 2, "on purpose") }
     });
     for number in 1..=4 {
-        assert_eq!(started.recv().await, Some(number));
+        let start = soon("the next start", started.recv()).await;
+        assert_eq!(start, Some(number));
     }
     fixture.shutdown.cancel();
-    timeout(Duration::from_secs(60), hub.join()).await.unwrap();
+    soon("the end of the hub", hub.join()).await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_change_concerns_what_it_was_and_what_it_is() {
     let fixture = fixture(&["moved"]).await;
-    fixture.cache.listed().cancelled().await;
+    soon("the list", fixture.cache.listed().cancelled()).await;
     let mut keys = fixture
         .cache
         .triggers(&fixture.cache, |object: &ConfigMap| {
@@ -165,7 +169,7 @@ async fn a_change_concerns_what_it_was_and_what_it_is() {
     let api: Api<ConfigMap> = Api::default_namespaced(fixture.hub.client.clone());
     let patch = json!({"metadata": {"labels": {"to": "b"}}});
     merge(&api, "moved", &patch).await.unwrap();
-    let mut next = async || keys.next().await.unwrap().name;
+    let mut next = async || soon("a look", keys.next()).await.unwrap().name;
     assert_eq!([next().await, next().await], ["nowhere", "b"]);
     let uid = fixture
         .cache
@@ -183,7 +187,7 @@ async fn a_change_concerns_what_it_was_and_what_it_is() {
 #[tokio::test(start_paused = true)]
 async fn an_end_concerns_what_was_stood_for_and_nothing_else_does() {
     let fixture = fixture(&["moved"]).await;
-    fixture.cache.listed().cancelled().await;
+    soon("the list", fixture.cache.listed().cancelled()).await;
     let place = |object: &ConfigMap| object.labels().get("at").cloned();
     let mut keys = fixture
         .cache
@@ -209,7 +213,9 @@ async fn an_end_concerns_what_was_stood_for_and_nothing_else_does() {
         .await
         .unwrap();
     for expected in ["a", "b", "c"] {
-        assert_eq!(keys.next().await.unwrap().name, expected);
+        let what = format!("a look at {expected}");
+        let next = soon(&what, keys.next()).await;
+        assert_eq!(next.unwrap().name, expected);
     }
     fixture.stop().await;
 }
@@ -217,7 +223,7 @@ async fn an_end_concerns_what_was_stood_for_and_nothing_else_does() {
 #[tokio::test(start_paused = true)]
 async fn own_writes_are_waited_for() {
     let fixture = fixture(&["mine"]).await;
-    fixture.cache.listed().cancelled().await;
+    soon("the list", fixture.cache.listed().cancelled()).await;
     let api: Api<ConfigMap> = Api::default_namespaced(fixture.hub.client.clone());
     let written = merge(&api, "mine", &json!({"data": {"a": "b"}}))
         .await
@@ -227,7 +233,7 @@ async fn own_writes_are_waited_for() {
         .cache
         .triggers(&fixture.cache, |o: &ConfigMap| vec![ObjectRef::from_obj(o)]);
     while !fixture.cache.is_current("owner") {
-        keys.next().await;
+        soon("the own write", keys.next()).await;
     }
     assert_eq!(
         fixture.cache.get("default", "mine").unwrap().data,
@@ -264,11 +270,9 @@ async fn a_kind_that_the_api_does_not_have_holds_nobody_up() {
     let clock = Clock::starting_at(Timestamp::UNIX_EPOCH);
     let mut hub = Hub::new(client, clock, None, 1, shutdown.clone());
     let cache = hub.watch::<NetworkPolicy>();
-    timeout(Duration::from_secs(60), cache.listed().cancelled())
-        .await
-        .unwrap();
+    soon("the list", cache.listed().cancelled()).await;
     shutdown.cancel();
-    hub.join().await;
+    soon("the end of the hub", hub.join()).await;
 }
 
 /// Passes requests on to the API and counts the bytes of the answers, those of watches too.
@@ -317,10 +321,10 @@ async fn contents_are_neither_fetched_nor_kept() {
     let clock = Clock::starting_at(Timestamp::UNIX_EPOCH);
     let mut hub = Hub::new(counted, clock, None, 1, shutdown.clone());
     let cache = hub.watch::<PartialObjectMeta<ConfigMap>>();
-    cache.listed().cancelled().await;
+    soon("the list", cache.listed().cancelled()).await;
     let mut keys = cache.triggers(&cache, |o| vec![ObjectRef::from_obj(o)]);
     write("watched".to_owned()).await;
-    keys.next().await;
+    soon("what is written later", keys.next()).await;
 
     let kept = cache.list("default");
     assert_eq!(kept.len(), COUNT + 1);
@@ -333,5 +337,5 @@ async fn contents_are_neither_fetched_nor_kept() {
     let annotated = (COUNT + 1) * EACH;
     assert!(fetched < annotated + EACH, "{fetched} bytes were fetched");
     shutdown.cancel();
-    hub.join().await;
+    soon("the end of the hub", hub.join()).await;
 }

@@ -74,17 +74,6 @@ async fn images(world: &World) -> BTreeMap<String, usize> {
     images
 }
 
-async fn until_images(world: &World, wanted: BTreeMap<String, usize>) {
-    let seen = tokio::time::timeout(std::time::Duration::from_secs(600), async {
-        while images(world).await != wanted {
-            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
-        }
-    });
-    if seen.await.is_err() {
-        panic!("never {wanted:?}: {:?}", images(world).await);
-    }
-}
-
 fn check_example(bounds: Bounds) {
     assert!(bounds.events > 0);
     assert!(bounds.most <= 8, "{bounds:?}");
@@ -331,7 +320,8 @@ async fn a_lost_pod_is_replaced_and_a_relabelled_one_let_go() {
         p.is_none_or(|p| !p.owner_references().is_empty())
     });
     owned.await;
-    until_images(&world, BTreeMap::from([("v1".into(), 6)])).await;
+    let wanted = BTreeMap::from([("v1".into(), 6)]);
+    world.until_seen(&wanted, images).await;
     world.stop().await;
 }
 

@@ -19,6 +19,8 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tower::{Layer, ServiceExt};
 
+use crate::waiting::{soon, within};
+
 const DURATION: Duration = Duration::from_secs(15);
 
 /// Who wrote, and when.
@@ -30,6 +32,13 @@ struct Process {
     cut: Arc<AtomicBool>,
     shutdown: CancellationToken,
     task: JoinHandle<()>,
+}
+
+impl Process {
+    async fn stop(self) {
+        self.shutdown.cancel();
+        soon("the end of a process", self.task).await.unwrap();
+    }
 }
 
 fn server() -> ApiServer {
@@ -94,13 +103,15 @@ async fn write_on(client: Client, name: &'static str, ledger: Ledger, stop: Canc
     }
 }
 
-async fn until(ledger: &Ledger, test: impl Fn(&[(&'static str, Instant)]) -> bool) {
+/// Waits until somebody has written more often than so.
+async fn until(ledger: &Ledger, name: &str, more_than: usize) {
     let wait = async {
-        while !test(&ledger.lock().unwrap()) {
+        while count(&ledger.lock().unwrap(), name) <= more_than {
             sleep(Duration::from_millis(100)).await;
         }
     };
-    tokio::time::timeout(DURATION * 10, wait).await.unwrap();
+    let what = format!("more than {more_than} writes of {name}");
+    within(DURATION * 10, &what, wait).await;
 }
 
 fn count(ledger: &[(&'static str, Instant)], name: &str) -> usize {
@@ -111,7 +122,7 @@ fn count(ledger: &[(&'static str, Instant)], name: &str) -> usize {
 async fn a_leader_that_is_cut_off_writes_nothing_when_the_next_one_leads() {
     let (server, ledger) = (server(), Ledger::default());
     let first = start(&server, "first", &ledger);
-    until(&ledger, |seen| count(seen, "first") > 60).await;
+    until(&ledger, "first", 60).await;
     let second = start(&server, "second", &ledger);
     sleep(DURATION * 2).await;
     assert_eq!(
@@ -121,7 +132,7 @@ async fn a_leader_that_is_cut_off_writes_nothing_when_the_next_one_leads() {
     );
 
     first.cut.store(true, Ordering::Relaxed);
-    until(&ledger, |seen| count(seen, "second") > 60).await;
+    until(&ledger, "second", 60).await;
     let seen = ledger.lock().unwrap().clone();
     let last_of_first = seen.iter().rposition(|(who, _)| *who == "first").unwrap();
     let first_of_second = seen.iter().position(|(who, _)| *who == "second").unwrap();
@@ -137,14 +148,12 @@ async fn a_leader_that_is_cut_off_writes_nothing_when_the_next_one_leads() {
     let before = count(&ledger.lock().unwrap(), "first");
     sleep(DURATION * 4).await;
     assert_eq!(count(&ledger.lock().unwrap(), "first"), before);
-    second.shutdown.cancel();
-    second.task.await.unwrap();
-    until(&ledger, |seen| count(seen, "first") > before).await;
+    second.stop().await;
+    until(&ledger, "first", before).await;
 
     let leases: Api<Lease> = Api::default_namespaced(Client::new(server.router(), "default"));
     let lease = leases.get("leader").await.unwrap().spec.unwrap();
     assert_eq!(lease.holder_identity.as_deref(), Some("first"));
     assert_eq!(lease.lease_transitions, Some(2));
-    first.shutdown.cancel();
-    first.task.await.unwrap();
+    first.stop().await;
 }

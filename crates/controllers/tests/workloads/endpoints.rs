@@ -81,25 +81,7 @@ async fn endpoints_follow_the_pods_and_the_selector() {
         })
         .await;
     let generation = service.metadata.generation.unwrap().to_string();
-    world
-        .until_slices(|| vec![(String::new(), generation.clone(), 0)])
-        .await;
+    let wanted = vec![(String::new(), generation, 0)];
+    world.until_seen(&wanted, slices).await;
     world.stop().await;
-}
-
-impl World {
-    async fn until_slices(&self, wanted: impl Fn() -> Vec<(String, String, usize)>) {
-        let seen = tokio::time::timeout(std::time::Duration::from_secs(600), async {
-            loop {
-                let shown = slices(self).await;
-                if shown == wanted() {
-                    return;
-                }
-                tokio::time::sleep(std::time::Duration::from_millis(100)).await;
-            }
-        });
-        if seen.await.is_err() {
-            panic!("never {:?}: {:?}", wanted(), slices(self).await);
-        }
-    }
 }

@@ -7,6 +7,7 @@ use serin_api::release::ReleasePolicy;
 use serin_api::rollout::{Rollout, RolloutPhase, RolloutStatus};
 use serin_api::waiting::WaitingOn;
 
+use crate::rollouts::until_status;
 use crate::world::World;
 
 fn member(name: &str, version: &str, steps: &Value, release: &str) -> Value {
@@ -19,24 +20,6 @@ fn member(name: &str, version: &str, steps: &Value, release: &str) -> Value {
             "template": {"metadata": {"labels": labels}, "spec": {"containers": [container]}},
         },
     })
-}
-
-async fn until(
-    world: &World,
-    name: &str,
-    what: &str,
-    holds: impl Fn(&RolloutStatus) -> bool,
-) -> RolloutStatus {
-    let seen = world.until(name, what, |rollout: Option<&Rollout>| {
-        let Some(rollout) = rollout else { return false };
-        let status = rollout.status.clone().unwrap_or_default();
-        let generation = rollout.metadata.generation.map(|g| g.to_string());
-        status.observed_generation == generation && holds(&status)
-    });
-    Box::pin(seen)
-        .await
-        .and_then(|r| r.status)
-        .unwrap_or_default()
 }
 
 fn is_healthy(status: &RolloutStatus) -> bool {
@@ -67,7 +50,7 @@ async fn group() -> (World, Value, Value) {
         .create::<Rollout>(member("web", "v1", &quick, "1"))
         .await;
     for name in ["api", "web"] {
-        until(&world, name, "v1", is_healthy).await;
+        until_status(&world, name, "v1", is_healthy).await;
     }
     (world, asking, quick)
 }
@@ -79,7 +62,7 @@ async fn a_group_goes_step_by_step_together() {
     world
         .merge::<Rollout>("web", member("web", "v2", &quick, "2"))
         .await;
-    let early = until(&world, "web", "a wait for api", waits_for("api")).await;
+    let early = until_status(&world, "web", "a wait for api", waits_for("api")).await;
     assert_eq!(
         (early.current_step_index, early.updated_replicas),
         (Some(0), Some(0))
@@ -87,15 +70,15 @@ async fn a_group_goes_step_by_step_together() {
     world
         .merge::<Rollout>("api", member("api", "v2", &asking, "2"))
         .await;
-    until(&world, "api", "its pause", |s| s.controller_pause).await;
-    let ahead = until(&world, "web", "a wait at its third step", |s| {
+    until_status(&world, "api", "its pause", |s| s.controller_pause).await;
+    let ahead = until_status(&world, "web", "a wait at its third step", |s| {
         s.current_step_index == Some(2) && waits_for("api")(s)
     })
     .await;
     assert_eq!(ahead.updated_replicas, Some(2));
     status(&world, "api", json!({"status": {"pauseConditions": null}})).await;
     for name in ["api", "web"] {
-        until(&world, name, "v2", |s| {
+        until_status(&world, name, "v2", |s| {
             is_healthy(s) && s.updated_replicas == Some(4)
         })
         .await;
@@ -112,7 +95,7 @@ async fn an_abort_of_one_takes_all_back_and_a_retry_begins_together() {
     world
         .merge::<Rollout>("web", member("web", "v2", &quick, "2"))
         .await;
-    until(&world, "api", "its pause", |s| s.controller_pause).await;
+    until_status(&world, "api", "its pause", |s| s.controller_pause).await;
     let decision = json!({"by": "anna", "why": "orders fail"});
     status(
         &world,
@@ -120,7 +103,7 @@ async fn an_abort_of_one_takes_all_back_and_a_retry_begins_together() {
         json!({"status": {"abort": true, "decision": decision}}),
     )
     .await;
-    let web = until(&world, "web", "the way back", |s| {
+    let web = until_status(&world, "web", "the way back", |s| {
         s.abort && s.updated_replicas == Some(0)
     })
     .await;
@@ -128,21 +111,21 @@ async fn an_abort_of_one_takes_all_back_and_a_retry_begins_together() {
         web.message.as_deref(),
         Some("taken back: api was taken back")
     );
-    until(&world, "api", "the way back", |s| {
+    until_status(&world, "api", "the way back", |s| {
         s.abort && s.updated_replicas == Some(0)
     })
     .await;
 
     status(&world, "web", json!({"status": {"abort": false}})).await;
-    until(&world, "web", "a wait for api", |s| {
+    until_status(&world, "web", "a wait for api", |s| {
         !s.abort && waits_for("api")(s)
     })
     .await;
     status(&world, "api", json!({"status": {"abort": false}})).await;
-    until(&world, "api", "its pause", |s| s.controller_pause).await;
+    until_status(&world, "api", "its pause", |s| s.controller_pause).await;
     status(&world, "api", json!({"status": {"pauseConditions": null}})).await;
     for name in ["api", "web"] {
-        until(&world, name, "v2", |s| {
+        until_status(&world, name, "v2", |s| {
             is_healthy(s) && s.updated_replicas == Some(4)
         })
         .await;
@@ -163,18 +146,18 @@ async fn six_instances_go_in_three_batches_with_a_check_after_each() {
         object
     };
     world.create::<Rollout>(rolling("v1")).await;
-    until(&world, "web", "v1", is_healthy).await;
+    until_status(&world, "web", "v1", is_healthy).await;
     world.watch_bounds();
     world.merge::<Rollout>("web", rolling("v2")).await;
     for (index, instances) in [(0, 2), (1, 4), (2, 6)] {
         let what = format!("batch {}", index + 1);
-        let paused = until(&world, "web", &what, |s| {
+        let paused = until_status(&world, "web", &what, |s| {
             s.controller_pause && s.current_step_index == Some(index)
         })
         .await;
         assert_eq!(paused.updated_replicas, Some(instances));
     }
-    until(&world, "web", "v2", is_healthy).await;
+    until_status(&world, "web", "v2", is_healthy).await;
     let bounds = world.bounds();
     assert!(
         bounds.most <= 7 && bounds.fewest_available >= 6 && bounds.events > 0,

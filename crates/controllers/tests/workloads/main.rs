@@ -30,4 +30,7 @@ mod rollouts;
 #[cfg(test)]
 mod stack;
 #[cfg(test)]
+#[path = "../../../apiserver/tests/support/waiting.rs"]
+mod waiting;
+#[cfg(test)]
 mod world;

@@ -64,24 +64,29 @@ pub(crate) async fn verb(world: &World, patch: Value) {
         .unwrap();
 }
 
-/// Waits until the status of the present spec is like this.
 pub(crate) async fn until(
     world: &World,
     what: &str,
     holds: impl Fn(&RolloutStatus) -> bool,
 ) -> RolloutStatus {
-    let seen: Option<Rollout> = world
-        .until("web", what, |rollout: Option<&Rollout>| {
-            let Some(rollout) = rollout else { return false };
-            let status = rollout.status.clone().unwrap_or_default();
-            let observed = status
-                .observed_generation
-                .as_deref()
-                .and_then(|g| g.parse().ok());
-            observed == rollout.metadata.generation && holds(&status)
-        })
-        .await;
-    seen.and_then(|rollout| rollout.status).unwrap_or_default()
+    until_status(world, "web", what, holds).await
+}
+
+/// Waits until the status of the present spec is like this.
+pub(crate) async fn until_status(
+    world: &World,
+    name: &str,
+    what: &str,
+    holds: impl Fn(&RolloutStatus) -> bool,
+) -> RolloutStatus {
+    let seen = world.until(name, what, |rollout: Option<&Rollout>| {
+        let Some(rollout) = rollout else { return false };
+        let status = rollout.status.clone().unwrap_or_default();
+        let generation = rollout.metadata.generation.map(|g| g.to_string());
+        status.observed_generation == generation && holds(&status)
+    });
+    let rollout = Box::pin(seen).await;
+    rollout.and_then(|r| r.status).unwrap_or_default()
 }
 
 pub(crate) fn is(phase: RolloutPhase) -> impl Fn(&RolloutStatus) -> bool {

@@ -1,6 +1,7 @@
 //! How much stack the controllers need. Nobody chooses the threads on which they are polled, and without optimisation a future that
 //! moves large objects through many layers fills one.
 
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::Duration;
 
@@ -20,11 +21,13 @@ const STACK_BYTES: usize = 1024 * 1024;
 /// The controllers have a thread of their own, which is small; who watches them has a large one.
 #[test]
 fn a_release_fits_into_half_a_stack() {
-    let (sender, clients) = std::sync::mpsc::channel();
+    let (sender, clients) = mpsc::channel();
+    let (running, ended) = mpsc::channel::<()>();
     let shutdown = CancellationToken::new();
     let stopped = shutdown.clone();
     let small = thread::Builder::new().stack_size(STACK_BYTES);
     let controllers = small.spawn(move || {
+        let _running = running;
         let client = clients.recv().unwrap();
         runtime().block_on(serin_controllers::run(client, Config::default(), stopped));
     });
@@ -44,6 +47,12 @@ fn a_release_fits_into_half_a_stack() {
         });
     });
     watching.unwrap().join().unwrap();
+    let end = ended.recv_timeout(Duration::from_secs(60));
+    assert_eq!(
+        end,
+        Err(RecvTimeoutError::Disconnected),
+        "the controllers do not end"
+    );
     controllers.unwrap().join().unwrap();
 }
 

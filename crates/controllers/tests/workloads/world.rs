@@ -1,6 +1,7 @@
 //! The embedded API with all controllers and a node that only says that its pods are ready, on a virtual clock.
 
 use std::collections::BTreeMap;
+use std::fmt::Debug;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -23,6 +24,7 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::node::{let_go, node};
+use crate::waiting::soon;
 
 /// The image of pods that never become ready.
 pub(crate) const BAD: &str = "bad";
@@ -33,6 +35,8 @@ pub(crate) const DONE: &str = "done";
 /// The image of pods that end badly by themselves.
 pub(crate) const FAILS: &str = "fails";
 const NAMESPACE: &str = "default";
+/// How often something is looked at that is not watched.
+const LOOK: Duration = Duration::from_millis(100);
 
 pub(crate) struct World {
     pub(crate) client: Client,
@@ -114,10 +118,7 @@ impl World {
     pub(crate) async fn stop(mut self) {
         if let Some((shutdown, task)) = self.controllers.take() {
             shutdown.cancel();
-            timeout(Duration::from_secs(60), task)
-                .await
-                .unwrap()
-                .unwrap();
+            soon("the end of the controllers", task).await.unwrap();
         }
         // Whoever lives in the world does so for ever: an end is a panic, and what it saw is not to be relied on.
         if let Some(ended) = self.tasks.try_join_next() {
@@ -175,6 +176,22 @@ impl World {
         }
     }
 
+    /// Waits until `look` sees what is wanted of several objects, for as long as [`World::until`] of one.
+    pub(crate) async fn until_seen<T: PartialEq + Debug>(
+        &self,
+        wanted: &T,
+        look: impl AsyncFn(&Self) -> T,
+    ) {
+        let wait = async {
+            while look(self).await != *wanted {
+                sleep(LOOK).await;
+            }
+        };
+        if timeout(self.patience, wait).await.is_err() {
+            panic!("never {wanted:?}; it is {:?}", look(self).await);
+        }
+    }
+
     /// Forgets what was seen so far.
     pub(crate) fn watch_bounds(&self) {
         *self.bounds.lock().unwrap() = Bounds::NONE;
@@ -188,7 +205,7 @@ impl World {
 pub(crate) trait Object:
     Resource<DynamicType = (), Scope = NamespaceResourceScope>
     + Clone
-    + std::fmt::Debug
+    + Debug
     + Serialize
     + DeserializeOwned
     + Send
@@ -199,7 +216,7 @@ pub(crate) trait Object:
 impl<K> Object for K where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
         + Clone
-        + std::fmt::Debug
+        + Debug
         + Serialize
         + DeserializeOwned
         + Send

@@ -24,6 +24,7 @@ use super::super::configuration::{Content, digest_for};
 use super::*;
 use crate::clock::Clock;
 use crate::shell::{Hub, Kind};
+use crate::waiting::soon;
 use crate::{Config, Shared, rollouts_of};
 
 /// The name of the kind of an action, and all of these names. A kind that is not in the list does not compile, and one that is
@@ -226,7 +227,7 @@ impl World {
             rollouts.config_maps.listed(),
             rollouts.secrets.listed(),
         ] {
-            listed.cancelled().await;
+            soon("a list", listed.cancelled()).await;
         }
         Controller {
             rollouts,
@@ -277,9 +278,13 @@ impl Controller {
     async fn apply(&self, action: &Action) {
         let api: Api<Rollout> = Api::default_namespaced(self.rollouts.client.clone());
         let mut rollout = api.get("web").await.unwrap();
-        while !self.rollouts.sees_own_writes(&uid(&rollout)) {
-            sleep(Duration::from_millis(1)).await;
-        }
+        let owner = uid(&rollout);
+        soon("the own writes", async {
+            while !self.rollouts.sees_own_writes(&owner) {
+                sleep(Duration::from_millis(1)).await;
+            }
+        })
+        .await;
         let observing = self.rollouts.observe(&rollout, None, Governed::default());
         let observed = observing.await.unwrap();
         rollout.spec.workload_ref =

@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::shell::Hub;
+use crate::waiting::soon;
 
 #[test]
 fn what_an_answer_means() {
@@ -141,9 +142,7 @@ async fn it_is_asked_until_there_is_an_answer() {
     let shutdown = CancellationToken::new();
     let mut hub = Hub::new(client.clone(), Clock::system(), None, 1, shutdown.clone());
     let rollouts = hub.watch::<Rollout>();
-    let listed = rollouts.listed();
-    let listed = timeout(Duration::from_secs(60), listed.cancelled());
-    listed.await.unwrap();
+    soon("the list", rollouts.listed().cancelled()).await;
     let egress = Egress {
         hosts: vec!["127.0.0.1".into()],
         private: false,
@@ -165,10 +164,7 @@ async fn it_is_asked_until_there_is_an_answer() {
         status.is_some_and(|s| s.gates.contains_key("budget"))
     };
     let answer = await_condition(api.clone(), "web", answered);
-    let answer = timeout(Duration::from_secs(60), answer)
-        .await
-        .unwrap()
-        .unwrap();
+    let answer = soon("the answer in the status", answer).await.unwrap();
     let status = answer.unwrap().status.unwrap();
     let answer = &status.gates["budget"];
     assert!(answer.approved);
