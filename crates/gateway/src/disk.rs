@@ -15,6 +15,8 @@ use crate::unix;
 const FORMAT: u32 = 1;
 /// The least time between two writes.
 const PAUSE: Duration = Duration::from_millis(300);
+/// The pause after a failure, unless there is something new to write.
+const RETRY: Duration = Duration::from_secs(1);
 
 #[derive(Serialize, Deserialize)]
 struct Saved<T> {
@@ -65,16 +67,20 @@ pub(crate) fn save<T: Serialize>(path: &Path, table: &T) -> std::io::Result<()> 
 }
 
 /// Writes each value that comes, the latest only when they come faster than they can be written. A failure is logged and tried
-/// again with the next one or after a second.
+/// again with the next one or after [`RETRY`]. Ends when no other one can come.
 pub(crate) async fn keep<T>(path: PathBuf, mut tables: watch::Receiver<Arc<T>>)
 where
     T: Serialize + Send + Sync + 'static,
 {
     let mut is_behind = false;
     loop {
-        if is_behind {
-            let _ = tokio::time::timeout(Duration::from_secs(1), tables.changed()).await;
-        } else if tables.changed().await.is_err() {
+        let change = tables.changed();
+        let changed = if is_behind {
+            tokio::time::timeout(RETRY, change).await.unwrap_or(Ok(()))
+        } else {
+            change.await
+        };
+        if changed.is_err() {
             return;
         }
         let table = Arc::clone(&tables.borrow_and_update());
@@ -148,5 +154,19 @@ mod tests {
         rest(1000).await;
         assert_eq!(on_disk(), Some(named("last")));
         keeping.abort();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_cannot_be_written_is_given_up_when_nobody_is_left_who_makes_tables() {
+        let home = tempfile::tempdir().unwrap();
+        std::fs::write(home.path().join("gateway"), "in the way").unwrap();
+        let (tables, saved) = watch::channel(Arc::default());
+        let keeping = tokio::spawn(keep(routes(home.path()), saved));
+        tables.send_replace(named("last"));
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        assert!(!keeping.is_finished());
+        drop(tables);
+        let end = tokio::time::timeout(Duration::from_secs(60), keeping).await;
+        assert!(end.is_ok(), "it tries for ever");
     }
 }
