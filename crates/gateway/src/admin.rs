@@ -19,13 +19,13 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::Semaphore;
 
 use crate::access_log::AccessLog;
+use crate::ports::accepted;
 use crate::prometheus;
 use crate::proxy::{ClientIo, Shared};
 use crate::series::Registry;
 use crate::spans::{Counts, Spans};
 
 const MOST_CONNECTIONS: usize = 32;
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// How long a client may ask nothing, or take nothing of an answer.
 const IDLE: Duration = Duration::from_secs(30);
 const DEFAULT_WINDOW_SECONDS: f64 = 60.0;
@@ -67,15 +67,12 @@ impl Listener {
 pub(crate) async fn serve(pages: Arc<Pages>, listener: Listener) {
     let limit = Arc::new(Semaphore::new(MOST_CONNECTIONS));
     while let Ok(permit) = Arc::clone(&limit).acquire_owned().await {
-        match listener.accept().await {
-            Ok(stream) => {
-                let pages = Arc::clone(&pages);
-                tokio::spawn(async move {
-                    connection(pages, stream).await;
-                    drop(permit);
-                });
-            }
-            Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
+        if let Some(stream) = accepted(listener.accept().await).await {
+            let pages = Arc::clone(&pages);
+            tokio::spawn(async move {
+                connection(pages, stream).await;
+                drop(permit);
+            });
         }
     }
 }

@@ -7,9 +7,7 @@ use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::net::TcpListener;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, poll};
@@ -19,16 +17,15 @@ use rustix::net::{
 };
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
-use crate::ports::{Listener, Scheme};
+use crate::ports::{Listener, Scheme, accepted};
 use crate::{info, unix};
 
 /// Sockets that are handed over at once.
 const MOST: usize = 64;
 /// Their names, at most so long.
 const NAMES_BYTES: usize = MOST * 8;
-/// How long the other side may take.
+/// How long a gateway may take to hand its sockets over.
 const PATIENCE: Duration = Duration::from_secs(2);
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 fn path(home: &Path) -> PathBuf {
     home.join("run").join("gateway.handover")
@@ -39,24 +36,17 @@ pub(crate) async fn offer(home: PathBuf, listeners: Vec<Listener>) -> io::Result
     let listener = unix::bind(&path(&home))?;
     listener.set_nonblocking(true)?;
     let listener = tokio::net::UnixListener::from_std(listener)?;
-    let listeners = Arc::new(listeners);
     loop {
-        let Ok((stream, _)) = listener.accept().await else {
-            tokio::time::sleep(ACCEPT_PAUSE).await;
-            continue;
-        };
-        let listeners = Arc::clone(&listeners);
-        let handed =
-            tokio::task::spawn_blocking(move || hand_over(&stream.into_std()?, &listeners));
-        if let Ok(Err(error)) = handed.await {
+        if let Some((stream, _)) = accepted(listener.accept().await).await
+            && let Err(error) = hand_over(stream.as_fd(), &listeners)
+        {
             tracing::warn!(%error, "the sockets cannot be handed over");
         }
     }
 }
 
-fn hand_over(stream: &UnixStream, listeners: &[Listener]) -> io::Result<()> {
-    stream.set_nonblocking(false)?;
-    stream.set_write_timeout(Some(PATIENCE))?;
+/// All goes at once into the buffer of a new connection, so nobody is waited for.
+fn hand_over(to: BorrowedFd<'_>, listeners: &[Listener]) -> io::Result<()> {
     let names: Vec<&str> = listeners.iter().map(|l| l.scheme.word()).collect();
     let names = names.join(":");
     let sockets: Vec<BorrowedFd<'_>> = listeners.iter().map(|l| l.socket.as_fd()).collect();
@@ -68,10 +58,10 @@ fn hand_over(stream: &UnixStream, listeners: &[Listener]) -> io::Result<()> {
         )));
     }
     sendmsg(
-        stream,
+        to,
         &[IoSlice::new(names.as_bytes())],
         &mut control,
-        SendFlags::empty(),
+        SendFlags::DONTWAIT,
     )?;
     Ok(())
 }
@@ -81,8 +71,7 @@ fn hand_over(stream: &UnixStream, listeners: &[Listener]) -> io::Result<()> {
 /// # Errors
 /// When none lives there, or what it hands over is not whole.
 pub(crate) fn take(home: &Path) -> io::Result<(Vec<Listener>, Pid)> {
-    let stream = unix::connect(&path(home))?;
-    stream.set_read_timeout(Some(PATIENCE))?;
+    let stream = unix::connect(&path(home), PATIENCE)?;
     let pid = sockopt::socket_peercred(&stream)?.pid;
     let mut names = [0_u8; NAMES_BYTES];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST))];
@@ -119,7 +108,7 @@ pub(crate) fn take(home: &Path) -> io::Result<(Vec<Listener>, Pid)> {
 
 /// The process that answers on the admin socket of `home`; `None` when none does.
 pub(crate) fn serving_pid(home: &Path) -> Option<Pid> {
-    let stream = unix::connect(&info::admin_socket(home)).ok()?;
+    let stream = unix::connect(&info::admin_socket(home), PATIENCE).ok()?;
     Some(sockopt::socket_peercred(&stream).ok()?.pid)
 }
 
@@ -149,6 +138,9 @@ impl Predecessor {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
+    use std::os::unix::net::UnixStream;
+
     use super::*;
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
@@ -183,6 +175,19 @@ mod tests {
         assert!(offering.await.unwrap_err().is_cancelled());
         // They listen on, although nobody else has them any more.
         assert!(std::net::TcpStream::connect(before[0].1).is_ok());
+    }
+
+    #[test]
+    fn one_that_takes_nothing_is_not_waited_for() {
+        let (mut full, _silent) = UnixStream::pair().unwrap();
+        full.set_nonblocking(true).unwrap();
+        while full.write(&[0; 1024]).is_ok() {}
+        full.set_nonblocking(false).unwrap();
+        let any = "127.0.0.1:0".parse().unwrap();
+        let listeners = crate::ports::bind_all(&[any], &[]).unwrap();
+        let (tell, told) = std::sync::mpsc::channel();
+        std::thread::spawn(move || tell.send(hand_over(full.as_fd(), &listeners).is_err()));
+        assert_eq!(told.recv_timeout(Duration::from_secs(20)), Ok(true));
     }
 
     #[test]

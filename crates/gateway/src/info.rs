@@ -9,6 +9,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::unix;
 
+/// How long the gateway may take for each part of saying that it is well.
+const PATIENCE: Duration = Duration::from_secs(1);
+
 /// What `run/gateway.json` says.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -46,7 +49,7 @@ pub(crate) fn write(home: &Path, info: &GatewayInfo) -> io::Result<()> {
     unix::write_whole(&info_path(home), &bytes)
 }
 
-/// Whether the gateway in `home` answers on its admin socket within a second.
+/// Whether the gateway in `home` answers on its admin socket, and takes no longer than a second for any part of it.
 pub async fn healthy(home: &Path) -> bool {
     let socket = admin_socket(home);
     let asked = tokio::task::spawn_blocking(move || is_healthy(&socket));
@@ -55,9 +58,7 @@ pub async fn healthy(home: &Path) -> bool {
 
 fn is_healthy(socket: &Path) -> bool {
     let ask = || -> io::Result<bool> {
-        let mut stream = unix::connect(socket)?;
-        stream.set_read_timeout(Some(Duration::from_secs(1)))?;
-        stream.set_write_timeout(Some(Duration::from_secs(1)))?;
+        let mut stream = unix::connect(socket, PATIENCE)?;
         stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: gateway\r\nConnection: close\r\n\r\n")?;
         let mut start = [0_u8; 12];
         stream.read_exact(&mut start)?;

@@ -3,9 +3,26 @@
 use std::fs;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::time::Duration;
 
 /// Connections that may wait to be accepted, while the gateway restarts too.
 const BACKLOG: i32 = 4096;
+
+/// The pause before another accept, after one that failed or where nobody may be taken.
+pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
+
+/// What an accept has given. After one that failed, mostly for want of descriptors, `None` and a pause: who comes waits in the socket,
+/// and another attempt would fail at once.
+pub(crate) async fn accepted<S>(accept: io::Result<S>) -> Option<S> {
+    match accept {
+        Ok(connection) => Some(connection),
+        Err(error) => {
+            tracing::debug!(%error, "a connection cannot be accepted");
+            tokio::time::sleep(ACCEPT_PAUSE).await;
+            None
+        }
+    }
+}
 
 /// An address that cannot be bound.
 #[derive(Debug, thiserror::Error)]

@@ -176,7 +176,7 @@ impl Gateway {
             redirects_all: config.redirect_to_https,
             observers: Arc::new(observers),
             trace_share: config.trace_sample.map(|share| per_million(share * 100.0)),
-            sync_until: config.has_api().then(|| Instant::now() + FIRST_SYNC),
+            sync_until: sync_until(config),
         };
         let tls = Tls::new().map_err(io::Error::other);
         let shared = Shared::new(settings, tls.map_err(system("make TLS ready"))?);
@@ -302,6 +302,11 @@ impl Gateway {
         }
         Ok(())
     }
+}
+
+/// Until when the API is waited for from now on; `None` where there is none.
+pub(crate) fn sync_until(config: &GatewayConfig) -> Option<Instant> {
+    config.has_api().then(|| Instant::now() + FIRST_SYNC)
 }
 
 /// Who is told of requests, and what sends their spans away.

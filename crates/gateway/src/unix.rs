@@ -6,6 +6,10 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rustix::net::sockopt::{Timeout, set_socket_timeout};
+use rustix::net::{self, AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
 /// Where the address of a unix socket ends, less the final zero.
 const LONGEST: usize = 107;
@@ -26,9 +30,30 @@ pub(crate) fn bind(path: &Path) -> io::Result<UnixListener> {
     Ok(listener)
 }
 
-/// Connects to a socket.
-pub(crate) fn connect(path: &Path) -> io::Result<UnixStream> {
-    with_short_path(path, |short| UnixStream::connect(short))
+/// Connects to a socket. Its listener has so long to take the connection, and then the other side for each read and each write.
+///
+/// # Errors
+/// [`io::ErrorKind::TimedOut`] when more wait to be taken than the system lets wait, and none of them is.
+pub(crate) fn connect(path: &Path, patience: Duration) -> io::Result<UnixStream> {
+    let socket = net::socket_with(
+        AddressFamily::UNIX,
+        SocketType::STREAM,
+        SocketFlags::CLOEXEC,
+        None,
+    )?;
+    for way in [Timeout::Send, Timeout::Recv] {
+        set_socket_timeout(&socket, way, Some(patience))?;
+    }
+    let connected = with_short_path(path, |short| {
+        Ok(net::connect(&socket, &SocketAddrUnix::new(short)?)?)
+    });
+    match connected {
+        Ok(()) => Ok(UnixStream::from(socket)),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+            Err(io::ErrorKind::TimedOut.into())
+        }
+        Err(error) => Err(error),
+    }
 }
 
 /// A path that is too long for a socket's address is reached through a descriptor of its directory.
@@ -65,6 +90,8 @@ pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
 mod tests {
     use super::*;
 
+    const PATIENCE: Duration = Duration::from_millis(10);
+
     #[test]
     fn a_socket_may_lie_deep() {
         let home = tempfile::tempdir().unwrap();
@@ -73,9 +100,23 @@ mod tests {
         let path = deep.join("gateway.sock");
         let _first = bind(&path).unwrap();
         let _second = bind(&path).unwrap();
-        assert!(connect(&path).is_ok());
+        assert!(connect(&path, PATIENCE).is_ok());
         let mode = std::fs::metadata(&path).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
+    }
+
+    /// A process that was stopped, or has enough to do, takes no connections; the system takes as many as its backlog for it.
+    #[test]
+    fn one_that_takes_no_connections_is_not_waited_for() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("gateway.sock");
+        let busy = bind(&path).unwrap();
+        net::listen(&busy, 0).unwrap();
+        let _in_the_backlog = connect(&path, PATIENCE).unwrap();
+        let (tell, told) = std::sync::mpsc::channel();
+        std::thread::spawn(move || tell.send(connect(&path, PATIENCE).map_err(|e| e.kind())));
+        let answer = told.recv_timeout(Duration::from_secs(20));
+        assert_eq!(answer.unwrap().unwrap_err(), io::ErrorKind::TimedOut);
     }
 
     #[test]

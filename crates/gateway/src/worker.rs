@@ -8,13 +8,11 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
-use crate::ports::{Door, Listener};
+use crate::ports::{ACCEPT_PAUSE, Door, Listener, accepted};
 use crate::proxy::{Living, Phase, Shared, Worker, serve};
 
 /// The frames of a request are on the heap, so a small stack is enough.
 const STACK_BYTES: usize = 512 * 1024;
-/// The pause after an accept that failed, mostly for want of descriptors.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
 const SWEEP_EVERY: Duration = Duration::from_secs(2);
 
 /// Starts one worker. The thread ends after the phase is [`Phase::Closing`] and every connection has ended, or when the phase is
@@ -85,16 +83,10 @@ pub(crate) async fn accept(worker: Arc<Worker>, listener: tokio::net::TcpListene
             tokio::time::sleep(ACCEPT_PAUSE).await;
             continue;
         }
-        match listener.accept().await {
-            Ok((stream, peer)) => {
-                // It counts from now on, and not only when its task runs: many may come at once.
-                let living = Living::new(Arc::clone(&worker));
-                tokio::spawn(serve(living, stream, peer, door));
-            }
-            Err(error) => {
-                tracing::debug!(%error, "a connection cannot be accepted");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-            }
+        if let Some((stream, peer)) = accepted(listener.accept().await).await {
+            // It counts from now on, and not only when its task runs: many may come at once.
+            let living = Living::new(Arc::clone(&worker));
+            tokio::spawn(serve(living, stream, peer, door));
         }
     }
 }

@@ -15,8 +15,10 @@ use tokio::time::Instant;
 use super::bad_input::frames::{PREFACE, frame};
 use super::world::{Client, Desk, Gate, Upstream, read_head};
 use super::{requests, serving, without_instances};
+use crate::config::GatewayConfig;
 use crate::observers::Observers;
-use crate::ports::{Door, Scheme};
+use crate::ports::{Door, Scheme, accepted};
+use crate::process::sync_until;
 use crate::proxy::{ClientIo, Phase, Settings, converse};
 use crate::table::RouteTable;
 use crate::{admin, worker};
@@ -308,6 +310,40 @@ async fn idle_connections_to_the_admin_pages_are_few_and_do_not_stay() {
         assert_eq!(began.elapsed().as_secs(), 30);
         serving.abort();
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_a_start_the_first_reading_of_the_api_is_not_waited_for_without_end() {
+    let config = GatewayConfig {
+        in_cluster: true,
+        ..GatewayConfig::default()
+    };
+    let change = |settings: &mut Settings| {
+        settings.hold = HOUR;
+        settings.sync_until = sync_until(&config);
+    };
+    let desk = Desk::with(change, RouteTable::default());
+    let (mut client, io) = tokio::io::duplex(1024);
+    tokio::spawn(converse(desk.somebody(), io, false));
+    let began = Instant::now();
+    let request = b"GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n";
+    client.write_all(request).await.unwrap();
+    let mut answer = String::new();
+    let read = tokio::time::timeout(HOUR, client.read_to_string(&mut answer)).await;
+    assert!(
+        read.is_ok() && answer.starts_with("HTTP/1.1 404 "),
+        "{answer}"
+    );
+    assert!(began.elapsed().as_secs() <= 10);
+}
+
+/// Descriptors are wanting for longer than an accept takes: a loop of accepts would do nothing else.
+#[tokio::test(start_paused = true)]
+async fn after_an_accept_that_failed_there_is_a_pause() {
+    let began = Instant::now();
+    let failed = std::io::Error::other("too many open files");
+    assert_eq!(accepted::<()>(Err(failed)).await, None);
+    assert_eq!(began.elapsed().as_millis(), 20);
 }
 
 /// An instance that has changed its protocol with a client, and neither of both ever ends.
