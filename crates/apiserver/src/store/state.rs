@@ -15,11 +15,14 @@ pub(super) const RING_CHANGES: usize = 8192;
 /// The most bytes of JSON that the recent changes hold in memory.
 const RING_BYTES: usize = 16 << 20;
 
+/// Stands for all kinds together.
+const ANY: &str = "";
+
 /// The state, shared by the writer and all readers.
 pub(crate) struct Shared {
     state: RwLock<State>,
-    version: watch::Sender<u64>,
-    /// The version of the last change of each kind that somebody watches: a change is to wake only those whom it concerns.
+    /// The version of the last change of each kind that somebody watches, and of [`ANY`]: a change is to wake only those whom it
+    /// concerns.
     versions: Mutex<HashMap<Box<str>, watch::Sender<u64>>>,
     damaged: Vec<DamagedRow>,
 }
@@ -56,7 +59,6 @@ impl Shared {
         }
         state.ring.restore(loaded.log);
         Self {
-            version: watch::Sender::new(state.rv),
             versions: Mutex::default(),
             state: RwLock::new(state),
             damaged: loaded.damaged,
@@ -167,9 +169,7 @@ impl Shared {
 
     /// Told the version after every change to keys with `prefix`, and sometimes after another one.
     pub(super) fn subscribe(&self, prefix: &str) -> watch::Receiver<u64> {
-        let Some(kind) = kind_of(prefix) else {
-            return self.version.subscribe();
-        };
+        let kind = kind_of(prefix).unwrap_or(ANY);
         let mut versions = self.versions();
         let version = versions.entry(kind.into());
         let version = version.or_insert_with(|| watch::Sender::new(self.version()));
@@ -190,10 +190,9 @@ impl Shared {
             }
             state.rv
         };
-        self.version.send_replace(rv);
         let versions = self.versions();
-        for key in keys {
-            if let Some(version) = versions.get(key.kind()) {
+        for kind in keys.iter().map(Key::kind).chain([ANY]) {
+            if let Some(version) = versions.get(kind) {
                 version.send_replace(rv);
             }
         }
