@@ -21,6 +21,9 @@ const WORKERS: usize = 2;
 /// A shorter lease would be lost to any slow answer of the API.
 const SHORTEST_LEASE: Duration = Duration::from_secs(1);
 
+/// An API that says nothing for so long has gone, whatever it was asked: it ends a watch of which it has nothing to tell after 290 s.
+const SILENCE: Duration = Duration::from_secs(300);
+
 /// How the controllers run.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct ControllerArgs {
@@ -71,6 +74,7 @@ pub(crate) fn run(context: &Context, args: ControllerArgs) -> Result<(), CliErro
 
 async fn serve(context: &Context, args: ControllerArgs) -> Result<(), CliError> {
     let cluster = context.kubeconfig.load().await.map_err(ClientError::from)?;
+    let cluster = impatient(cluster);
     let server = cluster.cluster_url.to_string();
     let namespace = cluster.default_namespace.clone();
     let shutdown = on_signal()?;
@@ -107,6 +111,12 @@ async fn serve(context: &Context, args: ControllerArgs) -> Result<(), CliError> 
     let lead = move |stop| serin_controllers::run(fenced.clone(), config.clone(), stop);
     elected(client, election, clock, fence, shutdown, lead).await;
     Ok(())
+}
+
+/// Watches wait for an answer without end otherwise, where an API took the question and has gone.
+fn impatient(mut cluster: kube::Config) -> kube::Config {
+    (cluster.read_timeout, cluster.reset_reader_on_write) = (Some(SILENCE), true);
+    cluster
 }
 
 fn election(args: &ControllerArgs, namespace: String) -> Election {
@@ -161,4 +171,24 @@ async fn answer_health(address: SocketAddr, shutdown: CancellationToken) -> Resu
         }
     });
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::{Instant, timeout};
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn an_api_that_never_answers_is_given_up() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let cluster = kube::Config::new(format!("http://{address}").parse().unwrap());
+        let client = kube::Client::try_from(impatient(cluster)).unwrap();
+        let began = Instant::now();
+        let answer = client.apiserver_version();
+        let answer = timeout(Duration::from_secs(3600), answer).await;
+        assert!(answer.is_ok_and(|answer| answer.is_err()));
+        assert_eq!(began.elapsed().as_secs(), 300);
+    }
 }

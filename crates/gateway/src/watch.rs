@@ -15,6 +15,7 @@ use kube::runtime::watcher::{self, Event};
 use kube::runtime::{WatchStreamExt, watcher as watch};
 use kube::{Api, Client, Config};
 use tokio::runtime::Handle;
+use tokio::time::error::Elapsed;
 
 use crate::names::ObjectName;
 use crate::replicas::OF_SERVICE;
@@ -32,6 +33,8 @@ const RETRY: Duration = Duration::from_millis(500);
 const SLOWEST_RETRY: Duration = Duration::from_secs(2);
 /// The pause before a kind is asked for again that is not served, or that may not be read.
 const REFUSED_RETRY: Duration = Duration::from_secs(10);
+/// How long the API may take for a page of a list.
+const PAGE: Duration = Duration::from_secs(30);
 /// An API that says nothing for so long has gone, whatever it was asked: it ends a watch of which it has nothing to tell after 290 s.
 const SILENCE: Duration = Duration::from_secs(300);
 
@@ -215,7 +218,8 @@ fn asked(kind: Kind, client: Client, scope: &Scope) -> Option<(Api<RawObject>, w
     }
 }
 
-/// The events of one kind. The watcher goes on behind one that it cannot read, and that one would be lost; so all is listed anew.
+/// The events of one kind. The watcher goes on behind one that it cannot read, and that one would be lost; and it waits for a list
+/// without end. So all is listed anew then.
 fn watched(
     kind: Kind,
     api: Api<RawObject>,
@@ -227,26 +231,56 @@ fn watched(
     };
     let first = start();
     futures::stream::unfold(
-        (start, first, false),
-        move |(start, mut events, is_lost)| async move {
-            if is_lost {
+        (start, first, Stage::Watched),
+        move |(start, mut events, mut stage)| async move {
+            if stage == Stage::Lost {
                 tokio::time::sleep(RETRY).await;
                 events = start();
             }
-            let event = events.next().await?;
-            let is_lost = event.as_ref().is_err_and(is_unreadable);
-            if is_lost {
+            let next = match stage {
+                Stage::Listed => tokio::time::timeout(PAGE, events.next()).await,
+                Stage::Watched | Stage::Lost => Ok(events.next().await),
+            };
+            let event = next.unwrap_or_else(|elapsed| Some(Err(unanswered(elapsed))))?;
+            stage = Stage::after(&event);
+            if stage == Stage::Lost {
                 let kind = kind.resource().kind;
-                tracing::warn!(%kind, "an event cannot be read; all objects of the kind are listed anew");
+                tracing::warn!(%kind, "what the API says is lost; all objects of the kind are listed anew");
             }
-            Some((event, (start, events, is_lost)))
+            Some((event, (start, events, stage)))
         },
     )
 }
 
-/// Whether it is of an event that is none.
-fn is_unreadable(error: &watcher::Error) -> bool {
+/// What comes next of a kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// More of a list, page by page.
+    Listed,
+    /// A change, whenever there is one; or a list, after a pause.
+    Watched,
+    /// Nothing that can be relied on.
+    Lost,
+}
+
+impl Stage {
+    fn after(event: &watcher::Result<Event<RawObject>>) -> Self {
+        match event {
+            Ok(Event::Init | Event::InitApply(_)) => Self::Listed,
+            Err(error) if is_lost(error) => Self::Lost,
+            Ok(_) | Err(_) => Self::Watched,
+        }
+    }
+}
+
+fn unanswered(elapsed: Elapsed) -> watcher::Error {
+    watcher::Error::InitialListFailed(kube::Error::Service(elapsed.into()))
+}
+
+/// Whether it is of an event that is none, or of a list that is not answered.
+fn is_lost(error: &watcher::Error) -> bool {
     match error {
+        watcher::Error::InitialListFailed(kube::Error::Service(why)) => why.is::<Elapsed>(),
         watcher::Error::WatchFailed(kube::Error::SerdeError(_)) => true,
         // Every object can be read as a Status that says nothing.
         watcher::Error::WatchFailed(kube::Error::Api(status)) => status.code == 0,
@@ -447,18 +481,54 @@ mod tests {
         (event.await.unwrap().unwrap(), began.elapsed().as_secs())
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn an_api_that_never_answers_is_given_up() {
+    /// An API that gives an empty list, unless it is `silent`, and says nothing to watches.
+    async fn quiet_api(is_silent: bool) -> Clients {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
+        let answer = move |request: http::Request<hyper::body::Incoming>| async move {
+            let is_watch = request.uri().query().is_some_and(|q| q.contains("watch="));
+            if is_watch || is_silent {
+                std::future::pending::<()>().await;
+            }
+            let list = r#"{"metadata":{"resourceVersion":"1"},"items":[]}"#;
+            Ok::<_, std::convert::Infallible>(http::Response::new(list.to_owned()))
+        };
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let io = hyper_util::rt::TokioIo::new(stream);
+                let service = hyper::service::service_fn(answer);
+                tokio::spawn(
+                    hyper::server::conn::http1::Builder::new().serve_connection(io, service),
+                );
+            }
+        });
         let config = Config::new(format!("http://{address}").parse().unwrap());
-        let clients = Clients::new(config, &Handle::current()).unwrap();
+        Clients::new(config, &Handle::current()).unwrap()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_api_that_never_answers_is_given_up() {
+        let clients = quiet_api(true).await;
         let began = Instant::now();
         let mut events = stream(Kind::Service, &clients.watches, &Scope::default());
-        assert!(matches!(
-            comes_after(&mut events, began).await,
-            (Ok(Input::Event(_, Event::Init)), 0)
-        ));
+        for (asked, given_up) in [(0, 30), (30, 60)] {
+            let (init, seconds) = comes_after(&mut events, began).await;
+            assert!(matches!(init, Ok(Input::Event(_, Event::Init))));
+            assert_eq!(seconds, asked);
+            let (error, seconds) = comes_after(&mut events, began).await;
+            assert!(error.is_err());
+            assert_eq!(seconds, given_up);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_watch_of_which_nothing_comes_is_given_up() {
+        let clients = quiet_api(false).await;
+        let began = Instant::now();
+        let mut events = stream(Kind::Service, &clients.watches, &Scope::default());
+        for _ in ["the list begins", "it ends"] {
+            assert!(comes_after(&mut events, began).await.0.is_ok());
+        }
         let (given_up, seconds) = comes_after(&mut events, began).await;
         assert!(given_up.is_err());
         assert_eq!(seconds, 300);

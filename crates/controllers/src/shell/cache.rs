@@ -9,7 +9,7 @@ use kube::runtime::watcher::{self, Event};
 use kube::runtime::{WatchStreamExt, watcher as watch};
 use kube::{Api, Resource};
 use tokio::sync::broadcast;
-use tokio::time::Instant;
+use tokio::time::{Duration, Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::guarded::Guarded;
@@ -19,6 +19,8 @@ use super::{Kind, Triggers};
 
 /// Changes that a controller may be behind; one that is further behind looks at everything.
 const BEHIND: usize = 1024;
+/// How long the API may take for a page of a list.
+const PAGE: Duration = Duration::from_secs(30);
 /// What the annotations begin with that mean something to us on objects of which the metadata alone is kept.
 const OURS: &str = "serin.dev/";
 
@@ -209,10 +211,29 @@ impl<K: Kind> Cache<K> {
 impl<K: Kind> Feeder<K> {
     /// Watches for ever.
     pub(super) async fn feed(&self) {
+        loop {
+            self.follow().await;
+            let kind = K::plural(&());
+            tracing::warn!(%kind, "a list is not answered and is asked for again");
+        }
+    }
+
+    /// Watches until a list is not answered. The watcher waits for it without end; of a watch it knows how long to wait.
+    async fn follow(&self) {
         let events = watch(self.api.clone(), self.config.clone());
         let mut events = events.default_backoff().boxed();
         let mut listing_since = Instant::now();
-        while let Some(event) = events.next().await {
+        let mut is_listing = false;
+        loop {
+            let next = events.next();
+            let next = match is_listing {
+                true => timeout(PAGE, next).await,
+                false => Ok(next.await),
+            };
+            let Ok(Some(event)) = next else {
+                return;
+            };
+            is_listing = matches!(event, Ok(Event::Init | Event::InitApply(_)));
             match event {
                 Ok(event) => self.take(event, &mut listing_since),
                 Err(watcher::Error::InitialListFailed(kube::Error::Api(status)))

@@ -275,6 +275,38 @@ async fn a_kind_that_the_api_does_not_have_holds_nobody_up() {
     soon("the end of the hub", hub.join()).await;
 }
 
+/// An API that took a question and has gone, as far as anybody can tell.
+#[tokio::test(start_paused = true)]
+async fn a_list_that_is_not_answered_is_asked_for_again() {
+    let router = ApiServer::new(Store::in_memory()).router();
+    let lists = Arc::new(AtomicUsize::new(0));
+    let asked = Arc::clone(&lists);
+    let service = tower::service_fn(move |request: http::Request<kube::client::Body>| {
+        let router = router.clone();
+        let query = request.uri().query().unwrap_or_default();
+        let is_first = !query.contains("watch=") && asked.fetch_add(1, Ordering::Relaxed) == 0;
+        async move {
+            if is_first {
+                std::future::pending::<()>().await;
+            }
+            router.oneshot(request).await
+        }
+    });
+    let shutdown = CancellationToken::new();
+    let clock = Clock::starting_at(Timestamp::UNIX_EPOCH);
+    let client = Client::new(service, "default");
+    let mut hub = Hub::new(client, clock, None, 1, shutdown.clone());
+    let began = Instant::now();
+    let cache = hub.watch::<ConfigMap>();
+    within(HOUR, "the second list", cache.listed().cancelled()).await;
+    assert_eq!(began.elapsed().as_secs(), 30);
+    // What is told of a watch does not come by a deadline.
+    tokio::time::sleep(HOUR).await;
+    assert_eq!(lists.load(Ordering::Relaxed), 2);
+    shutdown.cancel();
+    soon("the end of the hub", hub.join()).await;
+}
+
 /// Passes requests on to the API and counts the bytes of the answers, those of watches too.
 fn counting(server: &ApiServer) -> (Client, Arc<AtomicUsize>) {
     let bytes = Arc::new(AtomicUsize::new(0));
