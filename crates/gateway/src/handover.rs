@@ -142,6 +142,7 @@ mod tests {
     use std::os::unix::net::UnixStream;
 
     use super::*;
+    use crate::waiting::soon;
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
     async fn who_takes_the_sockets_gets_those_that_listen() {
@@ -162,10 +163,7 @@ mod tests {
                 std::thread::sleep(Duration::from_millis(1));
             }
         });
-        let (taken, pid) = tokio::time::timeout(Duration::from_secs(10), taken)
-            .await
-            .unwrap()
-            .unwrap();
+        let (taken, pid) = soon("the sockets", taken).await.unwrap();
         assert_eq!(taken.iter().map(address).collect::<Vec<_>>(), before);
         assert_eq!(
             pid.as_raw_nonzero().get().unsigned_abs(),

@@ -40,6 +40,9 @@ mod testing;
 mod tls;
 mod trace;
 mod unix;
+#[cfg(test)]
+#[path = "../../apiserver/tests/support/waiting.rs"]
+mod waiting;
 mod watch;
 mod worker;
 

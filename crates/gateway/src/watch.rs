@@ -340,6 +340,7 @@ mod tests {
     use tokio::time::Instant;
 
     use super::*;
+    use crate::waiting::soon;
 
     fn service(name: &str) -> Service {
         let mut service = Service::default();
@@ -394,8 +395,7 @@ mod tests {
                 }
             }
         };
-        let bound = Duration::from_secs(30);
-        tokio::time::timeout(bound, settle).await.unwrap();
+        soon("all lists", settle).await;
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 1)]

@@ -131,6 +131,8 @@ fn is_healthy(home: &Path) -> bool {
     runtime.block_on(healthy(home))
 }
 
+/// Where it is awaited in vain, the place is told.
+#[track_caller]
 fn until<T>(mut get: impl FnMut() -> Option<T>) -> T {
     let give_up = Instant::now() + Duration::from_secs(30);
     loop {

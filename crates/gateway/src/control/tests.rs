@@ -19,6 +19,7 @@ use crate::lower::Sockets;
 use crate::proxy::Settings;
 use crate::table::{EndpointEntry, PortEntry, ServiceEntry};
 use crate::tls::Tls;
+use crate::waiting::soon;
 use crate::watch::{Clients, Scope, follow};
 
 mod addresses;
@@ -161,7 +162,9 @@ impl World {
 
     async fn stop(mut self) -> Control {
         self.stop.take().unwrap().send(()).unwrap();
-        self.control.await.unwrap()
+        soon("the end of the control loop", self.control)
+            .await
+            .unwrap()
     }
 }
 

@@ -15,6 +15,7 @@ use super::Settings;
 use world::{Answer, Client, Gate, Upstream, rule, service, table};
 
 use crate::table::{HeaderChanges, Protocol, RouteTable};
+use crate::waiting::soon;
 
 mod bad_input;
 mod drains;
@@ -257,7 +258,9 @@ async fn a_kept_connection_that_was_closed_is_not_used() {
             (answer.status, answer.text().as_str()),
             (StatusCode::OK, "ok")
         );
-        closes.recv().await.unwrap();
+        soon("the end of a connection", closes.recv())
+            .await
+            .unwrap();
     }
 }
 
@@ -379,7 +382,7 @@ async fn a_drain_waits_for_the_request_in_flight_and_lets_no_new_one_in() {
     let gate = Gate::serving(of(&slow, "old"));
     let mut waiting = gate.client().await;
     let answer = tokio::spawn(async move { waiting.get("/").await.text() });
-    arrived.notified().await;
+    soon("the request", arrived.notified()).await;
     gate.swap(of(&fast, "new"));
     assert_eq!(gate.in_flight("old"), 1);
     for _ in 0..20 {
@@ -466,7 +469,7 @@ async fn a_client_that_leaves_is_no_error_of_the_application() {
         .write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n")
         .await
         .unwrap();
-    arrived.notified().await;
+    soon("the request", arrived.notified()).await;
     drop(stream);
     gate.until(|| requests(&gate, "web").client_gone == 1).await;
     assert_eq!(

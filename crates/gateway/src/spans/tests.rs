@@ -21,6 +21,7 @@ use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use super::*;
 use crate::observers::Entry;
 use crate::series::Outcome;
+use crate::waiting::soon;
 
 /// An answer of the collector: its status, its `Retry-After`, its body.
 type Answer = (StatusCode, Option<&'static str>, &'static str);
@@ -251,7 +252,7 @@ async fn a_batch_that_waits_for_the_collector_is_sent_at_the_end() {
             sleep(Duration::from_millis(5)).await;
         }
     };
-    timeout(Duration::from_secs(30), refused).await.unwrap();
+    soon("a request to the collector", refused).await;
     tell(&spans, 1);
     exporting.finish().await;
     until(&spans, 3, 0).await;

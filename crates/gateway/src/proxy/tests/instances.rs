@@ -129,8 +129,7 @@ async fn a_connect_takes_no_longer_than_the_service_says() {
             assert_eq!(client.get("/").await.text(), "good");
         }
     };
-    let in_time = tokio::time::timeout(Duration::from_secs(60), both);
-    in_time.await.unwrap();
+    soon("two answers", both).await;
 }
 
 #[tokio::test]

@@ -16,9 +16,9 @@ fn gate(upstream: &Upstream) -> Gate {
 }
 
 impl Gate {
-    async fn until_resting(&self, count: usize) {
-        self.until(|| self.shared.gauges.resting.load(Ordering::Relaxed) == count)
-            .await;
+    #[track_caller]
+    fn until_resting(&self, count: usize) -> impl Future<Output = ()> {
+        self.until(move || self.shared.gauges.resting.load(Ordering::Relaxed) == count)
     }
 }
 

@@ -7,6 +7,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use super::serving;
 use super::world::{Gate, Upstream, read_head};
 use crate::proxy::Phase;
+use crate::waiting::soon;
 
 /// An instance that gives this answer to every request, and ends.
 async fn giving(answer: &'static [u8]) -> Upstream {
@@ -47,6 +48,7 @@ async fn a_simple_request_is_answered_as_any_other() {
                 let mut stream = gate.stream().await;
                 stream.write_all(request.as_bytes()).await.unwrap();
                 let head = read_head(&mut stream).await;
+                assert!(head.ends_with("\r\n\r\n"), "{method} {answer:?}: {head:?}");
                 gate.until_drained("w").await;
                 gate.shared.phase.send_replace(Phase::Closing);
                 let mut body = Vec::new();
@@ -117,7 +119,7 @@ async fn a_client_that_leaves_is_noticed_while_it_waits() {
         .unwrap();
     gate.until(|| gate.in_flight("w") == 1).await;
     drop(stream);
-    told.recv().await.unwrap();
+    soon("the end of the request", told.recv()).await.unwrap();
     gate.until_drained("w").await;
     gate.until(|| super::requests(&gate, "web").client_gone == 1)
         .await;

@@ -50,7 +50,7 @@ async fn client_gateway_and_instance_are_steps_of_one_trace() {
     assert_eq!(requests(&gate, "web").status[1], 2);
     drop(gate);
     exporting.finish().await;
-    let body = bodies.recv().await.unwrap();
+    let body = soon("the spans", bodies.recv()).await.unwrap();
     let spans = &body["resourceSpans"][0]["scopeSpans"][0]["spans"];
     assert_eq!(spans.as_array().unwrap().len(), 1);
     let span = &spans[0];

@@ -2,8 +2,9 @@
 
 use std::convert::Infallible;
 use std::net::{SocketAddr, TcpListener};
+use std::panic::Location;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -32,6 +33,7 @@ use crate::table::{
 };
 use crate::testing::settings;
 use crate::tls::Tls;
+use crate::waiting::soon;
 use crate::worker;
 
 /// A gateway.
@@ -42,6 +44,24 @@ pub(super) struct Gate {
     pub(super) registry: Arc<Registry>,
     control: Mutex<Control>,
     workers: Vec<JoinHandle<std::io::Result<()>>>,
+    /// Goes with it.
+    _watchdog: mpsc::Sender<()>,
+}
+
+/// How long a test may want anything of a gateway: longer than a wait that says what it is for.
+const LIFE: Duration = Duration::from_secs(120);
+
+/// Cuts off a gateway of which a test waits for something in vain, so that the test fails and holds nobody up.
+fn watchdog(shared: Arc<Shared>) -> mpsc::Sender<()> {
+    let (lives, ended) = mpsc::channel();
+    let test = std::thread::current().name().unwrap_or_default().to_owned();
+    std::thread::spawn(move || {
+        if ended.recv_timeout(LIFE) == Err(mpsc::RecvTimeoutError::Timeout) {
+            shared.phase.send_replace(Phase::Gone);
+            panic!("{test} waits in vain: its gateway is cut off");
+        }
+    });
+    lives
 }
 
 impl Gate {
@@ -68,10 +88,11 @@ impl Gate {
         Self {
             address,
             tls_address,
-            shared,
+            shared: Arc::clone(&shared),
             registry,
             control: Mutex::new(control),
             workers,
+            _watchdog: watchdog(shared),
         }
     }
 
@@ -108,24 +129,28 @@ impl Gate {
         self.control.lock().unwrap().end_drains(later);
     }
 
-    pub(super) async fn until(&self, holds: impl Fn() -> bool) {
-        let wait = async {
-            while !holds() {
-                tokio::time::sleep(Duration::from_millis(1)).await;
-            }
-        };
-        tokio::time::timeout(Duration::from_secs(20), wait)
-            .await
-            .unwrap();
+    /// Where it is awaited in vain, the place is told.
+    #[track_caller]
+    pub(super) fn until(&self, holds: impl Fn() -> bool) -> impl Future<Output = ()> {
+        let place = Location::caller();
+        async move {
+            let wait = async {
+                while !holds() {
+                    tokio::time::sleep(Duration::from_millis(1)).await;
+                }
+            };
+            soon(&format!("the condition at {place}"), wait).await;
+        }
     }
 
-    pub(super) async fn until_drained(&self, instance: &str) {
-        self.until(|| self.in_flight(instance) == 0).await;
+    #[track_caller]
+    pub(super) fn until_drained(&self, instance: &str) -> impl Future<Output = ()> {
+        self.until(move || self.in_flight(instance) == 0)
     }
 
-    pub(super) async fn until_held(&self, count: usize) {
-        self.until(|| self.shared.gauges.held.load(Ordering::Relaxed) == count)
-            .await;
+    #[track_caller]
+    pub(super) fn until_held(&self, count: usize) -> impl Future<Output = ()> {
+        self.until(move || self.shared.gauges.held.load(Ordering::Relaxed) == count)
     }
 
     pub(super) async fn stream(&self) -> TcpStream {
@@ -167,9 +192,7 @@ impl Gate {
             let read = from.read_to_end(&mut text);
             let _ = tokio::join!(write, read);
         };
-        tokio::time::timeout(Duration::from_secs(20), both)
-            .await
-            .unwrap();
+        soon("the end of the connection", both).await;
         text
     }
 
@@ -180,9 +203,7 @@ impl Gate {
         let mut text = Vec::new();
         let read = stream.read_to_end(&mut text);
         // A reset after the answer is a close too.
-        let _ = tokio::time::timeout(Duration::from_secs(20), read)
-            .await
-            .unwrap();
+        let _ = soon("the end of the connection", read).await;
         String::from_utf8_lossy(&text).into_owned()
     }
 }
