@@ -6,7 +6,8 @@ use serin_node::{Conversation, ConversationRequest, Ending, converse};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::world::{World, soon};
+use crate::waiting::soon;
+use crate::world::World;
 
 fn request(pod: &Pod, argv: &[&str]) -> ConversationRequest {
     ConversationRequest {
@@ -21,7 +22,7 @@ fn request(pod: &Pod, argv: &[&str]) -> ConversationRequest {
 async fn text(mut from: impl tokio::io::AsyncRead + Unpin) -> String {
     let mut bytes = Vec::new();
     // The end of a terminal is an error.
-    let _ = soon(from.read_to_end(&mut bytes)).await;
+    let _ = soon("the end of the output", from.read_to_end(&mut bytes)).await;
     String::from_utf8(bytes).unwrap()
 }
 
@@ -50,7 +51,11 @@ async fn a_command_has_the_environment_and_streams_of_its_own() {
     let mut stdin = stdin.unwrap();
     stdin.write_all(b"said\n").await.unwrap();
     drop(stdin);
-    let (out, err, ending) = tokio::join!(text(stdout), text(stderr.unwrap()), soon(end));
+    let (out, err, ending) = tokio::join!(
+        text(stdout),
+        text(stderr.unwrap()),
+        soon("the end of a command", end)
+    );
     assert_eq!(
         (out.as_str(), err.as_str()),
         ("hello of talk\nsaid\n", "err\n")
@@ -74,11 +79,11 @@ async fn a_terminal_has_a_size_and_passes_signals_on() {
     stdin.write_all(b"go\n").await.unwrap();
     let mut shown = Vec::new();
     while !String::from_utf8_lossy(&shown).contains("33 90") {
-        let read = soon(stdout.read_buf(&mut shown)).await;
+        let read = soon("what a terminal shows", stdout.read_buf(&mut shown)).await;
         assert_ne!(read.unwrap(), 0, "{}", String::from_utf8_lossy(&shown));
     }
     stdin.write_all(&[3]).await.unwrap();
-    let (rest, ending) = tokio::join!(text(stdout), soon(begun.end));
+    let (rest, ending) = tokio::join!(text(stdout), soon("the end of a command", begun.end));
     assert!(rest.contains("interrupted"), "{rest}");
     assert_eq!(ending, Ending::Exited(7));
 }
@@ -91,7 +96,9 @@ async fn a_command_ends_with_its_caller() {
     let begun = converse(world.home.path(), request).await.unwrap();
     let mut stdout = begun.stdout;
     let mut up = [0; 3];
-    soon(stdout.read_exact(&mut up)).await.unwrap();
+    soon("the first output", stdout.read_exact(&mut up))
+        .await
+        .unwrap();
     drop(begun.end);
     // Only the end of the command closes its output.
     assert_eq!(text(stdout).await, "");

@@ -3,6 +3,9 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod conversations;
+#[cfg(test)]
+#[path = "../../../apiserver/tests/support/waiting.rs"]
+mod waiting;
 mod world;
 
 use std::net::TcpListener;

@@ -14,9 +14,12 @@ use serin_node::{Backoff, Bundles, LogOptions, LogRequest, NodeConfig, open_logs
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use crate::waiting::soon;
+
 const SHIM: &str = env!("CARGO_BIN_EXE_serin-shim-test");
 /// How long anything may take on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
+const LOOK: Duration = Duration::from_millis(20);
 
 /// A platform of one node.
 pub(crate) struct World {
@@ -58,7 +61,7 @@ impl World {
     pub(crate) async fn stop(&mut self) {
         let (shutdown, task) = self.running.take().unwrap();
         shutdown.cancel();
-        soon(task).await.unwrap();
+        soon("the end of the node", task).await.unwrap();
     }
 
     pub(crate) fn pods(&self) -> Api<Pod> {
@@ -91,20 +94,12 @@ impl World {
         what: &str,
         look: impl Fn(&Pod, &PodStatus) -> Option<T>,
     ) -> T {
-        let begun = Instant::now();
-        loop {
+        poll(&format!("{name}: {what}"), async || {
             let pod = self.pods().get_opt(name).await.unwrap().unwrap_or_default();
             let status = pod.status.clone().unwrap_or_default();
-            if let Some(found) = look(&pod, &status) {
-                return found;
-            }
-            let shown = serde_json::to_string(&status).unwrap();
-            assert!(
-                begun.elapsed() < PATIENCE,
-                "{name}: waited in vain for {what}: {shown}"
-            );
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+            look(&pod, &status).ok_or_else(|| serde_json::to_string(&status).unwrap())
+        })
+        .await
     }
 
     pub(crate) async fn until_ready(&self, name: &str) -> PodStatus {
@@ -115,11 +110,13 @@ impl World {
     }
 
     pub(crate) async fn until_gone(&self, name: &str) {
-        let begun = Instant::now();
-        while self.pods().get_opt(name).await.unwrap().is_some() {
-            assert!(begun.elapsed() < PATIENCE, "{name} is still there");
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+        poll(&format!("the end of {name}"), async || {
+            match self.pods().get_opt(name).await.unwrap() {
+                None => Ok(()),
+                Some(pod) => Err(serde_json::to_string(&pod.status).unwrap()),
+            }
+        })
+        .await;
     }
 
     pub(crate) async fn delete(&self, name: &str) {
@@ -138,58 +135,58 @@ impl World {
             options,
         };
         let stream = open_logs(self.home.path(), &request).map_err(|e| e.to_string())?;
-        let chunks: Vec<_> = soon(stream.map(|chunk| chunk.unwrap()).collect()).await;
+        let chunks = stream.map(|chunk| chunk.unwrap()).collect();
+        let chunks: Vec<_> = soon("the end of a log", chunks).await;
         Ok(String::from_utf8(chunks.concat()).unwrap())
     }
 
     pub(crate) async fn until_logged(&self, pod: &Pod, text: &str) {
-        let begun = Instant::now();
-        loop {
-            let log = self
-                .logs(pod, LogOptions::default())
-                .await
-                .unwrap_or_default();
-            if log.contains(text) {
-                return;
-            }
-            assert!(
-                begun.elapsed() < PATIENCE,
-                "waited in vain for {text:?} in {log:?}"
-            );
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+        poll(&format!("{text:?} in the log"), async || {
+            let log = self.logs(pod, LogOptions::default()).await;
+            let log = log.unwrap_or_default();
+            if log.contains(text) { Ok(()) } else { Err(log) }
+        })
+        .await;
     }
 
     pub(crate) async fn until_no_log(&self, pod: &Pod) -> String {
-        let begun = Instant::now();
-        loop {
-            if let Err(error) = self.logs(pod, LogOptions::default()).await {
-                return error;
+        poll("the end of the log", async || {
+            match self.logs(pod, LogOptions::default()).await {
+                Ok(log) => Err(log),
+                Err(error) => Ok(error),
             }
-            assert!(begun.elapsed() < PATIENCE, "the log is still there");
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+        })
+        .await
     }
 
     /// An event with a reason whose message begins so.
     pub(crate) async fn until_event(&self, reason: &str, message: &str) -> Event {
         let api: Api<Event> = Api::default_namespaced(self.client.clone());
-        let begun = Instant::now();
-        loop {
+        poll(&format!("an event {reason}"), async || {
             let events = api.list(&ListParams::default()).await.unwrap().items;
-            let found = events.into_iter().find(|e| {
+            let is_it = |e: &&Event| {
                 let text = e.message.as_deref().unwrap_or_default();
                 e.reason.as_deref() == Some(reason) && text.starts_with(message)
-            });
-            if let Some(event) = found {
-                return event;
-            }
-            assert!(
+            };
+            let found = events.iter().find(is_it).cloned();
+            found.ok_or_else(|| serde_json::to_string(&events).unwrap())
+        })
+        .await
+    }
+}
+
+/// What `look` finds, once it finds something; until then it gives what it sees.
+async fn poll<T>(what: &str, mut look: impl AsyncFnMut() -> Result<T, String>) -> T {
+    let begun = Instant::now();
+    loop {
+        match look().await {
+            Ok(found) => return found,
+            Err(seen) => assert!(
                 begun.elapsed() < PATIENCE,
-                "waited in vain for an event {reason}"
-            );
-            tokio::time::sleep(Duration::from_millis(20)).await;
+                "waited in vain for {what}; last seen: {seen}"
+            ),
         }
+        tokio::time::sleep(LOOK).await;
     }
 }
 
@@ -209,11 +206,6 @@ impl Drop for World {
         };
         std::thread::scope(|scope| drop(scope.spawn(end).join()));
     }
-}
-
-/// What a future gives that may never end.
-pub(crate) async fn soon<T>(future: impl Future<Output = T>) -> T {
-    tokio::time::timeout(PATIENCE, future).await.unwrap()
 }
 
 pub(crate) fn merge(into: &mut Value, more: Value) {
@@ -269,7 +261,8 @@ pub(crate) async fn get(ip: &str, port: u16, path: &str) -> String {
     let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n");
     stream.write_all(request.as_bytes()).await.unwrap();
     let mut answer = String::new();
-    soon(stream.read_to_string(&mut answer)).await.unwrap();
+    let read = stream.read_to_string(&mut answer);
+    soon("an answer", read).await.unwrap();
     answer.split_once("\r\n\r\n").unwrap().1.to_owned()
 }
 
@@ -286,15 +279,14 @@ pub(crate) fn web(port: u16) -> Value {
 }
 
 pub(crate) async fn until_absent(path: &Path) {
-    let begun = Instant::now();
-    while path.exists() {
-        assert!(
-            begun.elapsed() < PATIENCE,
-            "{} is still there",
-            path.display()
-        );
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    let what = format!("the end of {}", path.display());
+    poll(&what, async || {
+        if path.exists() {
+            return Err("it is there".to_owned());
+        }
+        Ok(())
+    })
+    .await;
 }
 
 pub(crate) fn work_file(world: &World, pod: &Pod, name: &str) -> std::path::PathBuf {
