@@ -6,6 +6,9 @@ use http::{HeaderName, HeaderValue, Response, StatusCode, header};
 
 use super::body::AnswerBody;
 
+/// An answer on its way to the client. It is passed on often, and in a box that costs little.
+pub(super) type Answer = Box<Response<AnswerBody>>;
+
 const REASON: HeaderName = HeaderName::from_static("x-serin-gateway");
 
 /// Why the application did not answer.
@@ -84,7 +87,7 @@ impl Reason {
 }
 
 /// The answer, with one sentence for people.
-pub(super) fn own(reason: Reason, sentence: &'static str) -> Response<AnswerBody> {
+pub(super) fn own(reason: Reason, sentence: &'static str) -> Answer {
     let mut response = Response::new(AnswerBody::own(Bytes::from_static(sentence.as_bytes())));
     *response.status_mut() = reason.status();
     let headers = response.headers_mut();
@@ -100,15 +103,11 @@ pub(super) fn own(reason: Reason, sentence: &'static str) -> Response<AnswerBody
         }
         _ => {}
     }
-    response
+    Box::new(response)
 }
 
 /// The answer with another status than that of its reason.
-pub(super) fn with_status(
-    reason: Reason,
-    status: StatusCode,
-    sentence: &'static str,
-) -> Response<AnswerBody> {
+pub(super) fn with_status(reason: Reason, status: StatusCode, sentence: &'static str) -> Answer {
     let mut answer = own(reason, sentence);
     *answer.status_mut() = status;
     answer

@@ -8,16 +8,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri, Version, header};
+use http::{HeaderValue, Method, Request, Response, Uri, Version, header};
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 
-use super::answer::{self, Reason};
+use super::answer::{self, Answer, Reason};
 use super::body::{self, AnswerBody, Busy, Progress, RequestBody, Source, Ticket, Upstream};
 use super::failure::{Failure, Next, next, sentence};
 use super::forwarded::Hop;
-use super::head::{self, Head};
+use super::head::{self, Head, RequestHead};
 use super::pool::{Connection, Need, SendError};
 use super::steps::{Early, Steps, tell_outliers};
 use super::wire::Asked;
@@ -42,12 +41,9 @@ const SUSPECT_MS: u64 = 500;
 const EVENTS: &[u8] = b"text/event-stream";
 
 /// A request on its way.
-struct Exchange<'a> {
+pub(super) struct Exchange<'a> {
     worker: &'a Arc<Worker>,
-    head: Head,
-    method: Method,
-    uri: Uri,
-    headers: HeaderMap,
+    request: Box<RequestHead>,
     body: Option<RequestBody>,
     /// Of the body, where there is one.
     progress: Option<Arc<Progress>>,
@@ -77,7 +73,7 @@ pub(super) async fn run(
     head: Head,
     mut request: Request<Incoming>,
     busy: Busy,
-) -> Response<AnswerBody> {
+) -> Answer {
     if *request.method() == Method::CONNECT {
         return answer::own(Reason::NotServed, "CONNECT is not served.\n");
     }
@@ -93,58 +89,9 @@ pub(super) async fn run(
     }
     parts.headers.remove(header::EXPECT);
     let inbound = Inbound::new(body, upgrade, worker.shared.settings.body_idle, &busy);
-    answer(worker, hop, head, parts, inbound, busy).await
-}
-
-/// Answers a request whose headers are those that pass this hop. Not an `async fn`, whose future would hold everything twice.
-pub(super) fn answer<'a>(
-    worker: &'a Arc<Worker>,
-    hop: &'a Hop,
-    head: Head,
-    mut parts: Parts,
-    inbound: Inbound,
-    busy: Busy,
-) -> impl Future<Output = Response<AnswerBody>> + Send + use<'a> {
-    hop.apply(&mut parts.headers);
-    let settings = &worker.shared.settings;
-    let observers = &settings.observers;
-    let traced = match settings.looks_at_traces() {
-        true => trace::pass(
-            &mut parts.headers,
-            settings.trace_share,
-            observers.spans.is_some(),
-        ),
-        false => Traced::default(),
-    };
-    worker.retries.deposit();
-    let is_safe = matches!(parts.method, Method::GET | Method::HEAD | Method::OPTIONS);
-    let is_bodiless = inbound.progress.is_none() && inbound.upgrade.is_none();
-    let entry = observers
-        .want(&traced)
-        .then(|| (Arc::clone(observers), entry_of(&head, &parts, hop, traced)));
-    let mut exchange = Box::new(Exchange {
-        worker,
-        is_repeatable: is_safe && is_bodiless,
-        is_bodiless,
-        scheme: hop.scheme(),
-        client: hop.address.to_str().unwrap_or_default(),
-        listener: hop.listener,
-        steps: Steps::default(),
-        head,
-        method: parts.method,
-        uri: origin_form(parts.uri),
-        headers: parts.headers,
-        ticket: Ticket::new(inbound.progress.clone(), entry),
-        progress: inbound.progress,
-        body: Some(inbound.body),
-        client_upgrade: inbound.upgrade,
-        retry_bound: None,
-        turn: None,
-        tried: Vec::new(),
-        started: Instant::now(),
-        busy,
-    });
-    async move { exchange.run().await }
+    let request = Box::new(RequestHead { head, parts });
+    let mut exchange = Exchange::new(worker, hop, request, inbound, busy);
+    exchange.run().await
 }
 
 /// The host of a request that names none.
@@ -152,24 +99,70 @@ fn host_of(chosen: &Chosen) -> Option<HeaderValue> {
     HeaderValue::from_str(&chosen.endpoint.address.to_string()).ok()
 }
 
-/// The target without scheme and authority.
-fn origin_form(uri: Uri) -> Uri {
-    if uri.authority().is_none() {
-        return uri;
+/// Takes scheme and authority off a target.
+fn to_origin_form(uri: &mut Uri) {
+    if uri.authority().is_some() {
+        let path = std::mem::take(uri).into_parts().path_and_query;
+        *uri = path.map_or_else(|| Uri::from_static("/"), Uri::from);
     }
-    let path = uri.into_parts().path_and_query;
-    path.map_or_else(|| Uri::from_static("/"), Uri::from)
 }
 
-impl Exchange<'_> {
-    async fn run(&mut self) -> Response<AnswerBody> {
+impl<'a> Exchange<'a> {
+    pub(super) fn new(
+        worker: &'a Arc<Worker>,
+        hop: &'a Hop,
+        mut request: Box<RequestHead>,
+        inbound: Inbound,
+        busy: Busy,
+    ) -> Box<Self> {
+        let RequestHead { head, parts } = &mut *request;
+        hop.apply(&mut parts.headers);
+        let settings = &worker.shared.settings;
+        let observers = &settings.observers;
+        let traced = match settings.looks_at_traces() {
+            true => trace::pass(
+                &mut parts.headers,
+                settings.trace_share,
+                observers.spans.is_some(),
+            ),
+            false => Traced::default(),
+        };
+        worker.retries.deposit();
+        let is_safe = matches!(parts.method, Method::GET | Method::HEAD | Method::OPTIONS);
+        let is_bodiless = inbound.progress.is_none() && inbound.upgrade.is_none();
+        let entry = observers
+            .want(&traced)
+            .then(|| (Arc::clone(observers), entry_of(head, parts, hop, traced)));
+        to_origin_form(&mut parts.uri);
+        Box::new(Self {
+            worker,
+            request,
+            is_repeatable: is_safe && is_bodiless,
+            is_bodiless,
+            scheme: hop.scheme(),
+            client: hop.address.to_str().unwrap_or_default(),
+            listener: hop.listener,
+            steps: Steps::default(),
+            ticket: Ticket::new(inbound.progress.clone(), entry),
+            progress: inbound.progress,
+            body: Some(inbound.body),
+            client_upgrade: inbound.upgrade,
+            retry_bound: None,
+            turn: None,
+            tried: Vec::new(),
+            started: Instant::now(),
+            busy,
+        })
+    }
+
+    pub(super) async fn run(&mut self) -> Answer {
         let hold_until = self.started + self.worker.shared.settings.hold;
         loop {
             let failure = match self.choose() {
                 Choice::Answer(reason, sentence) => return self.own(reason, sentence),
                 Choice::Early(Early::Answer(answer)) => {
                     self.ticket.note_status(answer.status());
-                    return *answer;
+                    return answer;
                 }
                 Choice::Early(Early::Delay(delay)) => {
                     tokio::time::sleep(delay).await;
@@ -215,7 +208,7 @@ impl Exchange<'_> {
     }
 
     /// The answer of the gateway itself.
-    fn own(&mut self, reason: Reason, sentence: &'static str) -> Response<AnswerBody> {
+    fn own(&mut self, reason: Reason, sentence: &'static str) -> Answer {
         let answer = answer::own(reason, sentence);
         self.ticket.note_status(answer.status());
         answer
@@ -269,13 +262,14 @@ impl Exchange<'_> {
         let table = shared.table.load();
         let sync_until = shared.settings.sync_until;
         let not_read = || Choice::Wait(table.generation, NoPick::NotRead, sync_until);
+        let RequestHead { head, parts } = &*self.request;
         let view = RequestView {
-            host: &self.head.host,
-            port: self.head.port,
-            path: self.uri.path(),
-            query: self.uri.query().unwrap_or_default(),
-            method: &self.method,
-            headers: &self.headers,
+            host: &head.host,
+            port: head.port,
+            path: parts.uri.path(),
+            query: parts.uri.query().unwrap_or_default(),
+            method: &parts.method,
+            headers: &parts.headers,
             scheme: self.scheme,
             client: self.client,
             listener: self.listener,
@@ -288,7 +282,7 @@ impl Exchange<'_> {
             return Choice::Answer(Reason::NoRoute, "No route has this host and path.\n");
         };
         if let Some(extras) = &rule.extras {
-            let at = (&self.uri, prefix);
+            let at = (&parts.uri, prefix);
             let ticket = &mut self.ticket;
             let early = self.steps.early((rule, extras), at, &view, shared, ticket);
             if let Some(early) = early {
@@ -312,13 +306,13 @@ impl Exchange<'_> {
                 if let Some(permit) = picked.permit.take() {
                     self.ticket.hold_place(permit);
                 }
-                let at = (&self.uri, prefix);
+                let at = (&parts.uri, prefix);
                 let deadlines = (deadline, head_deadline);
                 Choice::Go(Box::new(Chosen::new(
                     rule,
                     picked,
                     at,
-                    &self.headers,
+                    &parts.headers,
                     deadlines,
                     &shared.settings,
                 )))
@@ -346,10 +340,10 @@ impl Exchange<'_> {
     }
 
     /// One try at one endpoint, and what is learnt of the endpoint.
-    async fn attempt(&mut self, chosen: &mut Chosen) -> Result<Response<Source>, Failure> {
+    async fn attempt(&mut self, chosen: &mut Chosen) -> Result<Box<Response<Source>>, Failure> {
         self.ticket.note_instance(chosen.endpoint.address);
         let sent = self.send(chosen).await;
-        let status = sent.as_ref().ok().map(Response::status);
+        let status = sent.as_ref().ok().map(|answer| answer.status());
         if !matches!(sent, Err(Failure::Client)) {
             let outliers = chosen.outliers.as_ref();
             tell_outliers(outliers, &chosen.endpoint, status, &self.worker.shared);
@@ -363,13 +357,13 @@ impl Exchange<'_> {
     }
 
     /// Sends the request; pooled connections that turn out to be dead do not count as a try.
-    async fn send(&mut self, chosen: &mut Chosen) -> Result<Response<Source>, Failure> {
+    async fn send(&mut self, chosen: &mut Chosen) -> Result<Box<Response<Source>>, Failure> {
         loop {
             let probe = !self.is_repeatable;
             if chosen.endpoint.protocol == Protocol::Http2 {
                 // HTTP/2 has no upgrades: the request goes as one that asks for none.
                 self.client_upgrade = None;
-                self.head.upgrade = None;
+                self.request.head.upgrade = None;
             }
             let need = match &self.client_upgrade {
                 Some(_) => Need::Upgrade,
@@ -402,15 +396,16 @@ impl Exchange<'_> {
         &self,
         connection: Connection,
         chosen: &Chosen,
-    ) -> Result<Response<Source>, Failure> {
-        let headers = chosen.headers.as_ref().unwrap_or(&self.headers);
+    ) -> Result<Box<Response<Source>>, Failure> {
+        let parts = &self.request.parts;
+        let headers = chosen.headers.as_ref().unwrap_or(&parts.headers);
         let host = match headers.contains_key(header::HOST) {
             true => None,
             false => host_of(chosen),
         };
         let asked = Asked {
-            method: &self.method,
-            target: chosen.target.as_ref().unwrap_or(&self.uri),
+            method: &parts.method,
+            target: chosen.target.as_ref().unwrap_or(&parts.uri),
             host: host.as_ref(),
             headers,
         };
@@ -423,7 +418,7 @@ impl Exchange<'_> {
         &mut self,
         connection: Connection,
         chosen: &mut Chosen,
-    ) -> Result<Response<Source>, Failure> {
+    ) -> Result<Box<Response<Source>>, Failure> {
         let mut request = self.request(chosen);
         if !self.steps.copies.is_empty() {
             let copies = std::mem::take(&mut self.steps.copies);
@@ -481,25 +476,27 @@ impl Exchange<'_> {
 
     /// The request as the instance gets it. What may be needed again is kept.
     fn request(&mut self, chosen: &mut Chosen) -> Request<RequestBody> {
+        let keeps_headers = self.keeps_headers();
+        let RequestHead { head, parts } = &mut *self.request;
         let mut headers = match chosen.headers.take() {
             Some(changed) => {
-                chosen.headers = self.keeps_headers().then(|| changed.clone());
+                chosen.headers = keeps_headers.then(|| changed.clone());
                 changed
             }
-            None if self.keeps_headers() => self.headers.clone(),
-            None => std::mem::take(&mut self.headers),
+            None if keeps_headers => parts.headers.clone(),
+            None => std::mem::take(&mut parts.headers),
         };
         if !headers.contains_key(header::HOST) {
             headers.extend(host_of(chosen).map(|host| (header::HOST, host)));
         }
-        if let Some(protocol) = &self.head.upgrade {
+        if let Some(protocol) = &head.upgrade {
             headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
             headers.insert(header::UPGRADE, protocol.clone());
         }
         let body = self.body.take().unwrap_or(RequestBody::Empty);
         let mut request = Request::new(body);
-        *request.method_mut() = self.method.clone();
-        *request.uri_mut() = chosen.target.as_ref().unwrap_or(&self.uri).clone();
+        *request.method_mut() = parts.method.clone();
+        *request.uri_mut() = chosen.target.as_ref().unwrap_or(&parts.uri).clone();
         *request.version_mut() = Version::HTTP_11;
         *request.headers_mut() = headers;
         request
@@ -515,14 +512,15 @@ impl Exchange<'_> {
             parts.headers.entry(header::HOST).or_insert(host);
         }
         self.body = Some(body);
-        if self.headers.is_empty() {
-            self.headers = parts.headers;
+        let headers = &mut self.request.parts.headers;
+        if headers.is_empty() {
+            *headers = parts.headers;
         } else if !self.keeps_headers() {
             chosen.headers = Some(parts.headers);
         }
     }
 
-    fn answer(&mut self, answer: Response<Source>, chosen: Box<Chosen>) -> Response<AnswerBody> {
+    fn answer(&mut self, answer: Box<Response<Source>>, chosen: Box<Chosen>) -> Answer {
         let latency = self.started.elapsed();
         let answered = Outcome::Answered {
             class: answer.status().as_u16() / 100,
@@ -561,6 +559,9 @@ impl Exchange<'_> {
             worker: Arc::clone(self.worker),
             deadline: body::deadline(chosen.deadline),
         };
-        Response::from_parts(parts, AnswerBody::Upstream(Box::new(upstream)))
+        Box::new(Response::from_parts(
+            parts,
+            AnswerBody::Upstream(Box::new(upstream)),
+        ))
     }
 }

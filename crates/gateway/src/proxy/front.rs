@@ -22,7 +22,7 @@ use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio_rustls::TlsAcceptor;
 
-use super::answer::{self, Reason};
+use super::answer::{self, Answer, Reason};
 use super::body::{AnswerBody, Busy};
 use super::forwarded::Hop;
 use super::head::Head;
@@ -332,18 +332,13 @@ impl Client {
             let connection = answer.headers_mut().entry(header::CONNECTION);
             connection.or_insert(close);
         }
-        Ok(answer)
+        Ok(*answer)
     }
 }
 
 impl Client {
     /// The answer that sends a plain request to HTTPS, where that is wanted.
-    pub(super) fn to_https(
-        &self,
-        head: &Head,
-        uri: &Uri,
-        headers: &HeaderMap,
-    ) -> Option<Response<AnswerBody>> {
+    pub(super) fn to_https(&self, head: &Head, uri: &Uri, headers: &HeaderMap) -> Option<Answer> {
         let shared = &self.worker.shared;
         let port = shared.settings.https_port?;
         let path = uri.path();

@@ -3,6 +3,7 @@
 
 use std::ops::Range;
 
+use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version, header};
 use hyper::body::Incoming;
 
@@ -13,8 +14,16 @@ use super::tap::Heard;
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 
+/// A request without its body, on its way to an instance. It is passed on often, and in a box that costs little.
+#[derive(Debug)]
+pub(super) struct RequestHead {
+    pub(super) head: Head,
+    /// The headers are those that pass this hop.
+    pub(super) parts: Parts,
+}
+
 /// What the head says before any route is asked.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Head {
     /// In lower case, without a port; empty when an HTTP/1.0 request has none.
     pub(super) host: String,

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use fnv::{FnvHashMap, FnvHashSet};
-use futures::FutureExt;
+use futures::TryFutureExt;
 use futures::future::{Either, ready};
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{Request, Response, Uri, Version, header};
@@ -274,7 +274,7 @@ impl Connection {
     pub(super) async fn send(
         mut self,
         mut request: Box<Request<RequestBody>>,
-    ) -> Result<Response<Source>, SendError> {
+    ) -> Result<Box<Response<Source>>, SendError> {
         let sent = match &mut self.sender {
             Sender::Http1 { sender, .. } => sender.try_send_request(*request).await,
             Sender::Http2 { sender, scheme, .. } => {
@@ -292,7 +292,9 @@ impl Connection {
             }
         };
         match sent {
-            Ok(answer) => Ok(answer.map(|incoming| Source::driven(incoming, self))),
+            Ok(answer) => Ok(Box::new(
+                answer.map(|incoming| Source::driven(incoming, self)),
+            )),
             Err(mut error) => Err(match error.take_message() {
                 Some(unsent) => SendError::Unsent(Box::new(unsent)),
                 None => SendError::Failed(classify(error.error())),
@@ -305,18 +307,17 @@ impl Connection {
     pub(super) fn ask(
         self,
         asked: Asked<'_>,
-    ) -> impl Future<Output = Result<Response<Source>, Failure>> + Send {
+    ) -> impl Future<Output = Result<Box<Response<Source>>, Failure>> + Send {
         let endpoint = self.endpoint;
         let Sender::Wire(wire) = self.sender else {
             return Either::Left(ready(Err(Failure::Unsent)));
         };
-        let answered = move |answered| match answered {
-            Ok(answer) => Ok(Response::map(answer, |body| Source::wire(body, endpoint))),
-            Err(WireError::Unsent) => Err(Failure::Unsent),
-            Err(WireError::Lost) => Err(Failure::Lost),
-            Err(WireError::Garbage) => Err(Failure::Garbage),
-        };
-        Either::Right(wire.send(asked).map(answered))
+        let source = move |body| Source::wire(body, endpoint);
+        Either::Right(wire.send(asked, source).map_err(|error| match error {
+            WireError::Unsent => Failure::Unsent,
+            WireError::Lost => Failure::Lost,
+            WireError::Garbage => Failure::Garbage,
+        }))
     }
 
     /// Whether it can be [asked](Self::ask).

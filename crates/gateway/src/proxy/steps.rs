@@ -8,7 +8,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, Uri, header};
 
 use super::Shared;
-use super::answer::{self, Reason};
+use super::answer::{self, Answer, Reason};
 use super::body::{AnswerBody, Ticket};
 use super::mirror::Copy;
 use crate::live::{
@@ -46,15 +46,8 @@ struct Fresh {
 
 /// What ends or delays a request before an instance is chosen.
 pub(super) enum Early {
-    /// In a box, so that it costs the many nothing that go on.
-    Answer(Box<Response<AnswerBody>>),
+    Answer(Answer),
     Delay(Duration),
-}
-
-impl Early {
-    fn answer(answer: Response<AnswerBody>) -> Self {
-        Self::Answer(Box::new(answer))
-    }
 }
 
 /// Changes to the headers of an answer: of the rule and of the backend.
@@ -86,7 +79,7 @@ impl Steps {
     ) -> Option<Early> {
         if self.is_admitted {
             let status = self.abort.take()?;
-            return Some(Early::answer(fault(status, rule, ticket)));
+            return Some(Early::Answer(fault(status, rule, ticket)));
         }
         self.is_admitted = true;
         if let Some(limits) = &extras.limits {
@@ -94,7 +87,7 @@ impl Steps {
                 Ok(permit) => ticket.hold(permit, shared.started),
                 Err(refusal) => {
                     ticket.move_to(&rule.unreached);
-                    return Some(Early::answer(refused(refusal, ticket)));
+                    return Some(Early::Answer(refused(refusal, ticket)));
                 }
             }
         }
@@ -104,7 +97,7 @@ impl Steps {
             let class = answer.status().as_u16() / 100;
             ticket.move_to(&rule.unreached);
             ticket.finish(Outcome::Own { class });
-            return Some(Early::answer(answer));
+            return Some(Early::Answer(answer));
         }
         self.retry = extras.retry.clone();
         let (delay, abort) = extras.fault.as_ref().map(draw_fault).unwrap_or_default();
@@ -116,7 +109,7 @@ impl Steps {
             return Some(Early::Delay(delay));
         }
         let status = self.abort.take()?;
-        Some(Early::answer(fault(status, rule, ticket)))
+        Some(Early::Answer(fault(status, rule, ticket)))
     }
 
     /// What decides the choice of an instance.
@@ -245,7 +238,7 @@ pub(super) fn tell_outliers(
     }
 }
 
-fn fault(status: StatusCode, rule: &LiveRule, ticket: &mut Ticket) -> Response<AnswerBody> {
+fn fault(status: StatusCode, rule: &LiveRule, ticket: &mut Ticket) -> Answer {
     ticket.move_to(&rule.unreached);
     ticket.finish(Outcome::Own {
         class: status.as_u16() / 100,
@@ -253,7 +246,7 @@ fn fault(status: StatusCode, rule: &LiveRule, ticket: &mut Ticket) -> Response<A
     answer::with_status(Reason::Fault, status, "A fault that the route asks for.\n")
 }
 
-fn refused(refusal: Refusal, ticket: &mut Ticket) -> Response<AnswerBody> {
+fn refused(refusal: Refusal, ticket: &mut Ticket) -> Answer {
     let (reason, sentence, wait, outcome) = match refusal {
         Refusal::Rate(wait) => (
             Reason::RateLimited,
@@ -288,7 +281,7 @@ fn direct_answer(
     request: &RequestView<'_>,
     prefix: Option<usize>,
     uri: &Uri,
-) -> Response<AnswerBody> {
+) -> Answer {
     match direct {
         LiveDirect::Fixed(status, body) => {
             let mut answer =
@@ -296,7 +289,7 @@ fn direct_answer(
             *answer.status_mut() = *status;
             let text = HeaderValue::from_static("text/plain; charset=utf-8");
             answer.headers_mut().insert(header::CONTENT_TYPE, text);
-            answer
+            Box::new(answer)
         }
         LiveDirect::Redirect(redirect) => {
             let (host, port) = (request.host, request.port);
@@ -306,7 +299,7 @@ fn direct_answer(
             if let Some(location) = location {
                 answer.headers_mut().insert(header::LOCATION, location);
             }
-            answer
+            Box::new(answer)
         }
     }
 }

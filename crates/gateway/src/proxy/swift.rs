@@ -13,20 +13,17 @@ use std::task::{Context, Poll};
 
 use bytes::{Buf, Bytes, BytesMut};
 use futures::FutureExt;
-use futures::future::{Either, ready};
-use http::request::Parts;
-use http::{
-    HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, header,
-};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri, header};
 use http_body_util::BodyExt;
 use hyper::body::{Body, Frame};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::{Instant, Sleep};
 
+use super::answer::Answer;
 use super::body::{AnswerBody, BodyError};
-use super::exchange::{self, Inbound};
+use super::exchange::{Exchange, Inbound};
 use super::front::{Client, Stream};
-use super::head::{self, Head};
+use super::head::{self, Head, RequestHead};
 use super::io::poll_read_some;
 use super::{Counted, Phase, Shared};
 
@@ -131,12 +128,12 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Swift<'a, S> {
     }
 
     /// Reads a head to its end.
-    async fn head(&mut self) -> Result<Simple, Next> {
+    async fn head(&mut self) -> Result<Box<RequestHead>, Next> {
         let patience = self.client.worker.shared.settings.client_idle;
         let end = Instant::now() + patience;
         loop {
             match parse(&mut self.read) {
-                Ok(simple) => return Ok(simple),
+                Ok(request) => return Ok(request),
                 Err(NotSimple::Partial) if self.read.len() < MAX_HEAD => {}
                 Err(NotSimple::Partial | NotSimple::Other) => {
                     return Err(Next::Other(self.read.split().freeze()));
@@ -152,14 +149,27 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Swift<'a, S> {
     }
 
     /// The answer; `None` when the client does not wait for it.
-    async fn respond(&mut self, request: Simple) -> Option<Response<AnswerBody>> {
-        let client = self.client;
-        let mut answer = Box::pin(client.respond(request));
-        tokio::select! {
-            biased;
-            answer = answer.as_mut() => Some(answer),
-            () = self.gone() => None,
-        }
+    async fn respond(&mut self, request: Box<RequestHead>) -> Option<Answer> {
+        let Client { worker, hop, .. } = self.client;
+        let activity = &self.client.activity;
+        let stream = Stream::open(activity);
+        let RequestHead { head, parts } = &*request;
+        let redirect = self.client.to_https(head, &parts.uri, &parts.headers);
+        let answer = match redirect {
+            Some(redirect) => redirect,
+            None => {
+                let busy = activity.busy.clone();
+                let mut exchange = Exchange::new(worker, hop, request, Inbound::nothing(), busy);
+                let mut answer = Box::pin(exchange.run());
+                tokio::select! {
+                    biased;
+                    answer = answer.as_mut() => answer,
+                    () = self.gone() => return None,
+                }
+            }
+        };
+        stream.answered();
+        Some(answer)
     }
 
     /// Ends when the client has ended.
@@ -178,7 +188,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Swift<'a, S> {
     }
 
     /// Sends an answer; whether another one may follow.
-    async fn send(&mut self, answer: Response<AnswerBody>, is_head: bool) -> Result<bool, Broken> {
+    async fn send(&mut self, answer: Answer, is_head: bool) -> Result<bool, Broken> {
         let client = self.client;
         let mut out = client.worker.spare.lend();
         let (parts, mut body) = answer.into_parts();
@@ -277,29 +287,6 @@ fn closing(shared: &Arc<Shared>) -> impl Future<Output = ()> + Send + use<> {
     }
 }
 
-impl Client {
-    fn respond(&self, request: Simple) -> impl Future<Output = Response<AnswerBody>> + Send {
-        let Simple { parts, head } = request;
-        let stream = Stream::open(&self.activity);
-        let redirect = self.to_https(&head, &parts.uri, &parts.headers);
-        let exchange = match redirect {
-            Some(redirect) => Either::Left(ready(redirect)),
-            None => {
-                let busy = self.activity.busy.clone();
-                let nothing = Inbound::nothing();
-                let exchange =
-                    exchange::answer(&self.worker, &self.hop, head, parts, nothing, busy);
-                Either::Right(exchange)
-            }
-        };
-        // An async block would hold the exchange twice.
-        exchange.map(move |answer| {
-            stream.answered();
-            answer
-        })
-    }
-}
-
 /// How the end of an answer is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Framing {
@@ -384,13 +371,6 @@ fn write_header(out: &mut Vec<u8>, name: &HeaderName, value: &[u8]) {
     out.extend_from_slice(b"\r\n");
 }
 
-/// A request of the simple form.
-#[derive(Debug)]
-struct Simple {
-    parts: Parts,
-    head: Head,
-}
-
 /// Why there is no request of the simple form.
 #[derive(Debug)]
 enum NotSimple {
@@ -401,7 +381,7 @@ enum NotSimple {
 }
 
 /// Takes a request of the simple form off what was read; whatever else there is stays.
-fn parse(read: &mut BytesMut) -> Result<Simple, NotSimple> {
+fn parse(read: &mut BytesMut) -> Result<Box<RequestHead>, NotSimple> {
     // What the request keeps of its head; the room of what was read is used again.
     let bytes = Bytes::copy_from_slice(read.get(..MAX_HEAD).unwrap_or(read));
     let part = |part: &[u8]| head::span(&bytes, part).map(|span| bytes.slice(span));
@@ -430,31 +410,35 @@ pub(crate) fn simple(bytes: &[u8]) -> Option<(HeaderMap, usize)> {
 fn build(
     parsed: &httparse::Request<'_, '_>,
     part: impl Fn(&[u8]) -> Option<Bytes>,
-) -> Option<Simple> {
+) -> Option<Box<RequestHead>> {
     let (Some(1), Some(method), Some(path)) = (parsed.version, parsed.method, parsed.path) else {
         return None;
     };
-    let mut request = Request::new(());
-    *request.method_mut() = simple_method(method).filter(|_| path.starts_with('/'))?;
-    *request.uri_mut() = Uri::from_maybe_shared(part(path.as_bytes())?).ok()?;
-    let headers = request.headers_mut();
+    let (parts, ()) = Request::new(()).into_parts();
+    let head = Head::default();
+    let mut request = Box::new(RequestHead { head, parts });
+    let RequestHead { head, parts } = &mut *request;
+    parts.method = simple_method(method).filter(|_| path.starts_with('/'))?;
+    parts.uri = Uri::from_maybe_shared(part(path.as_bytes())?).ok()?;
     // Those that tell of the client come to them.
-    headers.reserve(parsed.headers.len() + 3);
-    let mut head = None;
+    parts.headers.reserve(parsed.headers.len() + 3);
+    let mut has_host = false;
     for header in parsed.headers.iter() {
         let name = HeaderName::from_bytes(header.name.as_bytes()).ok()?;
         match role(&name, header.value) {
-            Role::Host if head.is_some() => return None,
-            Role::Host => head = Some(Head::named(str::from_utf8(header.value).ok()?)?),
+            Role::Host if has_host => return None,
+            Role::Host => {
+                *head = Head::named(str::from_utf8(header.value).ok()?)?;
+                has_host = true;
+            }
             Role::Stays => continue,
             Role::NotSimple => return None,
             Role::Passes => {}
         }
         let value = HeaderValue::from_maybe_shared(part(header.value)?).ok()?;
-        headers.append(name, value);
+        parts.headers.append(name, value);
     }
-    let (parts, ()) = request.into_parts();
-    Some(Simple { parts, head: head? })
+    has_host.then_some(request)
 }
 
 fn simple_method(method: &str) -> Option<Method> {

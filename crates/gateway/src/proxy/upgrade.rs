@@ -16,6 +16,7 @@ use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
 
+use super::answer::Answer;
 use super::body::{AnswerBody, Ticket};
 use super::head;
 use super::websocket::{CLOSE_TO_CLIENT, CLOSE_TO_SERVER, Frames};
@@ -36,7 +37,7 @@ pub(super) fn join(
     answered: Outcome,
     in_flight: InFlight,
     worker: &Arc<Worker>,
-) -> Response<AnswerBody> {
+) -> Answer {
     let passed = Passed {
         series: ticket.switch(answered),
         ..Passed::default()
@@ -63,7 +64,10 @@ pub(super) fn join(
     if let Some(protocol) = protocol {
         parts.headers.insert(header::UPGRADE, protocol);
     }
-    Response::from_parts(parts, AnswerBody::Own(Full::default()))
+    Box::new(Response::from_parts(
+        parts,
+        AnswerBody::Own(Full::default()),
+    ))
 }
 
 /// How many bytes have passed. They are counted at once where the request counts, as a connection may last for days.

@@ -88,11 +88,13 @@ impl Wire {
         &self.stream
     }
 
-    /// Sends a request without a body, and reads the head of its answer.
-    pub(super) async fn send(
+    /// Sends a request without a body, and reads the head of its answer. `source` is what becomes of the body; the answer is passed
+    /// on often, and in a box that costs little.
+    pub(super) async fn send<B>(
         mut self: Box<Self>,
         asked: Asked<'_>,
-    ) -> Result<Response<WireBody>, WireError> {
+        source: impl FnOnce(WireBody) -> B,
+    ) -> Result<Box<Response<B>>, WireError> {
         self.head.clear();
         asked.write(&mut self.head);
         let mut sent = match self.stream.write(&self.head).await {
@@ -117,12 +119,12 @@ impl Wire {
             }
             let framing = head.framing(is_head).ok_or(WireError::Garbage)?;
             let is_kept = head.is_kept() && framing != Framing::ToTheEnd;
-            let mut answer = Response::new(WireBody {
+            let mut answer = Box::new(Response::new(source(WireBody {
                 wire: Some(self),
                 framing,
                 is_kept,
                 broken: None,
-            });
+            })));
             *answer.status_mut() = head.status;
             *answer.headers_mut() = head.headers;
             return Ok(answer);

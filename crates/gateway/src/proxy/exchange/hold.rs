@@ -3,13 +3,10 @@
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use http::Response;
-
 use super::Exchange;
 use crate::live::NoPick;
 use crate::proxy::Counted;
-use crate::proxy::answer::Reason;
-use crate::proxy::body::AnswerBody;
+use crate::proxy::answer::{Answer, Reason};
 use crate::series::Outcome;
 
 /// The pause after every endpoint has refused, unless a new table comes first.
@@ -34,7 +31,7 @@ impl Exchange<'_> {
         matches!(changed, Ok(Ok(_))) || !matches!(why, NoPick::NoneReady | NoPick::NotRead)
     }
 
-    pub(super) fn held_too_long(&mut self, why: NoPick) -> Response<AnswerBody> {
+    pub(super) fn held_too_long(&mut self, why: NoPick) -> Answer {
         match why {
             NoPick::NotRead => {
                 let gauges = &self.worker.shared.gauges;

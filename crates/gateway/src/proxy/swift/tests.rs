@@ -115,8 +115,12 @@ async fn the_frame_of_a_request_is_a_small_piece_of_memory() {
         port: 80,
     };
     let client = Client::new(worker, ([127, 0, 0, 1], 1).into(), door);
+    let Client { worker, hop, .. } = &client;
     let mut read = BytesMut::from("GET / HTTP/1.1\r\nhost: a\r\n\r\n");
     let request = parse(&mut read).unwrap();
-    let frame = size_of_val(&client.respond(request));
-    assert!(frame <= AT_HAND, "{frame} bytes");
+    let busy = client.activity.busy.clone();
+    let mut exchange = Exchange::new(worker, hop, request, Inbound::nothing(), busy);
+    for frame in [size_of_val(&*exchange), size_of_val(&exchange.run())] {
+        assert!(frame <= AT_HAND, "{frame} bytes");
+    }
 }

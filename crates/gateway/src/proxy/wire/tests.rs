@@ -33,9 +33,9 @@ async fn exchange(method: Method, answer: &'static [u8], ends: bool) -> (String,
         .header("host", "app.example.com")
         .header("x-one", "1");
     let request = request.body(()).unwrap();
-    let sent = wire.send(Asked::of(&request)).await;
+    let sent = wire.send(Asked::of(&request), |body| body).await;
     let shown = match sent {
-        Ok(answer) => show(answer).await,
+        Ok(answer) => show(*answer).await,
         Err(WireError::Unsent) => "unsent".into(),
         Err(WireError::Lost) => "lost".into(),
         Err(WireError::Garbage) => "garbage".into(),
