@@ -19,6 +19,21 @@ $(2) || { printf '==> %s: FAILED after %d s\n' '$(1)' $$(( $$(date +%s) - began 
 printf '==> %s: %d s\n' '$(1)' $$(( $$(date +%s) - began ))
 endef
 
+# Installs what is missing of $(1), a list of program:package, as root on Debian; RUNLEVEL keeps the package of a server from starting it.
+define install
+@for tool in $(1); do \
+  program=$${tool%%:*}; package=$${tool#*:}; \
+  if $(LOOK_IN) command -v "$$program" >/dev/null; then continue; fi; \
+  if [ "$$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null; then continue; fi; \
+  printf '==> installing %s for %s\n' "$$package" "$$program"; \
+  install="env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get install -qq -y --no-install-recommends $$package"; \
+  $$install >/dev/null 2>&1 || { apt-get update -qq && $$install >/dev/null; } || printf '==> %s could not be installed\n' "$$package"; \
+done
+endef
+
+# What is distributed holds its own libc, so it runs on every Linux of its kind of machine.
+STATIC := $(shell uname -m)-unknown-linux-musl
+
 # For how long each target of `make fuzz` runs, and where it keeps what it built and found.
 FUZZ_SECONDS ?= 60
 FUZZ_DIR ?= $(CURDIR)/target/fuzz
@@ -27,7 +42,7 @@ FUZZ_DIR ?= $(CURDIR)/target/fuzz
 .NOTPARALLEL:
 SIMULATE := $(CARGO) test $(LOCKED) --package serin-engine --features sim --test simulator
 
-.PHONY: help demo build dist test lint fmt clippy tidy doc deny unit e2e soak sim bench bench-gateway fuzz tools skipped clean
+.PHONY: help demo build dist static test lint fmt clippy tidy doc deny unit e2e soak sim bench bench-gateway fuzz tools skipped clean
 
 help: ## List what there is
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -38,8 +53,14 @@ demo: build ## Releases under load on one screen: canary, automatic rollback, bl
 build: ## The release build
 	$(call step,release build,$(CARGO) build --release $(LOCKED) --package serin)
 
-dist: ## The build that is distributed, target/dist/serin: smaller and faster, some minutes longer
-	$(call step,build for distribution,$(CARGO) build --profile dist $(LOCKED) --package serin)
+dist: static ## The build that is distributed, one static program for every Linux: target/*-musl/dist/serin (some minutes longer)
+	$(call step,build for distribution,$(CARGO) build --profile dist --target $(STATIC) $(LOCKED) --package serin)
+
+# SQLite, ring and the allocator are C, and want the headers of the libc that they are built for.
+static: ## Install what a static build needs: the Rust target, and musl-gcc
+	@[ -d "$$(rustc --print target-libdir --target $(STATIC))" ] || rustup target add $(STATIC)
+	$(call install,musl-gcc:musl-tools)
+	@command -v musl-gcc >/dev/null || { echo 'a static build needs musl-gcc (Debian: apt-get install musl-tools)'; exit 1; }
 
 # The cheap checks come first. Clippy goes before doc, so that doc finds the dependencies already checked.
 test: tools fmt clippy tidy doc deny unit skipped ## Everything that must hold before a commit
@@ -72,8 +93,8 @@ unit:
 e2e: tools ## The tests that drive the real binary
 	$(call step,end-to-end tests,$(CARGO) test --package serin $(LOCKED) --test '*')
 
-bench-gateway: ## The gateway beside nginx and HAProxy: CPU, latency, memory, lost requests (half an hour)
-	$(call step,the gateway beside nginx and HAProxy,$(CARGO) bench --profile dist --package serin-gateway $(LOCKED) --bench proxies)
+bench-gateway: static ## The gateway beside nginx and HAProxy: CPU, latency, memory, lost requests (half an hour)
+	$(call step,the gateway beside nginx and HAProxy,$(CARGO) bench --profile dist --target $(STATIC) --package serin-gateway $(LOCKED) --bench proxies)
 
 # cargo-fuzz reads the names of its targets from the folder; a corpus stays outside of the tree.
 fuzz: ## Each fuzz target of the gateway for FUZZ_SECONDS=60 (needs cargo-fuzz and a nightly toolchain)
@@ -93,16 +114,8 @@ sim: ## One seed of the simulator in every scenario: make sim SEED=7
 bench: ## The benchmarks
 	$(call step,benchmarks,$(CARGO) bench --workspace $(LOCKED))
 
-# As root on Debian what is missing is installed; RUNLEVEL keeps the package of a server from starting it.
 tools: ## Install what the end-to-end tests run, or say what is missing
-	@for tool in $(TOOLS); do \
-	  program=$${tool%%:*}; package=$${tool#*:}; \
-	  if $(LOOK_IN) command -v "$$program" >/dev/null; then continue; fi; \
-	  if [ "$$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null; then continue; fi; \
-	  printf '==> installing %s for %s\n' "$$package" "$$program"; \
-	  install="env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get install -qq -y --no-install-recommends $$package"; \
-	  $$install >/dev/null 2>&1 || { apt-get update -qq && $$install >/dev/null; } || printf '==> %s could not be installed\n' "$$package"; \
-	done
+	$(call install,$(TOOLS))
 
 # Tests whose program is missing pass without having run, so the end of the run says which those were.
 skipped:

@@ -46,6 +46,11 @@ use crate::error::{CliError, Exit};
 use crate::gateway_command::GatewayCommand;
 use crate::printer::Printer;
 
+/// A static build brings its own, as that of musl is slow where there are threads.
+#[cfg(target_env = "musl")]
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let arguments: Vec<_> = std::env::args_os().skip(1).collect();
     if let Some(exit) = hidden::run(&arguments) {

@@ -81,6 +81,11 @@ const SCENARIOS: [Scenario; 4] = [
     },
 ];
 
+/// A static build brings its own, as that of musl is slow where there are threads.
+#[cfg(target_env = "musl")]
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() {
     if peers::be_gateway() || life::be_keeper() {
         return;
