@@ -325,6 +325,7 @@ mod tests {
     use tokio::task::JoinHandle;
 
     use super::*;
+    use crate::waiting::soon;
 
     struct Running {
         address: SocketAddr,
@@ -360,7 +361,8 @@ mod tests {
 
     async fn rest(stream: &mut TcpStream) -> String {
         let mut text = String::new();
-        stream.read_to_string(&mut text).await.unwrap();
+        let read = stream.read_to_string(&mut text);
+        soon("the end of an answer", read).await.unwrap();
         text
     }
 
@@ -393,7 +395,8 @@ mod tests {
             })
         );
         running.stop.send(()).unwrap();
-        assert!(running.drained.await.unwrap());
+        let drained = soon("the end of the server", running.drained).await;
+        assert!(drained.unwrap());
     }
 
     #[tokio::test]
@@ -409,7 +412,8 @@ mod tests {
             assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
             assert!(answer.contains("connection: close\r\n"), "{answer}");
         }
-        assert!(running.drained.await.unwrap());
+        let drained = soon("the end of the server", running.drained).await;
+        assert!(drained.unwrap());
         let refused = TcpStream::connect(running.address).await;
         assert!(refused.is_err(), "the listener is closed");
     }
@@ -420,7 +424,8 @@ mod tests {
         let mut silent = TcpStream::connect(running.address).await.unwrap();
         running.stop.send(()).unwrap();
         assert_eq!(rest(&mut silent).await, "");
-        assert!(running.drained.await.unwrap());
+        let drained = soon("the end of the server", running.drained).await;
+        assert!(drained.unwrap());
     }
 
     #[tokio::test]
@@ -429,6 +434,7 @@ mod tests {
             after: Duration::ZERO,
             code: 3,
         };
-        assert_eq!(exit_by_itself(Some(exit)).await, 3);
+        let code = soon("the exit", exit_by_itself(Some(exit))).await;
+        assert_eq!(code, 3);
     }
 }

@@ -35,6 +35,9 @@ mod rollout;
 mod sim;
 mod sources;
 mod up;
+#[cfg(test)]
+#[path = "../../apiserver/tests/support/waiting.rs"]
+mod waiting;
 
 use std::process::ExitCode;
 

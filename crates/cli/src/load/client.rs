@@ -168,6 +168,7 @@ mod tests {
     use tokio::net::TcpListener;
 
     use super::*;
+    use crate::waiting::soon;
 
     /// Answers one request of each connection and closes it without having announced that.
     async fn answer_once_each(listener: TcpListener) {
@@ -197,9 +198,12 @@ mod tests {
             };
             assert_eq!(client.send(deadline).await, Ending::Answer(expected));
             let kept = client.connection.as_ref().unwrap();
-            while !kept._driver.is_finished() {
-                tokio::task::yield_now().await;
-            }
+            soon("the end of the connection", async {
+                while !kept._driver.is_finished() {
+                    tokio::task::yield_now().await;
+                }
+            })
+            .await;
         }
         drop(server);
     }

@@ -8,6 +8,7 @@ use tokio::sync::Semaphore;
 
 use super::outcome::Fault;
 use super::*;
+use crate::waiting::soon;
 
 /// What a test server does with a connection.
 #[derive(Clone, Copy)]
@@ -62,10 +63,14 @@ impl Server {
     }
 
     async fn until_asked(&self, requests: u32) {
-        let all = self.asked.acquire_many(requests);
-        let permits = timeout(Duration::from_secs(30), all).await.unwrap();
+        let what = format!("{requests} requests");
+        let permits = soon(&what, self.asked.acquire_many(requests)).await;
         permits.unwrap().forget();
     }
+}
+
+async fn stopped(load: Load) -> Report {
+    soon("the end of the load", load.stop()).await
 }
 
 async fn serve(mut stream: TcpStream, manner: Manner, asked: Arc<Semaphore>) {
@@ -122,7 +127,7 @@ async fn every_request_of_the_schedule_is_counted_once() {
     observer.mark("second half");
     server.until_asked(50).await;
     let seen = observer.report().total.requests;
-    let report = load.stop().await;
+    let report = stopped(load).await;
     assert!((96..=report.total.requests).contains(&seen), "{seen}");
     assert_eq!(report.total.lost(), 0, "{report:?}");
     assert_eq!(report.total.versions["v1"].answers, report.total.requests);
@@ -148,7 +153,7 @@ async fn without_keep_alive_every_request_has_its_own_connection() {
     };
     let load = Load::start(spec).await.unwrap();
     server.until_asked(20).await;
-    let report = load.stop().await;
+    let report = stopped(load).await;
     assert_eq!(report.total.lost(), 0, "{report:?}");
     assert_eq!(
         server.connections.load(Ordering::Relaxed) as u64,
@@ -161,7 +166,7 @@ async fn an_answer_that_breaks_off_is_lost_to_the_delivery() {
     let server = Server::start(Manner::BreakOff).await;
     let load = Load::start(server.load()).await.unwrap();
     server.until_asked(5).await;
-    let (fault, detail) = only_fault(&load.stop().await);
+    let (fault, detail) = only_fault(&stopped(load).await);
     assert_eq!(fault, Fault::Broken, "{detail}");
 }
 
@@ -170,7 +175,7 @@ async fn an_answer_of_the_gateway_is_lost_to_the_delivery() {
     let server = Server::start(Manner::AnswerAsGateway).await;
     let load = Load::start(server.load()).await.unwrap();
     server.until_asked(5).await;
-    let (fault, detail) = only_fault(&load.stop().await);
+    let (fault, detail) = only_fault(&stopped(load).await);
     assert_eq!(fault, Fault::GatewayAnswer);
     assert_eq!(detail, "status 503 by the gateway: no-endpoint");
 }
@@ -186,7 +191,7 @@ async fn a_refused_connection_is_lost_to_the_delivery() {
         ..LoadSpec::new(&format!("http://{address}")).unwrap()
     };
     let load = Load::start(spec).await.unwrap();
-    let (fault, detail) = only_fault(&load.stop().await);
+    let (fault, detail) = only_fault(&stopped(load).await);
     assert_eq!(fault, Fault::ConnectError);
     assert!(detail.contains("refused"), "{detail}");
 }
@@ -202,7 +207,7 @@ async fn a_stall_is_counted_for_every_request_that_was_due_in_it() {
     let load = Load::start(spec).await.unwrap();
     // Both connections are stuck for far longer than requests are apart.
     server.until_asked(4).await;
-    let report = load.stop().await;
+    let report = stopped(load).await;
     assert_eq!(only_fault(&report).0, Fault::Timeout);
     let due = (report.elapsed.as_secs_f64() * 500.0).floor() as u64 + 1;
     assert_eq!(report.total.requests, due);
