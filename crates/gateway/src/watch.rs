@@ -218,8 +218,8 @@ fn asked(kind: Kind, client: Client, scope: &Scope) -> Option<(Api<RawObject>, w
     }
 }
 
-/// The events of one kind. The watcher goes on behind one that it cannot read, and that one would be lost; and it waits for a list
-/// without end. So all is listed anew then.
+/// The events of one kind. All is listed anew behind an event that cannot be read, as the watcher would go on without it, and when a
+/// list is not answered, as the watcher would wait for it without end.
 fn watched(
     kind: Kind,
     api: Api<RawObject>,

@@ -209,28 +209,21 @@ impl<K: Kind> Cache<K> {
 }
 
 impl<K: Kind> Feeder<K> {
-    /// Watches for ever.
+    /// Watches until a list is not answered, for which the watcher would wait without end; then it is to be begun again.
     pub(super) async fn feed(&self) {
-        loop {
-            self.follow().await;
-            let kind = K::plural(&());
-            tracing::warn!(%kind, "a list is not answered and is asked for again");
-        }
-    }
-
-    /// Watches until a list is not answered. The watcher waits for it without end; of a watch it knows how long to wait.
-    async fn follow(&self) {
+        let kind = K::plural(&());
         let events = watch(self.api.clone(), self.config.clone());
         let mut events = events.default_backoff().boxed();
         let mut listing_since = Instant::now();
         let mut is_listing = false;
         loop {
-            let next = events.next();
-            let next = match is_listing {
-                true => timeout(PAGE, next).await,
-                false => Ok(next.await),
+            let next = if is_listing {
+                timeout(PAGE, events.next()).await
+            } else {
+                Ok(events.next().await)
             };
             let Ok(Some(event)) = next else {
+                tracing::warn!(%kind, "a list is not answered");
                 return;
             };
             is_listing = matches!(event, Ok(Event::Init | Event::InitApply(_)));
@@ -240,13 +233,11 @@ impl<K: Kind> Feeder<K> {
                     if status.code == 404 =>
                 {
                     if !self.cache.listed.is_cancelled() {
-                        let kind = K::plural(&());
                         tracing::info!(%kind, "the API does not have this kind (yet)");
                     }
                     self.cache.listed.cancel();
                 }
                 Err(error) => {
-                    let kind = K::plural(&());
                     tracing::warn!(%kind, %error, "a watch failed and is begun again");
                 }
             }
