@@ -520,6 +520,10 @@ impl<'a> Exchange<'a> {
         }
     }
 
+    #[expect(
+        clippy::boxed_local,
+        reason = "it comes in a box, which is moved at less cost"
+    )]
     fn answer(&mut self, answer: Box<Response<Source>>, chosen: Box<Chosen>) -> Answer {
         let latency = self.started.elapsed();
         let answered = Outcome::Answered {
