@@ -7,16 +7,14 @@ mod tokens;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use axum::Router;
 use axum::body::Body;
 use http::{Request, header};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use serin_api::kinds;
 use serin_apiserver::{ApiServer, Store, TokenKey};
-use tower::ServiceExt;
 
-use crate::support::eventually;
+use crate::support::{Raw, eventually};
 
 const ROLES: &str = "/apis/rbac.authorization.k8s.io/v1";
 const PODS: &str = "/api/v1/namespaces/default/pods";
@@ -24,7 +22,7 @@ const NONE: &[(&str, &str)] = &[];
 
 /// A listening server with a clock of its own, and how it is spoken to.
 pub(super) struct Stage {
-    router: Router,
+    server: Raw,
     seconds: Arc<AtomicI64>,
 }
 
@@ -43,7 +41,7 @@ impl Stage {
             .with_token_key(TokenKey::of(&[7; 32]).unwrap())
             .with_clock(move || Timestamp::from_second(clock.load(Ordering::SeqCst)).unwrap());
         Self {
-            router: server.guarded_router("secret"),
+            server: Raw(server.guarded_router("secret")),
             seconds,
         }
     }
@@ -76,17 +74,9 @@ impl Stage {
         } else {
             body.to_string().into()
         };
-        let response = self
-            .router
-            .clone()
-            .oneshot(request.body(body).unwrap())
-            .await
-            .unwrap();
-        let code = response.status().as_u16();
-        let bytes = axum::body::to_bytes(response.into_body(), 1 << 24)
-            .await
-            .unwrap();
-        (code, serde_json::from_slice(&bytes).unwrap_or_default())
+        let answer = self.server.request(request.body(body).unwrap()).await;
+        let value = serde_json::from_slice(&answer.body);
+        (answer.status.as_u16(), value.unwrap_or_default())
     }
 
     pub(super) async fn get(&self, token: &str, path: &str) -> Answer {
