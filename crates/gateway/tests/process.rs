@@ -18,6 +18,8 @@ use serin_gateway::{
 
 const HOME: &str = "SERIN_TEST_HOME";
 const ROLE: &str = "SERIN_TEST_ROLE";
+/// How long anything may take on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 fn home_of(role: &str) -> Option<PathBuf> {
     (std::env::var(ROLE).ok()? == role).then(|| PathBuf::from(std::env::var_os(HOME).unwrap()))
@@ -134,7 +136,7 @@ fn is_healthy(home: &Path) -> bool {
 /// Where it is awaited in vain, the place is told.
 #[track_caller]
 fn until<T>(mut get: impl FnMut() -> Option<T>) -> T {
-    let give_up = Instant::now() + Duration::from_secs(30);
+    let give_up = Instant::now() + PATIENCE;
     loop {
         if let Some(value) = get() {
             return value;
@@ -144,8 +146,15 @@ fn until<T>(mut get: impl FnMut() -> Option<T>) -> T {
     }
 }
 
+/// A connection on which nothing is awaited without end.
+fn connect(address: SocketAddr) -> std::io::Result<TcpStream> {
+    let stream = TcpStream::connect(address)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    Ok(stream)
+}
+
 fn get(address: SocketAddr) -> String {
-    let mut stream = TcpStream::connect(address).unwrap();
+    let mut stream = connect(address).unwrap();
     stream
         .write_all(b"GET / HTTP/1.1\r\nhost: web.default\r\nconnection: close\r\n\r\n")
         .unwrap();
@@ -205,7 +214,8 @@ fn a_stopped_keeper_stops_its_gateway() {
     let mut running = Running::start(home_with_routes(application()));
     let info = running.gateway(None);
     kill(running.keeper.id(), Signal::TERM);
-    assert!(running.keeper.wait().unwrap().success());
+    let ended = until(|| running.keeper.try_wait().unwrap());
+    assert!(ended.success());
     until(|| (!lives(info.pid)).then_some(()));
     assert!(TcpStream::connect(info.listen[0]).is_err());
     assert!(!is_healthy(running.home()));
@@ -216,7 +226,7 @@ fn a_gateway_serves_on_when_its_keeper_is_killed() {
     let mut running = Running::start(home_with_routes(application()));
     let info = running.gateway(None);
     running.keeper.kill().unwrap();
-    running.keeper.wait().unwrap();
+    until(|| running.keeper.try_wait().unwrap());
     assert!(get(info.listen[0]).ends_with("hello"));
     assert!(is_healthy(running.home()));
     kill(info.pid, Signal::TERM);
@@ -228,7 +238,7 @@ fn a_keeper_that_was_killed_is_replaced_while_its_gateway_lives() {
     let mut running = Running::start(home_with_routes(application()));
     let info = running.gateway(None);
     running.keeper.kill().unwrap();
-    running.keeper.wait().unwrap();
+    until(|| running.keeper.try_wait().unwrap());
     running.keeper = keeper(running.home());
     let next = until(|| {
         read_endpoint(running.home()).filter(|next| next.keeper_pid == Some(running.keeper.id()))
@@ -262,7 +272,7 @@ fn one_connection(
     stop: &AtomicBool,
     answered: &mut u32,
 ) -> std::io::Result<()> {
-    let mut stream = TcpStream::connect(address)?;
+    let mut stream = connect(address)?;
     while !stop.load(Ordering::Relaxed) {
         stream.write_all(b"GET / HTTP/1.1\r\nhost: web.default\r\n\r\n")?;
         let mut text = Vec::new();
@@ -293,6 +303,15 @@ fn a_gateway_that_is_asked_to_end_goes_when_another_one_serves() {
     others_serve_under_load(|info| kill(info.pid, Signal::TERM));
 }
 
+/// Ends the loads with this value: a test that fails would wait for them without end.
+struct Stopping<'a>(&'a AtomicBool);
+
+impl Drop for Stopping<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// A few times, after `act`.
 fn others_serve_under_load(act: impl Fn(&GatewayInfo)) {
     let running = Running::start(home_with_routes(application()));
@@ -300,6 +319,7 @@ fn others_serve_under_load(act: impl Fn(&GatewayInfo)) {
     let address = *info.listen.first().unwrap();
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
+        let stopping = Stopping(&stop);
         let loads: Vec<_> = (0..4)
             .map(|_| scope.spawn(|| load(address, &stop)))
             .collect();
@@ -315,7 +335,7 @@ fn others_serve_under_load(act: impl Fn(&GatewayInfo)) {
             // The one before answers what it has and goes by itself.
             until(|| is_gone(old).then_some(()));
         }
-        stop.store(true, Ordering::Relaxed);
+        drop(stopping);
         for load in loads {
             let (answered, lost) = load.join().unwrap();
             assert_eq!(lost, Vec::<String>::new());
@@ -382,7 +402,7 @@ fn spans_that_are_left_at_the_end_are_sent() {
     let info = running.gateway(None);
     assert!(get(info.listen[0]).ends_with("hello"));
     kill(running.keeper.id(), Signal::TERM);
-    let body = bodies.recv_timeout(Duration::from_secs(30)).unwrap();
+    let body = bodies.recv_timeout(PATIENCE).unwrap();
     let all = &body["resourceSpans"][0];
     assert_eq!(
         all["resource"]["attributes"][0]["value"]["stringValue"],

@@ -8,6 +8,9 @@
     reason = "a test ends at what it did not expect"
 )]
 
+#[path = "../../apiserver/tests/support/waiting.rs"]
+mod waiting;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -32,6 +35,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::rustls::pki_types::CertificateDer;
 use tokio_rustls::{TlsConnector, rustls};
+use waiting::soon;
 
 const HOME: &str = "SERIN_TEST_HOME";
 const HOST: &str = "app.example.com";
@@ -303,7 +307,7 @@ async fn a_certificate_that_changes_under_load_fails_no_handshake() {
     shows(&all[3]).await;
     stop.store(true, Ordering::Relaxed);
     for load in loads {
-        let (well, lost) = load.await.unwrap();
+        let (well, lost) = soon("the end of a load", load).await.unwrap();
         assert_eq!(lost, Vec::<String>::new());
         assert!(well > 0);
     }
