@@ -71,16 +71,27 @@ pub(super) async fn run(
     worker: &Arc<Worker>,
     hop: &Hop,
     head: Head,
-    mut request: Request<Incoming>,
+    request: Box<Request<Incoming>>,
     busy: Busy,
 ) -> Answer {
     if *request.method() == Method::CONNECT {
         return answer::own(Reason::NotServed, "CONNECT is not served.\n");
     }
+    let mut exchange = begin(worker, hop, head, request, busy);
+    Box::pin(exchange.run()).await
+}
+
+fn begin<'a>(
+    worker: &'a Arc<Worker>,
+    hop: &'a Hop,
+    head: Head,
+    mut request: Box<Request<Incoming>>,
+    busy: Busy,
+) -> Box<Exchange<'a>> {
     let upgrade = head
         .upgrade
         .is_some()
-        .then(|| hyper::upgrade::on(&mut request));
+        .then(|| hyper::upgrade::on(&mut *request));
     let (mut parts, body) = request.into_parts();
     if parts.version == Version::HTTP_2 {
         head::from_http2(&parts.uri, &mut parts.headers);
@@ -90,8 +101,7 @@ pub(super) async fn run(
     parts.headers.remove(header::EXPECT);
     let inbound = Inbound::new(body, upgrade, worker.shared.settings.body_idle, &busy);
     let request = Box::new(RequestHead { head, parts });
-    let mut exchange = Exchange::new(worker, hop, request, inbound, busy);
-    exchange.run().await
+    Exchange::new(worker, hop, request, inbound, busy)
 }
 
 /// The host of a request that names none.

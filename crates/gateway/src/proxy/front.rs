@@ -239,7 +239,8 @@ impl Client {
         let mut phase = shared.phase.subscribe();
         let client = Arc::clone(&self);
         // hyper keeps room for the future of one request for as long as the connection lives; boxed, that is a pointer.
-        let service = service_fn(move |request| Box::pin(Arc::clone(&client).handle(request)));
+        let service =
+            service_fn(move |request| Box::pin(Arc::clone(&client).handle(Box::new(request))));
         let before = self.activity.opened.load(Ordering::Relaxed);
         let mut connection = http1::Builder::new()
             .timer(TokioTimer::new())
@@ -274,7 +275,8 @@ impl Client {
         let client = Arc::new(self);
         let of_service = Arc::clone(&client);
         // In a box it is moved as a pointer.
-        let service = service_fn(move |request| Box::pin(Arc::clone(&of_service).handle(request)));
+        let service =
+            service_fn(move |request| Box::pin(Arc::clone(&of_service).handle(Box::new(request))));
         let head = u32::try_from(MAX_HEAD_BYTES).unwrap_or(u32::MAX);
         let connection = http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
@@ -303,7 +305,7 @@ impl Client {
 
     async fn handle(
         self: Arc<Self>,
-        request: Request<Incoming>,
+        request: Box<Request<Incoming>>,
     ) -> Result<Response<AnswerBody>, Infallible> {
         let is_http2 = request.version() == Version::HTTP_2;
         let stream = Stream::open(&self.activity);
