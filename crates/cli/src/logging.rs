@@ -13,7 +13,7 @@ pub(crate) fn init(verbose: u8, platform: bool) {
         (0, false) => CLIENT,
         (0, true) => PLATFORM,
         (1, _) => "debug,hyper=info,h2=info,rustls=info,tower=info",
-        _ => "trace",
+        _ => "debug",
     };
     let named = ["SERIN_LOG", "RUST_LOG"]
         .iter()

@@ -286,7 +286,7 @@ impl<K: Kind> Queue<K> {
                     let started = Instant::now();
                     let next = guarded(&*reconciler, object).await;
                     let took_us = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
-                    tracing::trace!(controller = R::NAME, key, took_us, "looked");
+                    tracing::debug!(controller = R::NAME, key, took_us, "looked");
                     let next = next?;
                     failures.forget(&key);
                     Ok(next.action(&clock))
