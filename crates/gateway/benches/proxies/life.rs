@@ -10,6 +10,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serin_gateway::{KeeperConfig, keeper_main, read_endpoint};
 
 use crate::load::{Load, Method};
+use crate::options;
 use crate::peers::{self, Front};
 
 /// Says to a copy of this program that it is the keeper of that home.
@@ -24,7 +25,7 @@ pub(crate) fn be_keeper() -> bool {
     let Some(home) = std::env::var_os(ROLE) else {
         return false;
     };
-    let program = std::env::current_exe().unwrap();
+    let program = options::program();
     let mut config = KeeperConfig::load(home.as_ref(), program).unwrap();
     config.arguments = vec!["gateway".into(), "--home".into(), home];
     keeper_main(&config).unwrap();
@@ -48,6 +49,8 @@ impl Kept {
             origins,
         );
         let keeper = Command::new(std::env::current_exe().unwrap())
+            .arg("--program")
+            .arg(options::program())
             .env(ROLE, directory.path())
             .stdin(Stdio::null())
             .stdout(Stdio::null())

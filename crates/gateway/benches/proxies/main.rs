@@ -8,8 +8,8 @@
 //! shares of our gateway change a thousand times a second; and it is upgraded, restarted and killed many times. What users lost of
 //! it is told.
 //!
-//! Options: `--rounds N`, `--seconds S`, `--switches N` (of each sort), `--times N` (of upgrades, restarts and kills), `--only WORD`
-//! (parts whose name has it), `--peers LIST`, such as `nginx,serin`.
+//! Options: `--rounds N`, `--seconds S`, `--switches N` (of each sort), `--times N` (of upgrades, restarts and kills), `--only WORDS`
+//! (parts whose name has one of them), `--peers LIST`, such as `nginx,serin`, `--program PATH` (a built `serin` instead of this program).
 
 #![expect(
     clippy::print_stdout,
@@ -80,11 +80,6 @@ const SCENARIOS: [Scenario; 4] = [
         connections: 8,
     },
 ];
-
-/// A static build brings its own, as that of musl is slow where there are threads.
-#[cfg(target_env = "musl")]
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() {
     if peers::be_gateway() || life::be_keeper() {

@@ -1,5 +1,6 @@
 //! What the caller asks for.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::peers::Kind;
@@ -18,11 +19,6 @@ pub(crate) struct Options {
 
 impl Options {
     pub(crate) fn from_env() -> Self {
-        let arguments: Vec<String> = std::env::args().collect();
-        let value = |name: &str| {
-            let at = arguments.iter().position(|argument| argument == name)?;
-            arguments.get(at + 1).cloned()
-        };
         // Many short rounds tell more than a few long ones: what else a machine does comes and goes within seconds.
         let seconds = value("--seconds").map_or(0.3, |text| text.parse().unwrap());
         let peers = value("--peers").unwrap_or_else(|| "nginx,haproxy,serin".into());
@@ -37,6 +33,17 @@ impl Options {
     }
 
     pub(crate) fn wants(&self, name: &str) -> bool {
-        self.only.as_ref().is_none_or(|only| name.contains(only))
+        let only = self.only.as_deref();
+        only.is_none_or(|words| words.split(',').any(|word| name.contains(word)))
     }
+}
+
+/// The program that is our gateway when it is called as `serin gateway --home DIR` is; usually this one.
+pub(crate) fn program() -> PathBuf {
+    value("--program").map_or_else(|| std::env::current_exe().unwrap(), PathBuf::from)
+}
+
+fn value(name: &str) -> Option<String> {
+    let mut arguments = std::env::args().skip_while(|argument| argument != name);
+    arguments.nth(1)
 }

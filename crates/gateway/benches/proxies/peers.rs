@@ -15,7 +15,7 @@ use tokio_rustls::rustls;
 
 use crate::cluster::Cluster;
 use crate::switch::Runtime;
-use crate::{LOAD_CORE, PROXY_CORE};
+use crate::{LOAD_CORE, PROXY_CORE, options};
 
 pub(crate) const HOST: &str = "app.example.com";
 /// Ticks of `/proc/PID/stat` in a second, as Linux has it on every machine.
@@ -426,7 +426,7 @@ fn settings(path: &Path, ports: Ports) -> serde_json::Value {
 }
 
 fn serin(path: &Path) -> Command {
-    let mut command = Command::new(std::env::current_exe().unwrap());
+    let mut command = Command::new(options::program());
     command.args(["gateway", "--home"]).arg(path);
     command
 }
