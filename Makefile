@@ -33,6 +33,18 @@ endef
 
 # What is distributed holds its own libc, so it runs on every Linux of its kind of machine.
 STATIC := $(shell uname -m)-unknown-linux-musl
+TARGET := $(abspath $(or $(CARGO_TARGET_DIR),target))
+DIST := $(TARGET)/$(STATIC)/dist/serin
+DISTRIBUTION := build --profile dist --target $(STATIC) $(LOCKED) --package serin
+# What a gateway under load has run of the program, and how often: the compiler makes that fast, and puts it together.
+RUNS := $(TARGET)/profile/runs
+PROFILE := $(TARGET)/profile/gateway.profdata
+PROFDATA := $(shell rustc --print target-libdir)/../bin/llvm-profdata
+# With $(1) for the compiler.
+WITH = --config 'target.$(STATIC).rustflags=["$(1)"]'
+# The load, and its measurements; what the profile is of.
+LOAD := small,64k,idle,changes
+PROXIES := $(CARGO) bench $(LOCKED) --package serin-gateway --bench proxies --
 
 # For how long each target of `make fuzz` runs, and where it keeps what it built and found.
 FUZZ_SECONDS ?= 60
@@ -53,12 +65,20 @@ demo: build ## Releases under load on one screen: canary, automatic rollback, bl
 build: ## The release build
 	$(call step,release build,$(CARGO) build --release $(LOCKED) --package serin)
 
-dist: static ## The build that is distributed, one static program for every Linux: target/*-musl/dist/serin (some minutes longer)
-	$(call step,build for distribution,$(CARGO) build --profile dist --target $(STATIC) $(LOCKED) --package serin)
+dist: $(PROFILE) ## The build that is distributed, one static program for every Linux: target/*-musl/dist/serin (an hour, 8 GB)
+	$(call step,build for distribution,$(CARGO) $(DISTRIBUTION) $(call WITH,-Cprofile-use=$(PROFILE)))
+
+# It is made anew when what it is of has changed. What the load does not reach is left to the compiler as it is without a profile.
+$(PROFILE): $(wildcard $(shell git ls-files Cargo.lock Cargo.toml 'crates/*/Cargo.toml' 'crates/*/src/*' 2>/dev/null)) | static
+	@rm -rf $(RUNS)
+	$(call step,build that counts what it runs,$(CARGO) $(DISTRIBUTION) $(call WITH,-Cprofile-generate=$(RUNS)))
+	$(call step,load on it,$(PROXIES) --only $(LOAD) --rounds 4 --peers serin --program $(DIST))
+	$(call step,profile,$(PROFDATA) merge --sparse --output $@ $(RUNS))
 
 # SQLite, ring and the allocator are C, and want the headers of the libc that they are built for.
-static: ## Install what a static build needs: the Rust target, and musl-gcc
+static: ## Install what a static build needs: the Rust target, the tools of its profile, and musl-gcc
 	@[ -d "$$(rustc --print target-libdir --target $(STATIC))" ] || rustup target add $(STATIC)
+	@[ -x $(PROFDATA) ] || rustup component add llvm-tools
 	$(call install,musl-gcc:musl-tools)
 	@command -v musl-gcc >/dev/null || { echo 'a static build needs musl-gcc (Debian: apt-get install musl-tools)'; exit 1; }
 
@@ -93,8 +113,8 @@ unit:
 e2e: tools ## The tests that drive the real binary
 	$(call step,end-to-end tests,$(CARGO) test --package serin $(LOCKED) --test '*')
 
-bench-gateway: static ## The gateway beside nginx and HAProxy: CPU, latency, memory, lost requests (half an hour)
-	$(call step,the gateway beside nginx and HAProxy,$(CARGO) bench --profile dist --target $(STATIC) --package serin-gateway $(LOCKED) --bench proxies)
+bench-gateway: dist ## The gateway as it is distributed beside nginx and HAProxy: CPU, latency, memory, lost requests (half an hour)
+	$(call step,the gateway beside nginx and HAProxy,$(PROXIES) --program $(DIST))
 
 # cargo-fuzz reads the names of its targets from the folder; a corpus stays outside of the tree.
 fuzz: ## Each fuzz target of the gateway for FUZZ_SECONDS=60 (needs cargo-fuzz and a nightly toolchain)
