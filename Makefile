@@ -113,7 +113,7 @@ unit:
 e2e: tools ## The tests that drive the real binary
 	$(call step,end-to-end tests,$(CARGO) test --package serin $(LOCKED) --test '*')
 
-bench-gateway: dist ## The gateway as it is distributed beside nginx and HAProxy: CPU, latency, memory, lost requests (half an hour)
+bench-gateway: dist ## The gateway as it is distributed beside nginx and HAProxy: CPU, latency, memory, lost requests (half an hour more)
 	$(call step,the gateway beside nginx and HAProxy,$(PROXIES) --program $(DIST))
 
 # cargo-fuzz reads the names of its targets from the folder; a corpus stays outside of the tree.
