@@ -238,9 +238,7 @@ impl Client {
         let shared = Arc::clone(&self.worker.shared);
         let mut phase = shared.phase.subscribe();
         let client = Arc::clone(&self);
-        // hyper keeps room for the future of one request for as long as the connection lives; boxed, that is a pointer.
-        let service =
-            service_fn(move |request| Box::pin(Arc::clone(&client).handle(Box::new(request))));
+        let service = service_fn(move |request| client.handle(request));
         let before = self.activity.opened.load(Ordering::Relaxed);
         let mut connection = http1::Builder::new()
             .timer(TokioTimer::new())
@@ -274,9 +272,7 @@ impl Client {
         let mut phase = shared.phase.subscribe();
         let client = Arc::new(self);
         let of_service = Arc::clone(&client);
-        // In a box it is moved as a pointer.
-        let service =
-            service_fn(move |request| Box::pin(Arc::clone(&of_service).handle(Box::new(request))));
+        let service = service_fn(move |request| of_service.handle(request));
         let head = u32::try_from(MAX_HEAD_BYTES).unwrap_or(u32::MAX);
         let connection = http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
@@ -303,7 +299,16 @@ impl Client {
         }
     }
 
-    async fn handle(
+    /// In boxes request and future are moved as pointers, and hyper keeps room for no more than that while the connection lives.
+    fn handle(
+        self: &Arc<Self>,
+        request: Request<Incoming>,
+    ) -> Pin<Box<impl Future<Output = Result<Response<AnswerBody>, Infallible>> + Send + use<>>>
+    {
+        Box::pin(Arc::clone(self).respond(Box::new(request)))
+    }
+
+    async fn respond(
         self: Arc<Self>,
         request: Box<Request<Incoming>>,
     ) -> Result<Response<AnswerBody>, Infallible> {
