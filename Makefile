@@ -68,7 +68,8 @@ build: ## The release build
 dist: $(PROFILE) ## The build that is distributed, one static program for every Linux: target/*-musl/dist/serin (an hour, 8 GB)
 	$(call step,build for distribution,$(CARGO) $(DISTRIBUTION) $(call WITH,-Cprofile-use=$(PROFILE)))
 
-# It is made anew when what it is of has changed. What the load does not reach is left to the compiler as it is without a profile.
+# It is made anew when what it is of has changed. What the load does not reach is not taken for what is
+# never called.
 $(PROFILE): $(wildcard $(shell git ls-files Cargo.lock Cargo.toml 'crates/*/Cargo.toml' 'crates/*/src/*' 2>/dev/null)) | static
 	@rm -rf $(RUNS)
 	$(call step,build that counts what it runs,$(CARGO) $(DISTRIBUTION) $(call WITH,-Cprofile-generate=$(RUNS)))

@@ -125,9 +125,9 @@ impl Load {
         };
         let every = self.rate_per_second.map(|rate| senders as f64 / rate);
         let every = every.map(Duration::from_secs_f64);
-        // All senders take turns, and one connection does not follow itself.
         let mut tasks = JoinSet::new();
         for number in 0..self.connections {
+            // All senders take turns, and one connection does not follow itself.
             let offset = every
                 .unwrap_or_default()
                 .mul_f64(number as f64 / senders as f64);
